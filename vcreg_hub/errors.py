@@ -1,0 +1,89 @@
+"""The exceptions of this package.
+
+VCRegError                      anything this package refuses or fails at; the command line exits with 1
+ +- UsageError                  the call itself is wrong; the command line exits with 2
+ |   +- UnknownNameError        a recipe, field, model, data set or release that does not exist
+ |   +- ConfigError             a value that its field cannot take
+ +- BlocksNotFoundError         no place in the model matches what was asked for
+ +- AttachError                 the model cannot be hooked, or a watched step would not be exact
+ +- DataError                   a folder, file or label that is not what the data set promises
+ +- DivergedError               the loss is not finite
+ +- WeightsNotFoundError        nobody has published those weights at the place looked at
+ +- IntegrityError              a file differs from the hash recorded for it
+ +- RunFolderError              a run folder that lacks a file or holds a broken one
+ +- HubError                    talking to a hub failed
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class VCRegError(Exception):
+    """Base of every error this package raises on purpose."""
+
+    exit_code = 1
+
+
+class UsageError(VCRegError, ValueError):
+    """The call asks for something that cannot be: the cure is in the call, not in the machine."""
+
+    exit_code = 2
+
+
+class UnknownNameError(UsageError):
+    """A name that is not in the table it was looked up in."""
+
+
+class ConfigError(UsageError):
+    """A value that its field cannot take."""
+
+
+class BlocksNotFoundError(VCRegError, LookupError):
+    """No module of the model answers to `where`."""
+
+
+class AttachError(VCRegError, RuntimeError):
+    """The model cannot be hooked, or the gradient of this step would not be exact."""
+
+
+class DataError(VCRegError):
+    """Data on disk is not what its data set promises."""
+
+
+class DivergedError(VCRegError):
+    """The training loss is not finite."""
+
+
+class WeightsNotFoundError(VCRegError, LookupError):
+    """No weights of that name at the place looked at."""
+
+
+class IntegrityError(VCRegError):
+    """A file's content differs from what was recorded of it."""
+
+
+class RunFolderError(VCRegError):
+    """A run folder lacks a file, or holds a broken one."""
+
+
+class HubError(VCRegError):
+    """A hub refused or failed."""
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str], cure: str = "") -> UnknownNameError:
+    """The error for `name`, naming the nearest entries of `known` ("did you mean ...?").
+
+    >>> str(unknown_name("recipe", "digit:atto", ["digits:atto", "moons:mlp"]))
+    "unknown recipe 'digit:atto'; did you mean 'digits:atto'?"
+    """
+    known = list(known)
+    nearest = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    if nearest:
+        hint = "did you mean " + " or ".join(repr(n) for n in nearest) + "?"
+    elif len(known) <= 12:
+        hint = "known: " + ", ".join(sorted(known))
+    else:
+        hint = f"{len(known)} are known"
+    return UnknownNameError(f"unknown {kind} {name!r}; {hint}" + (f" {cure}" if cure else ""))
