@@ -166,3 +166,154 @@ class Recipe:
     vcreg: VCReg | None = None
     where: str = "blocks"
     task: str = "classification"
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Plain dicts, lists and scalars of a config dataclass; `from_dict` takes them back."""
+    return dataclasses.asdict(config)
+
+
+def to_json(recipe: Recipe) -> str:
+    """The recipe as indented JSON, complete: a default is written out, so a later default cannot change a run."""
+    return json.dumps(to_dict(recipe), indent=2)
+
+
+def from_json(text: str) -> Recipe:
+    """The recipe that `to_json` wrote. An unknown field, a missing one or a wrong type is a ConfigError."""
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"a recipe is JSON; this is not: {error}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"a recipe is a JSON object, got {type(values).__name__}")
+    return from_dict(Recipe, values)
+
+
+def from_dict(kind: type, values: Mapping[str, Any], path: str = "") -> Any:
+    """A `kind` from plain values, each checked against the type of its field."""
+    hints = typing.get_type_hints(kind)
+    known = {f.name: f for f in dataclasses.fields(kind)}
+    for name in values:
+        if name not in known:
+            raise unknown_name("field", path + name, [path + k for k in known])
+    required = [
+        name
+        for name, f in known.items()
+        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    ]
+    missing = [name for name in required if name not in values]
+    if missing:
+        raise ConfigError(f"{path or 'the recipe'} lacks {', '.join(missing)}")
+    return kind(**{name: _checked(hints[name], value, path + name) for name, value in values.items()})
+
+
+def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
+    """The recipe with each `path.to.field=value` applied, in order.
+
+    The value is read as JSON where it can be, else as a string: `train.epochs=6`, `vcreg.delta=null`,
+    `data.name=digits`. `vcreg.<field>` on a plain recipe starts from `VCReg()`, and `vcreg=null` makes it plain.
+
+    Errors: UsageError for a setting without `=`, UnknownNameError for a field, ConfigError for a value.
+
+    >>> override(Recipe("r", Model("convnext_atto"), Data("digits")), ["train.epochs=6"]).train.epochs
+    6
+    """
+    for setting in settings:
+        path, equals, text = setting.partition("=")
+        if not equals or not path:
+            raise ConfigError(f"a setting is path.to.field=value, got {setting!r}")
+        recipe = _replaced(recipe, path.split("."), _parsed(text), path)
+    return recipe
+
+
+def field_names(recipe: Recipe) -> list[str]:
+    """Every path `override` takes for this recipe, such as `train.epochs`."""
+    return [
+        f"{section.name}.{leaf.name}" if dataclasses.is_dataclass(value) else section.name
+        for section in dataclasses.fields(recipe)
+        for value in [_dataclass_at(recipe, section.name)]
+        for leaf in (dataclasses.fields(value) if dataclasses.is_dataclass(value) else [section])
+    ]
+
+
+def _dataclass_at(config: Any, name: str) -> Any:
+    value = getattr(config, name)
+    return VCReg() if name == "vcreg" and value is None else value
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def _replaced(config: Any, parts: list[str], value: Any, path: str) -> Any:
+    name, rest = parts[0], parts[1:]
+    if name not in {f.name for f in dataclasses.fields(config)}:
+        everything = field_names(config) if isinstance(config, Recipe) else []
+        siblings = [path[: len(path) - len(".".join(parts))] + f.name for f in dataclasses.fields(config)]
+        raise unknown_name("field", path, [*siblings, *everything])
+    if not rest:
+        hint = typing.get_type_hints(type(config))[name]
+        return _construct(config, name, _checked(hint, value, path), path)
+    inner = _dataclass_at(config, name)
+    if isinstance(inner, dict):
+        return _construct(config, name, inner | {".".join(rest): value}, path)
+    if not dataclasses.is_dataclass(inner):
+        raise ConfigError(f"{path}: {name} is a single value and has no field {'.'.join(rest)}")
+    return _construct(config, name, _replaced(inner, rest, value, path), path)
+
+
+def _construct(config: Any, name: str, value: Any, path: str) -> Any:
+    try:
+        return dataclasses.replace(config, **{name: value})
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def _checked(hint: Any, value: Any, path: str) -> Any:
+    """`value` as the type `hint`: JSON's lists become tuples, whole numbers become floats; anything else must fit."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return _checked_union(args, value, path)
+    if origin is Literal:
+        if value not in args:
+            raise ConfigError(f"{path} is one of {', '.join(map(repr, args))}, got {value!r}")
+        return value
+    if origin is tuple and isinstance(value, (list, tuple)):
+        items = args[:1] * len(value) if len(args) == 2 and args[1] is Ellipsis else args
+        if len(items) != len(value):
+            raise ConfigError(f"{path} has {len(items)} values, got {len(value)}: {value!r}")
+        return tuple(_checked(item, part, f"{path}[{i}]") for i, (item, part) in enumerate(zip(items, value)))
+    if dataclasses.is_dataclass(hint):
+        if isinstance(value, hint):
+            return value
+        if isinstance(value, Mapping):
+            return from_dict(typing.cast(type, hint), value, f"{path}.")
+    if origin is dict and isinstance(value, Mapping):
+        return dict(value)
+    if hint is Any or (isinstance(hint, type) and type(value) is hint):
+        return value
+    if hint is float and type(value) is int:
+        return float(value)
+    raise ConfigError(f"{path} is {_type_name(hint)}, got {value!r}")
+
+
+def _checked_union(choices: tuple[Any, ...], value: Any, path: str) -> Any:
+    if value is None and type(None) in choices:
+        return None
+    choices = tuple(choice for choice in choices if choice is not type(None))
+    if len(choices) == 1:
+        return _checked(choices[0], value, path)
+    for choice in choices:
+        try:
+            return _checked(choice, value, path)
+        except ConfigError:
+            continue
+    raise ConfigError(f"{path} is {' or '.join(map(_type_name, choices))}, got {value!r}")
+
+
+def _type_name(hint: Any) -> str:
+    plain = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+    return plain.get(hint) or str(getattr(hint, "__name__", hint))

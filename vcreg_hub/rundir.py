@@ -1,0 +1,139 @@
+"""The files of a run.
+
+    recipe.json         what was asked for (config.Recipe, whole)
+    env.json            where it ran: packages, device, processes, commit
+    metrics.csv         one row an epoch
+    results.json        what came out
+    model.safetensors   the weights that results.json speaks of, as the plain model's state dict
+    last.safetensors    the weights at the end, where `keep="best"` made model.safetensors an earlier epoch's
+    state/              what resuming needs; removed when the run is complete
+
+Every file is written under a temporary name in the same folder and renamed, so an interruption leaves the old
+file or the new one. Weights trained elsewhere can be published by writing the four files named in `REQUIRED`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .config import Recipe, from_json, to_json
+from .errors import RunFolderError
+
+REQUIRED = ("model.safetensors", "recipe.json", "results.json", "env.json")
+
+
+class RunDir:
+    """A run's folder. Reading a file that is absent or broken raises RunFolderError and says which one."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def __repr__(self) -> str:
+        present = [name for name in REQUIRED if (self.path / name).exists()]
+        return f"RunDir({str(self.path)!r}, has {', '.join(present) or 'nothing yet'})"
+
+    def complete(self) -> bool:
+        """Whether the run ended: all four files are there."""
+        return all((self.path / name).is_file() for name in REQUIRED)
+
+    def recipe(self) -> Recipe:
+        return from_json(self._text("recipe.json"))
+
+    def write_recipe(self, recipe: Recipe) -> None:
+        write_text(self.path / "recipe.json", to_json(recipe) + "\n")
+
+    def results(self) -> dict[str, Any]:
+        return self._json("results.json")
+
+    def env(self) -> dict[str, Any]:
+        return self._json("env.json")
+
+    def tensors(self, name: str = "model.safetensors") -> dict[str, torch.Tensor]:
+        """The tensors of one safetensors file, on the CPU."""
+        return read_tensors(self.path / name)
+
+    def _text(self, name: str) -> str:
+        try:
+            return (self.path / name).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise RunFolderError(f"{self.path} is not a complete run folder: it has no {name}") from None
+        except UnicodeDecodeError as error:
+            raise RunFolderError(f"{self.path / name} is not UTF-8 text: {error}") from None
+
+    def _json(self, name: str) -> dict[str, Any]:
+        try:
+            value = json.loads(self._text(name))
+        except json.JSONDecodeError as error:
+            raise RunFolderError(f"{self.path / name} is not JSON: {error}") from None
+        if not isinstance(value, dict):
+            raise RunFolderError(f"{self.path / name} holds a {type(value).__name__}, expected an object")
+        return value
+
+
+@contextlib.contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place when the block ends well, and vanishes when it does not."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        # mkstemp makes a file only its owner can read; a published file follows the umask like any other.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write UTF-8 text, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write indented JSON, whole or not at all. NaN and infinities are refused (ValueError): JSON has none."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def write_tensors(
+    path: str | Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write a safetensors file, whole or not at all. Tensors that share memory are stored once for each name."""
+    from safetensors.torch import save_file
+
+    separate = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    with replacing(path) as temporary:
+        save_file(separate, temporary, metadata={"format": "pt", **(metadata or {})})
+
+
+def read_tensors(path: str | Path) -> dict[str, torch.Tensor]:
+    """The tensors of a safetensors file, on the CPU; RunFolderError when it is absent or damaged."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise RunFolderError(f"there is no {path}") from None
+    except (SafetensorError, OSError) as error:
+        raise RunFolderError(f"{path} is not a whole safetensors file: {error}") from None
+
+
+def sha256(path: str | Path) -> str:
+    """The file's SHA-256 in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
