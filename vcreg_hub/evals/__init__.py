@@ -1,0 +1,25 @@
+"""Evaluation protocols, one a file. Each yields pairs (metric, value); `METRICS` says how to read them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Metric(NamedTuple):
+    """How a metric is read: its unit, whether more is better, and one line on what it is."""
+
+    unit: str
+    higher_is_better: bool
+    meaning: str
+
+
+METRICS = {
+    "top1": Metric("%", True, "top-1 accuracy, single view"),
+    "top5": Metric("%", True, "top-5 accuracy, single view"),
+    "loss": Metric("nats", False, "mean cross-entropy"),
+    "probe_top1": Metric("%", True, "top-1 accuracy of a linear probe on frozen features"),
+    "probe_mean_per_class": Metric("%", True, "mean per-class accuracy of a linear probe on frozen features"),
+    "effective_rank": Metric(
+        "dimensions", True, "exp of the entropy of the normalised covariance spectrum of the frozen test features"
+    ),
+}

@@ -1,0 +1,35 @@
+"""scikit-learn's 1,797 handwritten digits (8 x 8 pixels, shown at 32 x 32): real images that need no download.
+
+Small enough to train a network in half a minute on two CPU cores; too small to draw conclusions from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..config import Data, Eval, Model, Optim, Recipe, Train
+from ..core import VCReg
+
+
+def convnext_atto() -> Recipe:
+    """ConvNeXt-Atto on digits, trained on superclasses and probed on the ten digits; the plain twin.
+
+    Command: vcreg train digits:convnext_atto
+    """
+    return Recipe(
+        name="digits_convnext_atto",
+        model=Model("convnext_atto"),
+        data=Data("digits", labels="superclass", image_size=32, crop="pad", hflip=0.0, workers=0),
+        optim=Optim("adamw", lr=2e-3, weight_decay=0.05, norm_weight_decay=0.0, warmup_epochs=1),
+        train=Train(epochs=10, batch_size=64),
+        eval=Eval(("classification", "probe")),
+    )
+
+
+def convnext_atto_vcreg() -> Recipe:
+    """ConvNeXt-Atto on digits with VCReg after its 12 blocks, otherwise as `digits:convnext_atto`.
+
+    Command: vcreg train digits:convnext_atto_vcreg
+    """
+    plain = convnext_atto()
+    return replace(plain, name=f"{plain.name}_vcreg", vcreg=VCReg())
