@@ -45,7 +45,8 @@ class Data:
     image_size / train_size: pixels a side at test / in training (None: the same).
     resize: short side before the test-time centre crop; None means no resize beyond `image_size` itself.
     crop: training view: `random_resized` (scale, ratio), `pad` (random crop after padding by an eighth) or `none`.
-    augment: `none`, `ta_wide` (TrivialAugmentWide), `aa_imagenet` (AutoAugment) or `ra-<ops>-<magnitude>` (RandAugment).
+    augment: `none`, `ta_wide` (TrivialAugmentWide), `aa_imagenet` (AutoAugment), `ra-<ops>-<magnitude>`
+        (RandAugment).
     repeats: repeated augmentation: how often an image is drawn within an epoch of unchanged length.
     mean / std: per channel; None takes the data set's own.
     """

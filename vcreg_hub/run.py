@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from .config import Recipe, to_dict, to_json
+from .config import Recipe, override, to_dict, to_json
 from .env import describe_env
 from .errors import ConfigError, UsageError, unknown_name
 from .evals import METRICS
@@ -23,14 +24,14 @@ Say = Callable[[str], None]
 
 def train(
     recipe: Recipe,
-    out: str | Path,
+    out: str | Path | None = None,
     *,
     overwrite: bool = False,
     bar: bool = False,
     say: Say = print,
     tracker: str | None = None,
 ) -> RunDir:
-    """Train and evaluate one recipe; returns its run folder.
+    """Train and evaluate one recipe; returns its run folder (without `out` a dated one below runs/).
 
     A folder that holds an unfinished run of the same recipe is resumed from its last whole epoch; one that holds the
     finished run is returned as it is. Under several processes (`accelerate launch`, `torchrun`) each calls this.
@@ -38,13 +39,16 @@ def train(
     Errors: UsageError when the folder holds another recipe's run and `overwrite` is false; DataError, ConfigError,
     DivergedError from the steps; nothing already saved is lost by any of them.
     """
-    folder = RunDir(out)
-    accelerator = make_accelerator(recipe, tracker, folder.path)
+    accelerator = make_accelerator(recipe, tracker)
+    folder = RunDir(out if out is not None else _agreed(default_folder(recipe)))
     say = say if accelerator.is_main_process else _silent
     _claim(folder, recipe, overwrite, accelerator)
     if folder.complete():
         say(f"{folder.path} is complete already; --overwrite runs it again")
         return folder
+    if tracker is not None:
+        accelerator.project_configuration.set_directories(str(folder.path))
+        accelerator.init_trackers("vcreg", config={name: str(value) for name, value in to_dict(recipe).items()})
     say(f"processes: {accelerator.num_processes}, device: {accelerator.device}, precision: {recipe.train.precision}")
     images, model = build(recipe)
     attachment = _attach(recipe, model, images.in_chans)
@@ -68,6 +72,66 @@ def load_run(path: str | Path) -> tuple[Recipe, Any, nn.Module]:
     images, model = build(replace(recipe, model=replace(recipe.model, pretrained=False)))
     model.load_state_dict(tensors)
     return recipe, images, model
+
+
+def evaluate_run(path: str | Path, settings: Sequence[str] = (), *, save: bool = False) -> list[dict[str, Any]]:
+    """Evaluate a finished run's weights again, under its recipe with `settings` (`eval.*` and `data.*`) applied.
+
+    save: put the rows into the run's results.json, in place of older rows of the same metric, data and split.
+    Errors: UsageError for a setting that would change what was trained; RunFolderError.
+    """
+    folder = RunDir(path)
+    trained = folder.recipe()
+    recipe = override(trained, settings)
+    foreign = [name for name in differences(trained, recipe) if not name.startswith(("eval.", "data."))]
+    if foreign:
+        raise UsageError(f"an evaluation changes eval.* and data.* only, not {', '.join(foreign)}")
+    _, images, model = load_run(path)
+    if recipe.data != trained.data:
+        from .data.images import load_images
+
+        images = load_images(recipe.data)
+    results = folder.results()
+    rows = evaluate(recipe, images, model, make_accelerator(recipe), results["training"]["selected"])
+    if save:
+        keys = ("metric", "dataset", "dataset_config", "split")
+        fresh = {tuple(row[key] for key in keys) for row in rows}
+        kept = [row for row in results["metrics"] if tuple(row[key] for key in keys) not in fresh]
+        write_json(folder.path / "results.json", results | {"metrics": kept + rows})
+    return rows
+
+
+def default_folder(recipe: Recipe) -> Path:
+    """runs/<date>-<name>: the newest unfinished run of the same recipe there, else a new name."""
+    started = sorted(Path("runs").glob(f"*-{recipe.name}*/recipe.json"), reverse=True)
+    for found in started:
+        folder = RunDir(found.parent)
+        if not folder.complete() and folder.recipe() == recipe:
+            return folder.path
+    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    return Path("runs") / f"{stamp}-{recipe.name}"
+
+
+def smoke_test(recipe: Recipe) -> Recipe:
+    """The recipe cut down to two steps on synthetic images of its own shapes, for a CPU: everything is passed through
+    once, and no number it gives means anything."""
+    train = replace(
+        recipe.train,
+        epochs=1,
+        max_steps=2,
+        batch_size=4 * recipe.train.accumulation * int(os.environ.get("WORLD_SIZE", "1")),
+        precision="no",
+    )
+    data = replace(recipe.data, name=f"synthetic:{recipe.data.name}", root=None, workers=0, train_images=None)
+    return replace(
+        recipe,
+        name=f"{recipe.name}_smoke",
+        model=replace(recipe.model, pretrained=False),
+        data=data,
+        train=train,
+        optim=replace(recipe.optim, warmup_epochs=0),
+        eval=replace(recipe.eval, batch_size=8),
+    )
 
 
 def build(recipe: Recipe) -> tuple[Any, nn.Module]:
@@ -145,7 +209,7 @@ PROTOCOLS: dict[str, Callable[..., tuple[str, Iterator[tuple[str, float]]]]] = {
 }
 
 
-def make_accelerator(recipe: Recipe, tracker: str | None = None, out: Path | None = None) -> Any:
+def make_accelerator(recipe: Recipe, tracker: str | None = None) -> Any:
     """accelerate's Accelerator for this recipe, checked against what the launcher promised.
 
     Errors: ConfigError for a precision the device lacks, a batch size that processes and accumulation do not divide,
@@ -159,7 +223,7 @@ def make_accelerator(recipe: Recipe, tracker: str | None = None, out: Path | Non
     if train.precision == "fp16" and not accelerated:
         raise ConfigError("train.precision=fp16 needs a GPU; here pass --set train.precision=bf16 or no")
     # Without cpu=True two processes that torchrun started on a CPU machine would train apart and never meet.
-    accelerator = Accelerator(cpu=not accelerated, mixed_precision=train.precision, log_with=tracker, project_dir=out)
+    accelerator = Accelerator(cpu=not accelerated, mixed_precision=train.precision, log_with=tracker)
     promised = int(os.environ.get("WORLD_SIZE", "1"))
     if accelerator.num_processes != promised:
         raise ConfigError(
@@ -174,10 +238,14 @@ def make_accelerator(recipe: Recipe, tracker: str | None = None, out: Path | Non
             f"train.batch_size={train.batch_size} is not divisible by {accelerator.num_processes} processes "
             f"x {train.accumulation} accumulation steps"
         )
-    if tracker is not None:
-        flat = {f"{k}": str(v) for k, v in to_dict(recipe).items()}
-        accelerator.init_trackers("vcreg", config=flat)
     return accelerator
+
+
+def _agreed(path: Path) -> Path:
+    """The first process's path: each has its own clock."""
+    from accelerate.utils import broadcast_object_list
+
+    return broadcast_object_list([path])[0]
 
 
 def _claim(folder: RunDir, recipe: Recipe, overwrite: bool, accelerator: Any) -> None:

@@ -17,7 +17,7 @@ from ..errors import ConfigError, UsageError, unknown_name
 
 
 def load_recipe(address: str) -> Recipe:
-    """The recipe at `module:function`. Errors: UnknownNameError that names the nearest; UsageError for a bad address."""
+    """The recipe at `module:function`. Errors: UnknownNameError, which names the nearest."""
     return _function(address)()
 
 

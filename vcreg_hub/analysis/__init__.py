@@ -1,0 +1,1 @@
+"""Pure tensors in, floats out; and the figures drawn from them."""

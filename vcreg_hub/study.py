@@ -1,0 +1,234 @@
+"""Several runs side by side: a grid of recipes and seeds, run or resumed, summarised as mean and standard deviation.
+
+Layout: <folder>/<label>/seed<k>/ is one run. A label says what the recipe changes ("alpha=0.64,beta=0.08").
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from .config import Recipe, override, to_json
+from .errors import RunFolderError, UsageError, VCRegError
+from .rundir import RunDir, write_json, write_text
+
+Say = Callable[[str], None]
+# What a summary row repeats of a metric's row in results.json.
+NAMED = ("metric", "unit", "higher_is_better", "dataset", "dataset_config", "split")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a study: where it goes below the study's folder, and what it is."""
+
+    label: str
+    recipe: Recipe
+
+    @property
+    def path(self) -> Path:
+        return Path(self.label) / f"seed{self.recipe.train.seed}"
+
+
+def cells(
+    recipe: Recipe, grid: Mapping[str, Sequence[str]], seeds: Iterable[int], label: str | None = None
+) -> list[Cell]:
+    """Every combination of the grid's values with every seed, ordered so that each combination's first seed comes
+    before any second one: an interrupted study has then seen the whole grid.
+
+    grid: path.to.field -> values as on the command line. Errors: those of `config.override`.
+    """
+    found = []
+    for seed in seeds:
+        for values in itertools.product(*grid.values()):
+            settings = [f"{path}={value}" for path, value in zip(grid, values, strict=True)]
+            name = ",".join(f"{path.rpartition('.')[2]}={value}" for path, value in zip(grid, values, strict=True))
+            changed = override(recipe, settings)
+            changed = replace(changed, train=replace(changed.train, seed=seed))
+            found.append(Cell(label or name or recipe.name, changed))
+    return found
+
+
+def parse_grid(settings: Sequence[str]) -> dict[str, list[str]]:
+    """`["vcreg.alpha=1.28,0.64"]` as {"vcreg.alpha": ["1.28", "0.64"]}. Errors: UsageError.
+
+    >>> parse_grid(["vcreg.alpha=1.28,0.64"])
+    {'vcreg.alpha': ['1.28', '0.64']}
+    """
+    grid = {}
+    for setting in settings:
+        path, _, values = setting.partition("=")
+        grid[path] = [value.strip() for value in values.split(",") if value.strip()]
+        if not path or not grid[path]:
+            raise UsageError(f"a grid is path.to.field=value,value,..., got {setting!r}")
+    return grid
+
+
+def parse_seeds(text: str) -> list[int]:
+    """`"0,1,2"` as [0, 1, 2]. Errors: UsageError."""
+    try:
+        seeds = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(f"seeds are whole numbers such as 0,1,2, got {text!r}") from None
+    if len(set(seeds)) != len(seeds):
+        raise UsageError(f"seeds repeat in {text!r}: each run must differ")
+    return seeds
+
+
+def run_cells(todo: Sequence[Cell], out: Path, jobs: int = 1, say: Say = print) -> list[str]:
+    """Run the cells that are not complete below `out`, `jobs` processes at a time; returns what failed.
+
+    Each cell is a process of its own (`vcreg train`), so that one that fails takes no other with it, and each gets its
+    share of the CPU's threads. Interrupting loses at most the running epochs; the same call goes on from there.
+    """
+    waiting = [cell for cell in todo if not RunDir(out / cell.path).complete()]
+    say(f"{len(todo)} runs, {len(todo) - len(waiting)} complete already, {jobs} at a time")
+    running: list[tuple[Cell, subprocess.Popen[bytes], float]] = []
+    failed: list[str] = []
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                cell = waiting.pop(0)
+                running.append((cell, _start(cell, out, threads), time.monotonic()))
+            time.sleep(0.2)
+            for entry in [e for e in running if e[1].poll() is not None]:
+                running.remove(entry)
+                cell, process, started = entry
+                minutes = (time.monotonic() - started) / 60
+                if process.returncode:
+                    failed.append(f"{cell.path}: {_last_line(out / cell.path.parent / f'{cell.path.name}.log')}")
+                    say(f"failed  {failed[-1]}")
+                else:
+                    say(f"done    {cell.path}  {minutes:.1f} min, {len(waiting) + len(running)} to go")
+    finally:
+        for _, process, _ in running:
+            process.terminate()
+        for _, process, _ in running:
+            process.wait()
+    return failed
+
+
+def _start(cell: Cell, out: Path, threads: int) -> subprocess.Popen[bytes]:
+    folder = out / cell.path
+    recipe = folder.parent / f"{folder.name}.recipe.json"
+    write_text(recipe, to_json(cell.recipe) + "\n")
+    log = open(folder.parent / f"{folder.name}.log", "ab")
+    command = [sys.executable, "-m", "vcreg_hub", "train", str(recipe), "--out", str(folder), "--no-bar"]
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "VCREG_THREADS": str(threads)}
+    with log:
+        return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if log.exists() else []
+    return lines[-1] if lines else f"see {log}"
+
+
+def summarise(folders: Iterable[Path]) -> list[dict[str, Any]]:
+    """One row for each (recipe apart from its seed, metric): mean, sample standard deviation, n and the seeds.
+
+    folders: run folders, or folders that hold them at any depth. Runs whose recipes differ in anything but the seed are
+    never pooled. Errors: RunFolderError when no complete run is found.
+    """
+    pooled: dict[tuple[str, ...], dict[str, Any]] = {}
+    values: dict[tuple[str, ...], dict[int, float]] = defaultdict(dict)
+    found = 0
+    for run in _runs(folders):
+        found += 1
+        recipe = run.recipe()
+        anonymous = replace(recipe, train=replace(recipe.train, seed=0))
+        for metric in run.results()["metrics"]:
+            key = (to_json(anonymous), metric["metric"], metric["dataset_config"], metric["split"])
+            named = {
+                name: metric[name]
+                for name in ("metric", "unit", "higher_is_better", "dataset", "dataset_config", "split")
+            }
+            pooled.setdefault(key, {"label": run.path.parent.name, "recipe": recipe.name, **named})
+            values[key][recipe.train.seed] = metric["value"]
+    if not found:
+        raise RunFolderError(f"no complete run below {', '.join(map(str, folders))}")
+    return [row | _spread(values[key]) for key, row in pooled.items()]
+
+
+def _runs(folders: Iterable[Path]) -> list[RunDir]:
+    inside = {found.parent for folder in folders for found in Path(folder).rglob("results.json")}
+    return [RunDir(path) for path in sorted(inside) if RunDir(path).complete()]
+
+
+def _spread(by_seed: Mapping[int, float]) -> dict[str, Any]:
+    values = list(by_seed.values())
+    return {
+        "mean": statistics.fmean(values),
+        "std": statistics.stdev(values) if len(values) > 1 else None,
+        "n": len(values),
+        "seeds": sorted(by_seed),
+        "values": [by_seed[seed] for seed in sorted(by_seed)],
+    }
+
+
+def choose(rows: Sequence[Mapping[str, Any]], metric: str, split: str = "val") -> Mapping[str, Any]:
+    """The row with the best mean of `metric` on `split`. Errors: UsageError for the test split or an absent metric."""
+    if split == "test":
+        raise UsageError("coefficients are chosen on held-out training images (--set eval.split=val), never on test")
+    candidates = [row for row in rows if row["metric"] == metric and row["split"] == split]
+    if not candidates:
+        raise UsageError(
+            f"no run reports {metric} on {split}; there are " + ", ".join(sorted({r["metric"] for r in rows}))
+        )
+    sign = 1 if candidates[0]["higher_is_better"] else -1
+    return max(candidates, key=lambda row: sign * row["mean"])
+
+
+def markdown(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str] | None = None) -> str:
+    """A table with a line for each label and a column for each metric: mean, standard deviation where n > 1, n."""
+    columns = list(dict.fromkeys((r["metric"], r["dataset_config"], r["split"]) for r in rows))
+    columns = [c for c in columns if metrics is None or c[0] in metrics]
+    cell = {(r["label"], r["metric"], r["dataset_config"], r["split"]): r for r in rows}
+    head = ["run", *(f"{m} ({config}, {split})" for m, config, split in columns), "seeds"]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for label in dict.fromkeys(r["label"] for r in rows):
+        found = [cell.get((label, *column)) for column in columns]
+        count = max((r["n"] for r in found if r), default=0)
+        lines.append("| " + " | ".join([label, *(shown(r) for r in found), str(count)]) + " |")
+    return "\n".join(lines)
+
+
+def shown(row: Mapping[str, Any] | None) -> str:
+    """`83.10 ± 0.52 %`, or a dash for what has not been run."""
+    if row is None:
+        return "not yet run"
+    spread = "" if row["std"] is None else f" ± {row['std']:.2f}"
+    return f"{row['mean']:.2f}{spread} {row['unit']}"
+
+
+def write_report(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """summary.json, report.md and report.png in `folder`."""
+    from .analysis.figures import bars
+
+    write_json(folder / "summary.json", {"format": 1, "rows": list(rows)})
+    write_text(folder / "report.md", markdown(rows) + "\n")
+    bars(rows, folder / "report.png")
+
+
+def read_summary(folder: Path) -> list[dict[str, Any]]:
+    """The rows that `write_report` wrote. Errors: RunFolderError."""
+    try:
+        return json.loads((folder / "summary.json").read_text(encoding="utf-8"))["rows"]
+    except (OSError, ValueError, KeyError) as error:
+        raise RunFolderError(f"{folder} has no readable summary.json: {error}") from None
+
+
+def check(failed: Sequence[str]) -> None:
+    """Raise for the cells that failed, so that no table is read as complete when it is not."""
+    if failed:
+        raise VCRegError(f"{len(failed)} runs failed; the others are kept:\n  " + "\n  ".join(failed))
