@@ -1,0 +1,47 @@
+"""The README's Python snippets run, in order and in one process; its commands name what exists."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+def fenced(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.M | re.S)
+
+
+def test_python_snippets_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    snippets = fenced("python")
+    assert snippets
+    namespace: dict[str, object] = {"__name__": "readme"}
+    for snippet in snippets:
+        exec(compile(snippet, "README.md", "exec"), namespace)
+
+
+def test_commands_exist():
+    from typer.main import get_command
+
+    from vcreg_hub.cli import app
+    from vcreg_hub.recipes import addresses
+
+    known = get_command(app).commands
+    lines = [line for block in fenced("bash") for line in block.splitlines() if line.startswith("vcreg ")]
+    assert lines
+    for line in lines:
+        words = shlex.split(line, comments=True)
+        assert words[1] in known, line
+        options = {o for p in known[words[1]].params for o in p.opts + p.secondary_opts}
+        assert {w.partition("=")[0] for w in words[2:] if w.startswith("--")} <= options, line
+        if words[1] == "train" and not words[2].endswith(".json"):
+            assert words[2] in addresses(), line
+
+
+@pytest.mark.parametrize("name", ["scripts/quickstart", "scripts/test", "scripts/check"])
+def test_scripts_the_readme_names_are_there(name):
+    assert name in README and (Path(__file__).parents[1] / name).exists()

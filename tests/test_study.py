@@ -1,0 +1,111 @@
+"""Grids, pooling over seeds, and the choice that never looks at test data."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import replace
+
+import pytest
+import torch
+
+from vcreg_hub.config import Data, Model, Recipe
+from vcreg_hub.core import VCReg
+from vcreg_hub.errors import RunFolderError, UsageError
+from vcreg_hub.rundir import RunDir, write_json, write_tensors
+from vcreg_hub.study import (
+    cells,
+    choose,
+    markdown,
+    parse_grid,
+    parse_seeds,
+    read_summary,
+    run_cells,
+    summarise,
+    write_report,
+)
+
+RECIPE = Recipe("r", Model("convnext_atto"), Data("digits"), vcreg=VCReg())
+
+
+def finished(path, recipe, **values):
+    write_tensors(path / "model.safetensors", {"a": torch.zeros(1)})
+    RunDir(path).write_recipe(recipe)
+    row = {"unit": "%", "higher_is_better": True, "dataset": "digits", "dataset_config": "class", "split": "val"}
+    write_json(path / "results.json", {"metrics": [{"metric": m, "value": v, **row} for m, v in values.items()]})
+    write_json(path / "env.json", {})
+    return path
+
+
+def test_cells_cover_the_grid_seed_by_seed():
+    found = cells(RECIPE, parse_grid(["vcreg.alpha=1.28,0.64", "vcreg.beta=0.16"]), parse_seeds("3,4"))
+    assert [str(cell.path) for cell in found] == [
+        "alpha=1.28,beta=0.16/seed3",
+        "alpha=0.64,beta=0.16/seed3",
+        "alpha=1.28,beta=0.16/seed4",
+        "alpha=0.64,beta=0.16/seed4",
+    ]
+    assert found[0].recipe.vcreg == VCReg(alpha=1.28, beta=0.16)
+    assert found[2].recipe.train.seed == 4
+    for wrong in ("vcreg.alpha", "=1", "vcreg.alpha="):
+        with pytest.raises(UsageError):
+            parse_grid([wrong])
+    for wrong in ("a", "1,1", ""):
+        with pytest.raises(UsageError):
+            parse_seeds(wrong)
+
+
+def test_summary_pools_seeds_and_nothing_else(tmp_path):
+    values = [80.0, 82.0, 81.0]
+    for seed, value in enumerate(values):
+        recipe = replace(RECIPE, train=replace(RECIPE.train, seed=seed))
+        finished(tmp_path / "vcreg" / f"seed{seed}", recipe, probe_top1=value)
+    plain = replace(RECIPE, vcreg=None)
+    finished(tmp_path / "plain" / "seed0", plain, probe_top1=70.0)
+    longer = replace(plain, train=replace(plain.train, epochs=9))
+    finished(tmp_path / "longer" / "seed1", replace(longer, train=replace(longer.train, seed=1)), probe_top1=75.0)
+    rows = {row["label"]: row for row in summarise([tmp_path])}
+    assert rows.keys() == {"vcreg", "plain", "longer"}
+    assert rows["vcreg"]["mean"] == pytest.approx(statistics.fmean(values))
+    assert rows["vcreg"]["std"] == pytest.approx(statistics.stdev(values))
+    assert rows["vcreg"]["seeds"] == [0, 1, 2] and rows["vcreg"]["n"] == 3
+    assert rows["plain"]["std"] is None, "one seed has no standard deviation"
+    assert choose(list(rows.values()), "probe_top1")["label"] == "vcreg"
+    table = markdown(list(rows.values()))
+    assert "81.00 ± 1.00 %" in table and "70.00 % | 1 |" in table
+
+
+def test_unfinished_runs_do_not_count(tmp_path):
+    finished(tmp_path / "a" / "seed0", RECIPE, top1=50.0)
+    (finished(tmp_path / "b" / "seed0", RECIPE, top1=60.0) / "model.safetensors").unlink()
+    assert [row["label"] for row in summarise([tmp_path])] == ["a"]
+    with pytest.raises(RunFolderError, match="no complete run"):
+        summarise([tmp_path / "b"])
+
+
+def test_nothing_is_chosen_on_test(tmp_path):
+    finished(tmp_path / "a" / "seed0", RECIPE, top1=50.0)
+    rows = summarise([tmp_path])
+    with pytest.raises(UsageError, match="never on test"):
+        choose(rows, "top1", split="test")
+    with pytest.raises(UsageError, match="there are top1"):
+        choose(rows, "probe_top1")
+
+
+def test_report_files(tmp_path):
+    finished(tmp_path / "plain" / "seed0", replace(RECIPE, vcreg=None), top1=50.0)
+    finished(tmp_path / "vcreg" / "seed0", RECIPE, top1=51.0)
+    rows = summarise([tmp_path])
+    write_report(tmp_path, rows)
+    assert read_summary(tmp_path) == rows
+    assert (tmp_path / "report.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "report.md").read_text().startswith("| run | top1 (class, val) | seeds |")
+
+
+def test_a_failing_run_is_named_and_the_complete_ones_are_skipped(tmp_path):
+    broken = replace(RECIPE, data=replace(RECIPE.data, name="no_such_data"))
+    done, failing = cells(RECIPE, {}, [0], "done")[0], cells(broken, {}, [0], "failing")[0]
+    finished(tmp_path / done.path, done.recipe, top1=50.0)
+    said = []
+    failed = run_cells([done, failing], tmp_path, jobs=2, say=said.append)
+    assert said[0] == "2 runs, 1 complete already, 2 at a time"
+    assert len(failed) == 1 and "no_such_data" in failed[0] and failed[0].startswith("failing/seed0")
