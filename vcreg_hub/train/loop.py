@@ -79,7 +79,7 @@ def fit(
             "lower train.batch_size or train.accumulation, or give more images"
         )
     optimizer = build_optimizer(model, optim, peak_lr(optim, train.batch_size))
-    ema = build_ema(model, train, optim.warmup_epochs * steps_per_epoch, world)
+    ema = build_ema(model, train, optim.warmup_epochs, steps_per_epoch)
     progress = Progress()
     raw = model
     state_file = folder.path / STATE

@@ -1,0 +1,1 @@
+"""Training: the loop, its tasks, and what moves the weights."""

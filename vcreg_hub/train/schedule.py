@@ -1,0 +1,48 @@
+"""The learning rate as a pure function of the step, so that resuming needs no scheduler's state.
+
+The values are those of torch's LinearLR followed by CosineAnnealingLR or StepLR in a SequentialLR, which torchvision's
+recipes use, stepped once an epoch; or the same shape with a value for each optimizer step.
+"""
+
+from __future__ import annotations
+
+import math
+
+from ..config import Optim
+from ..errors import ConfigError
+
+
+def peak_lr(optim: Optim, batch_size: int) -> float:
+    """The learning rate at the peak: `lr`, scaled by batch_size / lr_base_batch where that is set."""
+    return optim.lr if optim.lr_base_batch is None else optim.lr * batch_size / optim.lr_base_batch
+
+
+def lr_at(optim: Optim, step: int, steps_per_epoch: int, epochs: int, peak: float) -> float:
+    """Learning rate of optimizer step `step`, counted from 0 over the whole run.
+
+    peak: from `peak_lr`; `min_lr` is scaled along with it. t: time in epochs, whole ones for `schedule_per=epoch`.
+    W of E epochs are warmup: for t < W, peak * (s + (1 - s) t / W) with s = `warmup_start`. Then, with u = t - W:
+        cosine      min + (peak - min) (1 + cos(pi u / (E - W))) / 2
+        step        peak * gamma ** floor(u / step_epochs)
+        constant    peak
+    Errors: ConfigError for an unknown schedule or for a warmup that leaves nothing after it.
+    """
+    warmup = optim.warmup_epochs
+    if epochs <= warmup and optim.schedule != "constant" and warmup:
+        raise ConfigError(
+            f"optim.warmup_epochs={warmup} leaves nothing of train.epochs={epochs} for the {optim.schedule} schedule"
+        )
+    if optim.schedule_per not in ("epoch", "step"):
+        raise ConfigError(f"optim.schedule_per={optim.schedule_per!r}: expected epoch or step")
+    time = step / steps_per_epoch if optim.schedule_per == "step" else step // steps_per_epoch
+    if time < warmup:
+        return peak * (optim.warmup_start + (1 - optim.warmup_start) * time / warmup)
+    passed = time - warmup
+    if optim.schedule == "constant":
+        return peak
+    if optim.schedule == "step":
+        return peak * optim.step_gamma ** math.floor(passed / optim.step_epochs)
+    if optim.schedule == "cosine":
+        lowest = optim.min_lr * (peak / optim.lr if optim.lr else 1.0)
+        return lowest + (peak - lowest) * (1 + math.cos(math.pi * passed / (epochs - warmup))) / 2
+    raise ConfigError(f"optim.schedule={optim.schedule!r}: expected cosine, step or constant")
