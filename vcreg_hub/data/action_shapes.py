@@ -148,8 +148,8 @@ def draw_clip(spec: ActionShapes, label: int, source: int, take: int) -> np.ndar
 def render(spec: ActionShapes, source: int, motion: Motion, length: int) -> np.ndarray:
     """uint8 (length, height, width, 3): the source's textured shape moving over its background."""
     draws = np.random.default_rng([spec.seed, 0, source])
-    background = _texture(draws, spec.height, spec.width)
-    skin = _texture(draws, 32, 32)
+    background = _texture(draws, spec.height, spec.width, contrast=12)
+    skin = _texture(draws, 32, 32, contrast=70)
     radius = draws.uniform(0.28, 0.36) * spec.height
     corners = int(draws.integers(3, 6))
 
@@ -173,13 +173,14 @@ def render(spec: ActionShapes, source: int, motion: Motion, length: int) -> np.n
     return np.round(picture).astype(np.uint8)
 
 
-def _texture(draws: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """(height, width, 3) in [0, 255]: soft random blobs of strong contrast, periodic in both directions."""
+def _texture(draws: np.random.Generator, height: int, width: int, contrast: float) -> np.ndarray:
+    """(height, width, 3) in [0, 255]: soft random blobs around grey, periodic in both directions;
+    `contrast` is their standard deviation."""
     frequency = np.hypot(np.fft.fftfreq(height)[:, None] * height, np.fft.fftfreq(width) * width)
-    keep = np.exp(-((frequency / 4) ** 2))[..., None]
+    keep = np.exp(-((frequency / 3) ** 2))[..., None]
     noise = np.fft.ifft2(np.fft.fft2(draws.normal(size=(height, width, 3)), axes=(0, 1)) * keep, axes=(0, 1)).real
     noise = (noise - noise.mean((0, 1))) / noise.std((0, 1))
-    return np.clip(128 + 70 * noise + draws.uniform(-40, 40, size=3), 0, 255)
+    return np.clip(128 + contrast * (noise + draws.uniform(-0.5, 0.5, size=3)), 0, 255)
 
 
 def _split_file(spec: ActionShapes, name: str, split: int) -> str:
