@@ -1,0 +1,62 @@
+"""A model by name without its weights: the modules of the real one, with tensors on the meta device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from .errors import UsageError, unknown_name
+
+
+def build_shell(name: str, **kwargs: Any) -> nn.Module:
+    """The network `name` on the meta device: a timm architecture, `hf:<id, folder or config.json>` or
+    `torchvision:<name>`; `kwargs` go to the library's own constructor.
+
+    Raises UnknownNameError for a name the library does not have, UsageError for a config without a vision classifier.
+    """
+    library, _, rest = name.rpartition(":")
+    if library == "hf":
+        return _transformers(rest, **kwargs)
+    if library == "torchvision":
+        return _torchvision(rest, **kwargs)
+    import timm
+
+    if not timm.is_model(name.split(".")[0]):
+        raise unknown_name("timm architecture", name, timm.list_models())
+    with torch.device("meta"):
+        return timm.create_model(name, pretrained=False, **kwargs)
+
+
+def _torchvision(name: str, **kwargs: Any) -> nn.Module:
+    from torchvision import models
+
+    if name not in models.list_models():
+        raise unknown_name("torchvision model", name, models.list_models())
+    try:
+        with torch.device("meta"):
+            return models.get_model(name, weights=None, **kwargs)
+    except (NotImplementedError, RuntimeError):  # RegNet computes its widths with tensors and reads them
+        return models.get_model(name, weights=None, **kwargs).to("meta")
+
+
+def _transformers(source: str, **kwargs: Any) -> nn.Module:
+    import transformers
+    from transformers.models.auto import modeling_auto
+
+    if Path(source).name == "config.json":
+        source = str(Path(source).parent)
+    config = transformers.AutoConfig.from_pretrained(source, **kwargs)
+    stated = getattr(transformers, (config.architectures or [""])[0], None)
+    with torch.device("meta"):
+        if stated is not None:
+            return stated(config)
+        for auto, mapping in (
+            (transformers.AutoModelForImageClassification, modeling_auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING),
+            (transformers.AutoModelForVideoClassification, modeling_auto.MODEL_FOR_VIDEO_CLASSIFICATION_MAPPING),
+        ):
+            if type(config) in mapping:
+                return auto.from_config(config)
+    raise UsageError(f"{source}: transformers has no image or video classifier of type {config.model_type!r}")

@@ -1,0 +1,323 @@
+"""What happens inside a model: one dry forward, and for each module call what came in, what came out, what was added.
+
+The run is on a twin (`twin.py`), so the model is left as it was found. A `TorchFunctionMode` sees every tensor
+operation and hooks on the modules say whose it is. Two questions are answered on the way:
+
+* does a module add a tensor it received to something it computed (a skip connection), and
+* which layer made the tensor that the model returns (its classifier)?
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from .errors import BlocksNotFoundError
+from .example import Example, candidates, given
+from .twin import twin
+
+Shape = tuple[int, ...]
+
+# The same values in another arrangement: a sum with one of these is still a sum with the tensor they came from.
+_LAYOUT = frozenset(
+    "view reshape permute transpose swapaxes swapdims movedim flatten unflatten contiguous squeeze unsqueeze roll "
+    "clone detach to float view_as reshape_as rearrange type_as".split()
+)
+_JOIN = frozenset(("cat", "concat", "concatenate"))
+_ADD = frozenset(("add", "add_", "__add__", "__radd__", "__iadd__"))
+
+
+@dataclass
+class Call:
+    """One call of one module.
+
+    name: dotted module name; kind: the module's class; parent: index of the call it happened inside (-1: none).
+    element: the module is an element of a Sequential, ModuleList or ModuleDict.
+    matrices: how many of its parameters have two or more dimensions; widths: the first dimension of each parameter.
+    input / output: shape of the first floating-point tensor received / returned, None without one.
+    skip: the module added a tensor it received to an activation of the same shape.
+    projected: it so added what one of its children made of a received tensor (a shortcut with weights).
+    joined: the module concatenated activations.
+    """
+
+    name: str
+    kind: type[nn.Module]
+    parent: int
+    element: bool
+    matrices: int
+    widths: frozenset[int]
+    input: Shape | None = None
+    output: Shape | None = None
+    skip: bool = False
+    projected: bool = False
+    joined: bool = False
+
+
+@dataclass(frozen=True)
+class Trace:
+    """modules: names of all modules. calls: in the order they began (0 is the model). makers: the calls of those
+    layers with weights whose results the model's output is made of, nothing else with weights in between. output:
+    shape of that output (the logits, where it has several)."""
+
+    modules: list[str]
+    calls: list[Call]
+    makers: frozenset[int]
+    output: Shape | None
+
+    def chain(self, index: int) -> Iterator[int]:
+        """`index`, then the calls around it from the inside out, without the model itself."""
+        while index > 0:
+            yield index
+            index = self.calls[index].parent
+
+
+def trace(model: nn.Module, example_input: Any = None) -> Trace:
+    """Runs a twin of `model` once and returns what its modules did.
+
+    example_input: a tensor, a tuple of arguments or a dict of keyword arguments, on any device; only its shapes
+        matter. None takes the sizes that the model's own configuration names.
+    Raises BlocksNotFoundError when no input that could be thought of goes through.
+    """
+    if any(isinstance(p, nn.parameter.UninitializedParameter) for p in model.parameters()):
+        raise BlocksNotFoundError(
+            f"{type(model).__name__} has lazy layers without weights; run one batch through it first"
+        )
+    examples = [given(example_input)] if example_input is not None else list(candidates(model))
+    failures: list[tuple[str, Exception]] = []
+    tensors = [*model.parameters(), *model.buffers()]
+    for device in ["meta"] + ["same"] * any(t.device.type != "meta" for t in tensors):
+        for example in examples:
+            # A model that reads values (`.item()`) cannot run on meta; its second chance is a copy where it is.
+            target = torch.device("meta") if device == "meta" else tensors[0].device
+            placed = _place(example, target)
+            try:
+                return _run(twin(model, device), placed, target)
+            except Exception as error:
+                failures.append((_show(placed), error))
+    shown, error = failures[0]
+    raise BlocksNotFoundError(
+        f"the dry run of {type(model).__name__} with input {shown} failed: "
+        f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no message'}. "
+        "Pass example_input=... (a tensor, a tuple of arguments or a dict of keyword arguments) that it accepts"
+    ) from error
+
+
+def first_float(value: Any) -> Tensor | None:
+    """The first floating-point tensor in a tensor, sequence, mapping or ModelOutput; None without one."""
+    return next((t for t in _tensors(value) if t.is_floating_point()), None)
+
+
+def _run(model: nn.Module, example: Example, device: torch.device) -> Trace:
+    args, kwargs = example
+    recorder = _Recorder(_elements(model))
+    names = {module: name for name, module in model.named_modules()}
+    with ExitStack() as stack:
+        for module, name in names.items():
+            if not isinstance(module, torch.jit.ScriptModule):
+                stack.enter_context(_watched(module, name, recorder))
+        stack.enter_context(_quiet(model, device))
+        with recorder:
+            output = model(*args, **kwargs)
+    logits = first_float(getattr(output, "logits", output))
+    fact = recorder.facts.get(id(logits))
+    return Trace(
+        modules=list(names.values()),
+        calls=recorder.calls,
+        makers=fact.makers if fact else frozenset(),
+        output=_shape(logits),
+    )
+
+
+@contextmanager
+def _watched(module: nn.Module, name: str, recorder: _Recorder) -> Iterator[None]:
+    def before(module: nn.Module, args: Any, kwargs: Any) -> None:
+        recorder.enter(name, module, (args, kwargs))
+
+    def after(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        recorder.leave(module, output)
+
+    handles = [
+        module.register_forward_pre_hook(before, with_kwargs=True),
+        module.register_forward_hook(after, with_kwargs=True, prepend=True),
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def _quiet(model: nn.Module, device: torch.device) -> Iterator[None]:
+    """No gradients, no warnings, the random state put back, and no fused path around the modules."""
+    fused = torch.backends.mha.get_fastpath_enabled()
+    cuda = [device] if device.type == "cuda" else []
+    with ExitStack() as stack:
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(torch.random.fork_rng(devices=cuda))
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore")
+        if any(hasattr(module, "_orig_mod") for module in model.modules()):
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        torch.backends.mha.set_fastpath_enabled(False)
+        try:
+            yield
+        finally:
+            torch.backends.mha.set_fastpath_enabled(fused)
+
+
+class _Fact(NamedTuple):
+    """What is known of a tensor. root: id of the tensor whose values it holds; constant: made of weights alone;
+    makers: the calls of the layers with weights it came from last. It holds the tensor, so that ids stay unique."""
+
+    tensor: Tensor
+    root: int
+    constant: bool
+    makers: frozenset[int]
+
+
+@dataclass
+class _Frame:
+    """A module call under way: roots of the tensors it received, and of what its children made of them."""
+
+    index: int
+    received: set[int] = field(default_factory=set)
+    projected: set[int] = field(default_factory=set)
+
+
+class _Recorder(TorchFunctionMode):
+    def __init__(self, elements: set[nn.Module]) -> None:
+        super().__init__()
+        self.elements = elements
+        self.calls: list[Call] = []
+        self.stack: list[_Frame] = []
+        self.facts: dict[int, _Fact] = {}
+
+    def fact(self, tensor: Tensor) -> _Fact:
+        """What is known of `tensor`; one never seen before is a weight, or an activation made out of sight."""
+        known = self.facts.get(id(tensor))
+        if known is None:
+            known = _Fact(tensor, id(tensor), isinstance(tensor, nn.Parameter), frozenset())
+            self.facts[id(tensor)] = known
+        return known
+
+    def enter(self, name: str, module: nn.Module, inputs: Any) -> None:
+        parent = self.stack[-1].index if self.stack else -1
+        received = [self.fact(tensor) for tensor in _tensors(inputs)]
+        call = Call(
+            name,
+            type(module),
+            parent,
+            element=module in self.elements,
+            matrices=sum(parameter.dim() >= 2 for parameter in module.parameters()),
+            widths=frozenset(parameter.shape[0] for parameter in module.parameters() if parameter.dim()),
+            input=_shape(inputs),
+        )
+        self.calls.append(call)
+        frame = _Frame(len(self.calls) - 1, {fact.root for fact in received if not fact.constant})
+        self.stack.append(frame)
+
+    def leave(self, module: nn.Module, output: Any) -> None:
+        frame = self.stack.pop()
+        self.calls[frame.index].output = _shape(output)
+        made = [self.fact(tensor) for tensor in _tensors(output)]
+        if self.stack:
+            outer = self.stack[-1]
+            if frame.received & outer.received:
+                outer.projected.update(fact.root for fact in made)
+            if _is_layer(module):
+                for fact in made:
+                    self.facts[id(fact.tensor)] = fact._replace(makers=frozenset((frame.index,)))
+
+    def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        output = func(*args, **kwargs)
+        made = list(_tensors(output))
+        if made:
+            self.operation(getattr(func, "__name__", ""), list(_tensors((args, kwargs))), made)
+        return output
+
+    def operation(self, name: str, operands: list[Tensor], made: list[Tensor]) -> None:
+        facts = [self.fact(tensor) for tensor in operands]
+        if name in _ADD and len(facts) == 2:
+            self.sum(*facts)
+        elif name in _JOIN and sum(not fact.constant for fact in facts) >= 2 and self.stack:
+            self.calls[self.stack[-1].index].joined = True
+        makers = frozenset().union(*(fact.makers for fact in facts))
+        constant = all(fact.constant for fact in facts)
+        for tensor in made:
+            known = self.facts.get(id(tensor))
+            if known is not None:  # written in place, or handed through
+                self.facts[id(tensor)] = known._replace(
+                    makers=known.makers | makers, constant=known.constant and constant
+                )
+                continue
+            root = facts[0].root if name in _LAYOUT and facts else id(tensor)
+            self.facts[id(tensor)] = _Fact(tensor, root, constant, makers)
+
+    def sum(self, left: _Fact, right: _Fact) -> None:
+        same = left.tensor.shape == right.tensor.shape and left.tensor.is_floating_point()
+        if not same or left.constant or right.constant or not self.stack:
+            return
+        roots = {left.root, right.root}
+        # A module that received both only joins them; the skip belongs to the module that computed one of the two.
+        frame = next((f for f in reversed(self.stack) if not roots <= f.received), None)
+        if frame is None:
+            return
+        if roots & frame.received:
+            self.calls[frame.index].skip = True
+        elif roots & frame.projected:
+            self.calls[frame.index].projected = True
+
+
+def _elements(model: nn.Module) -> set[nn.Module]:
+    lists = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+    return {child for module in model.modules() if isinstance(module, lists) for child in module.children()}
+
+
+def _is_layer(module: nn.Module) -> bool:
+    """Whether `module` is innermost among those that hold weights."""
+    own = any(parameter is not None for parameter in module._parameters.values())
+    return own and not any(True for child in module.children() for _ in child.parameters())
+
+
+def _shape(value: Any) -> Shape | None:
+    first = first_float(value)
+    return None if first is None else tuple(first.shape)
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _tensors(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _tensors(item)
+
+
+def _place(example: Example, device: torch.device) -> Example:
+    def move(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            value = value.detach()
+            return torch.zeros_like(value, device=device) if value.is_meta else value.to(device, copy=True)
+        if isinstance(value, Mapping):
+            return {key: move(item) for key, item in value.items()}
+        return type(value)(move(item) for item in value) if type(value) in (list, tuple) else value
+
+    args, kwargs = example
+    return tuple(move(item) for item in args), {key: move(item) for key, item in kwargs.items()}
+
+
+def _show(example: Example) -> str:
+    args, kwargs = example
+    shown = [str(tuple(v.shape)) if isinstance(v, Tensor) else repr(v) for v in args]
+    return ", ".join(shown + [f"{k}={tuple(v.shape) if isinstance(v, Tensor) else v}" for k, v in kwargs.items()])
