@@ -3,13 +3,13 @@
 Features z: (n, d), one row for each sample, spatial position or token, one column a channel. With X = z - mean(z) and
 C = X'X / (n - 1):
 
-    l_var = 1/d        * sum_i      max(0, 1 - sqrt(C_ii + eps))                              Eq. 1, eps from Algorithm 1
-    l_cov = 1/(d(d-1)) * sum_{i!=j} smooth_l1(C_ij)                                           Eqs. 2 and 6
-    loss  = alpha * l_var + beta * l_cov                                                      Eqs. 3 to 5
+    l_var = 1/d        * sum_i      max(0, 1 - sqrt(C_ii + eps))        Eq. 1, with the eps of Algorithm 1
+    l_cov = 1/(d(d-1)) * sum_{i!=j} smooth_l1(C_ij)                     Eqs. 2 and 6
+    loss  = alpha * l_var + beta * l_cov                                Eqs. 3 to 5
 
 The derivative of the loss by z is X @ M with a d x d matrix M that depends on C alone (`gradient_matrix`), so it costs
-two matrix products, X'X and X @ M, and no graph. Training uses that form (`injection.py` runs it on blocks of rows);
-`vcreg_loss` under autograd is the yardstick that it is tested against.
+two matrix products, X'X and X @ M, and no graph. Training uses that form (`backward.py` runs it on a tensor as it lies
+in memory); `vcreg_loss` under autograd is the yardstick that it is tested against.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from torch import Tensor
 
 from .errors import ConfigError, UsageError
 
+Count = int | Tensor  # a number of rows; a 0-d tensor where it was summed over processes
+
 
 @dataclass(frozen=True)
 class VCReg:
@@ -34,9 +36,11 @@ class VCReg:
     delta: covariance beyond which Eq. 6 grows linearly; None is the plain square of Eq. 2. The paper does not give its
         value; 1.0 leaves ordinary covariances squared and bounds the outliers.
     eps: added to each variance before the root; bounds the pull on a collapsed channel.
-    gradient: "loss" is the exact gradient of the equations; "algorithm1" is Algorithm 1 as printed, on centred features:
-        no delta, and a covariance term without 1/(n-1), hence (n-1) times stronger. It never changes `vcreg_loss`.
-    sync: statistics of the global batch under distributed training; False takes each process's own, as BatchNorm does.
+    gradient: "loss" is the exact gradient of the equations; "algorithm1" is Algorithm 1 as printed, on centred
+        features: no delta, and a covariance term without 1/(n-1), hence (n-1) times stronger. It never changes
+        `vcreg_loss`.
+    sync: statistics of the global batch under distributed training; False takes each process's own, as BatchNorm
+        does.
 
     Raises ConfigError for a value that its field cannot take.
     """
@@ -136,28 +140,27 @@ def vcreg_gradient(z: Tensor, cfg: VCReg) -> Tensor:
         return (x @ gradient_matrix(c, n, cfg)).to(z.dtype)
 
 
-def gradient_matrix(c: Tensor, n: int | Tensor, cfg: VCReg) -> Tensor:
-    """M: (d, d) such that the gradient is X @ M, from the covariance c: (d, d) of n rows. Overwrites c.
+def gradient_matrix(c: Tensor, n: Count, cfg: VCReg, scale: float | Tensor = 1.0) -> Tensor:
+    """M: (d, d), symmetric, such that scale * gradient = X @ M; from the covariance c: (d, d) of n rows. Overwrites c.
 
     Smooth L1 comes free: its derivative is 2 clamp(C_ij, -delta, delta). The mean needs no derivative of its own,
     because the columns of X @ M already sum to zero.
     """
-    d = c.shape[0]
-    on_diagonal = variance_pull(c.diagonal(), cfg) / (n - 1)
+    on_diagonal = variance_pull(c.diagonal(), n, cfg) * scale
     if cfg.clamp is not None:
         c.clamp_(-cfg.clamp, cfg.clamp)
-    c.mul_(covariance_push(d, n, cfg))
+    c.mul_(covariance_push(c.shape[0], n, cfg) * scale)
     c.diagonal().copy_(on_diagonal)
     return c
 
 
-def variance_pull(variances: Tensor, cfg: VCReg) -> Tensor:
-    """(n - 1) times the diagonal of M, from C_ii: (d,). Negative where sqrt(C_ii + eps) < 1, else 0."""
+def variance_pull(variances: Tensor, n: Count, cfg: VCReg) -> Tensor:
+    """The diagonal of M from C_ii: (d,), and all that l_var does: negative where sqrt(C_ii + eps) < 1, else 0."""
     c = variances + cfg.eps
-    return torch.where(c < 1, c.rsqrt(), 0) * (-cfg.alpha / variances.shape[0])
+    return torch.where(c < 1, c.rsqrt(), 0) * (-cfg.alpha / variances.shape[0]) / (n - 1)
 
 
-def covariance_push(d: int, n: int | Tensor, cfg: VCReg) -> float | Tensor:
+def covariance_push(d: int, n: Count, cfg: VCReg) -> float | Tensor:
     """What multiplies clamp(C_ij) off the diagonal of M. Algorithm 1 prints it without the 1/(n-1)."""
     push = 4 * cfg.beta / max(1, d * (d - 1))
     return push if cfg.gradient == "algorithm1" else push / (n - 1)
