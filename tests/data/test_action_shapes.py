@@ -10,7 +10,7 @@ import pytest
 
 from vcreg_hub.data import action_shapes
 from vcreg_hub.data.action_shapes import CLASSES, MOTIONS, ActionShapes, Motion, make, render
-from vcreg_hub.data.video_file import count_frames, decode_frames
+from vcreg_hub.data.video_file import decode_frames, measure
 from vcreg_hub.errors import ConfigError, DataError
 
 SMALL = ActionShapes(sources=9, clips_per_source=2, height=32, width=48)
@@ -87,7 +87,7 @@ def test_splits_part_sources_and_differ() -> None:
 def test_the_files_decode_to_what_was_drawn(root: Path) -> None:
     drawn = action_shapes.draw_clip(SMALL, 2, 5, 1)
     path = root / "videos" / "slide_right" / action_shapes.clip_name("slide_right", 5, 1)
-    assert count_frames(path) == len(drawn)
+    assert measure(path).frames == len(drawn)
     # in brightness, since the codec keeps colour at half the resolution of these few pixels
     grey = np.array([0.299, 0.587, 0.114])
     decoded = decode_frames(path, range(len(drawn))).numpy() @ grey

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from vcreg_hub.data.video_file import count_frames, decode_frames, write_video
+from vcreg_hub.data.video_file import decode_frames, measure, write_video
 from vcreg_hub.errors import DataError
 
 BITS = 8
@@ -73,7 +73,7 @@ def test_every_frame_is_the_one_asked_for(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     WRITERS[name](path, numbered(50))
     full = full_decoding(path)
-    assert count_frames(path) == len(full) == 50
+    assert measure(path) == (50, 96, 128) and len(full) == 50
     for indices in ([0], [49], [17, 3, 3, 40], list(range(50)), list(range(11, 43, 2))):
         frames = decode_frames(path, indices)
         assert frames.dtype == torch.uint8 and frames.shape == (len(indices), 96, 128, 3)
@@ -93,7 +93,7 @@ def test_the_files_called_b_frames_have_some(tmp_path: Path) -> None:
 def test_very_short_videos(tmp_path: Path, length: int) -> None:
     path = tmp_path / "short.avi"
     write_video(path, numbered(length))
-    assert count_frames(path) == length
+    assert measure(path).frames == length
     assert [number_shown(p) for p in decode_frames(path, range(length))] == list(range(length))
 
 
@@ -103,7 +103,7 @@ def test_a_truncated_avi_counts_what_decodes_not_what_the_header_says(tmp_path: 
     os.truncate(path, path.stat().st_size // 2)
     with av.open(str(path)) as container:
         assert container.streams.video[0].frames == 90  # the promise this test is about
-    count = count_frames(path)
+    count = measure(path).frames
     assert 20 < count < 80 and count == len(full_decoding(path))
     assert number_shown(decode_frames(path, [count - 1])[0]) == count - 1
     with pytest.raises(DataError, match=rf"frame 89 was asked for, but only {count} decode"):
@@ -119,7 +119,7 @@ def test_damaged_packets_keep_count_and_decoding_in_step(tmp_path: Path) -> None
     for position in draws.integers(start + 2000, len(content) - 4000, size=200):
         content[position] ^= 0xFF
     path.write_bytes(bytes(content))
-    count = count_frames(path)
+    count = measure(path).frames
     everything = decode_frames(path, range(count))
     assert torch.equal(decode_frames(path, [count - 1, 7]), everything[[count - 1, 7]])
 
@@ -148,7 +148,7 @@ def test_a_file_that_is_no_video_is_a_data_error_that_names_it(tmp_path: Path, c
     make, message = BROKEN[case]
     path = tmp_path / "clip [1].avi"
     make(path)
-    for read in (count_frames, lambda p: decode_frames(p, [0])):
+    for read in (measure, lambda p: decode_frames(p, [0])):
         with pytest.raises(DataError, match=message) as caught:
             read(path)
         assert str(path) in str(caught.value)
@@ -160,16 +160,14 @@ def test_a_header_without_frames_is_refused(tmp_path: Path) -> None:
     content = path.read_bytes()
     path.write_bytes(content[: content.index(b"movi") + 4])
     with pytest.raises(DataError):
-        count_frames(path)
+        measure(path)
 
 
 def test_a_playlist_under_a_false_name_opens_no_network_address(tmp_path: Path) -> None:
     path = tmp_path / "clip.avi"
-    path.write_text(
-        "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\nhttp://127.0.0.1:9/x.ts\n#EXT-X-ENDLIST\n"
-    )
+    path.write_text("#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\nhttp://127.0.0.1:9/x.ts\n#EXT-X-ENDLIST\n")
     with pytest.raises(DataError):
-        count_frames(path)
+        measure(path)
 
 
 def test_writing_refuses_other_arrays_and_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 Seeking by time stamp is off by one on AVI files with B-frames and a header's frame count is only a promise (a
 truncated AVI still claims its full length and ends without an error), so neither is used. A frame's index
-is its position in the sequence that decoding from the start yields; `count_frames` and `decode_frames`
+is its position in the sequence that decoding from the start yields; `measure` and `decode_frames`
 share that sequence.
 """
 
@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,20 +25,29 @@ from ..errors import DataError, VCRegError
 _OPEN_OPTIONS = {"protocol_whitelist": "file"}
 
 
-def count_frames(path: str | Path) -> int:
-    """How many frames decode, by decoding them all. DataError when the file yields none."""
+class Measured(NamedTuple):
+    """What a file holds: how many frames decode, and the size of the first one in pixels."""
+
+    frames: int
+    height: int
+    width: int
+
+
+def measure(path: str | Path) -> Measured:
+    """Count the frames by decoding them all. DataError when the file yields none."""
     with _opened(path) as (container, stream):
-        count = sum(1 for _ in _frames(container, stream))
-        if count == 0:
+        frames = _frames(container, stream)
+        first = next(frames, None)
+        if first is None:
             raise DataError(f"{path}: no frame decodes (the header promises {stream.frames})")
-    return count
+        return Measured(1 + sum(1 for _ in frames), first.height, first.width)
 
 
 def decode_frames(path: str | Path, indices: Sequence[int]) -> Tensor:
     """The frames at `indices` (any order, repeats allowed), uint8 (len(indices), h, w, 3) RGB.
 
     Every frame has the size of the first one asked for, also where the stream changes size on the way.
-    Raises DataError when the file cannot be read or ends before the largest index, UsageError never.
+    Raises DataError when the file cannot be read or ends before the largest index.
     """
     if not indices or min(indices) < 0:
         raise ValueError(f"expected at least one index, none negative; got {list(indices)}")
@@ -83,9 +92,7 @@ def _opened(path: str | Path) -> Iterator[tuple[Any, Any]]:
             stream.codec_context.thread_count = 1
             yield container, stream
     except (av.FFmpegError, EOFError) as error:
-        raise DataError(
-            f"{path}: not a video that can be decoded ({type(error).__name__}: {error})"
-        ) from error
+        raise DataError(f"{path}: not a video that can be decoded ({type(error).__name__}: {error})") from error
 
 
 def _frames(container: Any, stream: Any) -> Iterator[Any]:

@@ -1,0 +1,200 @@
+"""The reader of HMDB51's layout, on the made-up set of the same layout, as folders and as a RAR of RARs."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from data.stored_rar import write_stored_rar
+
+from vcreg_hub.data.action_shapes import ActionShapes, make
+from vcreg_hub.data.hmdb51 import prepare, read_splits, source_of
+from vcreg_hub.data.video_file import measure
+from vcreg_hub.data.video_index import TEST, TRAIN, UNUSED, read_index
+from vcreg_hub.data.video_sets import VIDEO_SETS
+from vcreg_hub.errors import DataError
+
+SPEC = ActionShapes(sources=9, clips_per_source=1, height=16, width=16, min_frames=3, max_frames=8)
+ROW = replace(VIDEO_SETS["action_shapes"], archive="all.rar", split_archive="splits.rar", clips=54, train=30, test=18)
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make(tmp_path_factory.mktemp("hmdb51") / "set [1]", SPEC)
+
+
+@pytest.fixture
+def root(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / "set [1]"))
+
+
+def test_class_folders(root: Path, tmp_path: Path) -> None:
+    index = prepare(root, tmp_path / "out", video_set=ROW, say=lambda text: None)
+    assert index == read_index(tmp_path / "out")
+    assert len(index.clips) == 54 and index.splits == 3 and len(index.class_names) == 6
+    assert list(index.class_names) == sorted(index.class_names)
+    for clip in index.clips:
+        assert clip.path.split("/")[0] == index.class_names[clip.label]
+        assert (clip.frames, clip.height, clip.width) == measure(index.root / clip.path)
+        assert not clip.error
+    for split in (1, 2, 3):
+        counts = [len(index.flagged(split, flag)) for flag in (TRAIN, TEST, UNUSED)]
+        assert counts == [30, 18, 6]
+        train, test = ({c.source for c in index.flagged(split, flag)} for flag in (TRAIN, TEST))
+        assert not train & test
+    assert any(clip.path.split("/")[1].startswith("-") for clip in index.clips)
+    with pytest.raises(DataError, match="splits 1 to 3"):
+        index.flagged(4, TRAIN)
+
+
+def test_an_index_beside_its_videos_can_be_moved(root: Path, tmp_path: Path) -> None:
+    prepare(root, root, video_set=ROW, say=lambda text: None)
+    moved = root.rename(tmp_path / "moved")
+    index = read_index(moved)
+    assert all((index.root / clip.path).is_file() for clip in index.clips)
+
+
+def pack(root: Path, folder: Path) -> Path:
+    """The set as HMDB51 is published: one archive of class archives, and one of split files."""
+    folder.mkdir()
+    inner = {}
+    for classes in sorted((root / "videos").iterdir()):
+        files = {f"{classes.name}/{clip.name}": clip.read_bytes() for clip in sorted(classes.iterdir())}
+        inner[f"{classes.name}.rar"] = write_stored_rar(folder / "inner.rar", files).read_bytes()
+    (folder / "inner.rar").unlink()
+    write_stored_rar(folder / "all.rar", inner)
+    lists = root / "testTrainMulti_7030_splits"
+    write_stored_rar(folder / "splits.rar", {f"{lists.name}/{p.name}": p.read_bytes() for p in lists.iterdir()})
+    return folder
+
+
+@pytest.mark.parametrize("given", ["folder", "archive"])
+def test_a_rar_of_rars_gives_the_same_as_the_folders(root: Path, tmp_path: Path, given: str) -> None:
+    packed = pack(root, tmp_path / "packed")
+    md5 = hashlib.md5((packed / "splits.rar").read_bytes()).hexdigest()
+    source = packed if given == "folder" else packed / "all.rar"
+    index = prepare(source, tmp_path / "out", video_set=replace(ROW, split_md5=md5), say=lambda text: None)
+    plain = prepare(root, tmp_path / "plain", video_set=ROW, say=lambda text: None)
+    assert index.clips == plain.clips and index.class_names == plain.class_names
+    assert index.root == tmp_path / "out" / "videos"
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"videos", "splits", "index.parquet", "dataset.json"}
+    for clip in index.clips:
+        assert (index.root / clip.path).read_bytes() == (plain.root / clip.path).read_bytes()
+
+
+def test_another_split_archive_is_refused(root: Path, tmp_path: Path) -> None:
+    packed = pack(root, tmp_path / "packed")
+    with pytest.raises(DataError, match="MD5"):
+        prepare(packed, tmp_path / "out", video_set=replace(ROW, split_md5="0" * 32))
+
+
+def test_a_class_archive_that_unpacks_elsewhere_is_refused(root: Path, tmp_path: Path) -> None:
+    packed = pack(root, tmp_path / "packed")
+    (tmp_path / "inner.rar").write_bytes(b"")
+    inner = write_stored_rar(tmp_path / "inner.rar", {"other/clip.avi": b"x"}).read_bytes()
+    write_stored_rar(packed / "all.rar", {"spin.rar": inner})
+    with pytest.raises(DataError, match="does not unpack to one folder 'spin'"):
+        prepare(packed, tmp_path / "out", video_set=ROW)
+    assert not (tmp_path / "out" / "videos" / "spin").exists()
+
+
+def test_a_clip_that_does_not_decode_is_listed_not_fatal(root: Path, tmp_path: Path) -> None:
+    broken = sorted((root / "videos" / "spin").iterdir())[2]
+    broken.write_bytes(b"")
+    index = prepare(root, tmp_path / "out", video_set=ROW, workers=1, say=lambda text: None)
+    (clip,) = index.undecodable()
+    assert clip.path == f"spin/{broken.name}" and clip.frames == 0 and "0 bytes" in clip.error
+    assert "1 clips do not decode" in index.summary() and broken.name in index.summary()
+    assert read_index(tmp_path / "out").undecodable() == [clip]
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("clip", "1 clips of the split files are missing"),
+        ("split file", r"class 'spin' has split files \[1, 3\]"),
+        ("class list", "6 classes, but the split files list 5"),
+        ("flag", "line 3: expected a file name and 0, 1 or 2"),
+        ("twice", "listed twice"),
+        ("other clips", "list different clips"),
+        ("all", "no split files"),
+        ("videos", "no class folders"),
+    ],
+)
+def test_what_is_not_as_promised_is_an_error_before_decoding(
+    root: Path, tmp_path: Path, damage: str, message: str
+) -> None:
+    lists = root / "testTrainMulti_7030_splits"
+    one = lists / "spin_test_split2.txt"
+    lines = one.read_text().splitlines()
+    if damage == "clip":
+        sorted((root / "videos" / "spin").iterdir())[0].unlink()
+    elif damage == "split file":
+        one.unlink()
+    elif damage == "class list":
+        for path in lists.glob("spin_test*"):
+            path.unlink()
+    elif damage == "flag":
+        one.write_text("\n".join([*lines[:2], lines[2][:-2] + "3 ", *lines[3:]]))
+    elif damage == "twice":
+        one.write_text("\n".join([*lines, lines[0]]))
+    elif damage == "other clips":
+        one.write_text("\n".join([*lines[:-1], "elsewhere.avi 1 "]))
+    elif damage == "all":
+        shutil.rmtree(lists)
+    else:
+        shutil.rmtree(root / "videos")
+    with pytest.raises(DataError, match=message):
+        prepare(root, tmp_path / "out", video_set=ROW)
+    assert not (tmp_path / "out" / "dataset.json").exists()
+
+
+def write_hmdb51_splits(folder: Path) -> None:
+    """Split files with HMDB51's counts: 51 classes of 70 train and 30 test clips, and 1,666 unused ones in
+    all."""
+    folder.mkdir()
+    for label in range(51):
+        unused = 33 if label < 17 else 32
+        unused += 17 if label == 50 else 0
+        names = [f"film_{i}_c{label}_f_cm_np1_fr_goo_0.avi" for i in range(100 + unused)]
+        flags = [1] * 70 + [2] * 30 + [0] * unused
+        for split in (1, 2, 3):
+            shifted = flags[split:] + flags[:split]
+            text = "".join(f"{name} {flag} \n" for name, flag in zip(names, shifted, strict=True))
+            (folder / f"c{label}_test_split{split}.txt").write_text(text)
+
+
+def test_the_counts_of_hmdb51_are_checked(tmp_path: Path) -> None:
+    folder = tmp_path / "splits"
+    write_hmdb51_splits(folder)
+    files = read_splits(folder)
+    assert sum(len(clips) for clips in files.flags.values()) == 6766
+    one = folder / "c7_test_split2.txt"
+    content = one.read_text()
+    one.write_text(content.replace(" 1 \n", " 0 \n", 1))
+    with pytest.raises(DataError, match="3,570 training clips in split 2, but the split files list 3,569"):
+        read_splits(folder)
+    for split in (1, 2, 3):
+        path = folder / f"c7_test_split{split}.txt"
+        path.write_text((content if split == 2 else path.read_text()) + f"one_more.avi {0} \n")
+    with pytest.raises(DataError, match="6,766 clips, but the split files list 6,767"):
+        read_splits(folder)
+
+
+def test_sources() -> None:
+    assert source_of("-Hi_[x]_kick_ball_f_nm_np10_le_med_2.avi", "kick_ball") == "-Hi_[x]"
+    assert source_of("holiday.avi", "kick") == "holiday"
+    assert source_of("a_kick_f_nm_np1_le_med_2.avi", "kick") == source_of("a_kick_u_cm_np2_fr_bad_7.avi", "kick")
+
+
+def test_a_damaged_or_absent_index_is_an_error(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="vcreg data"):
+        read_index(tmp_path / "nothing")
+    prepare(root, tmp_path / "out", video_set=ROW, say=lambda text: None)
+    os.truncate(tmp_path / "out" / "index.parquet", 200)
+    with pytest.raises(DataError, match="damaged"):
+        read_index(tmp_path / "out")
