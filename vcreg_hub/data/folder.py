@@ -38,6 +38,17 @@ class FolderReader:
         self._tar_state = copy.deepcopy(getattr(self._reader, "tar_state", None))
         self._process = os.getpid()
 
+    def __del__(self) -> None:
+        # timm's tar reader keeps its files open and leaves them to the garbage collector.
+        for state in self._open_tars():
+            if state.tf is not None:
+                state.tf.close()
+
+    def _open_tars(self) -> list[Any]:
+        top = getattr(getattr(self, "_reader", None), "tar_state", None)
+        states = [] if top is None else list(top.values()) if isinstance(top, dict) else [top]
+        return [child for state in states for child in state.children.values()] + states
+
     def __len__(self) -> int:
         return len(self._reader)
 

@@ -60,16 +60,17 @@ def load(cfg: Data, mode: str = "RGB") -> Source:
         raise unknown_name(f"label column of {address}", labels, [c for c in features if c != image])
     names = {column: _names(chosen["train"], column, address) for column in {classes, labels}}
 
-    def split(table: Any) -> Split | None:
+    def split(name: str) -> Split | None:
+        table = chosen[name]
         if table is None:
             return None
-        what = f"split {table.split} of {address}"
+        what = f"{name} split of {address}"
         found = {column: _ids(table, column, names[column], what) for column in {classes, labels}}
         return Split(TableReader(_undecoded(table, image), image, what, mode), found[classes], found[labels])
 
-    train = split(chosen["train"])
+    train = split("train")
     assert train is not None
-    return Source(train, split(chosen["val"]), split(chosen["test"]), names[labels],
+    return Source(train, split("val"), split("test"), names[labels],
                   IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, address)  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from ..errors import DataError, unknown_name
 from .stream import Stream
@@ -84,7 +84,8 @@ def decode(content: bytes, where: str, mode: str = "RGB") -> Image.Image:
         with Image.open(io.BytesIO(content)) as image:
             return image.convert(mode)
     except Exception as error:  # PIL's decoders raise whatever the parser of their format raises
-        reason = " ".join(str(error).split()) or type(error).__name__
+        unknown = isinstance(error, UnidentifiedImageError)  # its text names an object in memory
+        reason = "unknown format" if unknown else " ".join(str(error).split()) or type(error).__name__
         raise UnreadableImageError(
             f"{where} does not decode as an image ({reason}, {len(content)} bytes): replace or remove it"
         ) from None
