@@ -76,6 +76,35 @@ class Data:
 
 
 @dataclass(frozen=True)
+class Video:
+    """Clips instead of images. What `Data` says of pixels, augmentation and splits keeps its meaning, except that
+    `data.augment` may be timm's RandAugment, such as `rand-m7-n4-mstd0.5-inc1`, and `data.repeats` stays 1.
+
+    split: which of the data set's train and test splits, from 1.
+    frames / stride: a clip has `frames` frames, `stride` frames of the file apart.
+    clips / crops: the test views of a file, 10 x 3 in the paper; the scores of all of them are averaged.
+    merge: what is averaged, class probabilities or raw scores.
+    repeats: how many augmented views of a drawn clip a batch holds; it multiplies the tensor batch, not
+        `train.batch_size`, and an epoch still shows every clip.
+    noise: standard deviation of Gaussian noise on training, validation and test clips; 0 for none.
+    noise_place: `normalised`, on what the network is given, or `pixels`, on values in [0, 1], which clips them there.
+    max_failed: how many clips of a run may fail to decode before it stops.
+    """
+
+    split: int = 1
+    frames: int = 16
+    stride: int = 2
+    clips: int = 10
+    crops: int = 3
+    merge: Literal["probability", "score"] = "probability"
+    repeats: int = 1
+    noise: float = 0.0
+    noise_place: Literal["normalised", "pixels"] = "normalised"
+    noise_seed: int = 0
+    max_failed: int = 10
+
+
+@dataclass(frozen=True)
 class Optim:
     """Optimizer and learning-rate schedule.
 
@@ -156,7 +185,7 @@ class Eval:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A whole run. `vcreg=None` is the plain twin of the same recipe."""
+    """A whole run. `vcreg=None` is the plain twin of the same recipe; `video=None` means images."""
 
     name: str
     model: Model
@@ -167,6 +196,7 @@ class Recipe:
     vcreg: VCReg | None = None
     where: str = "blocks"
     task: str = "classification"
+    video: Video | None = None
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -212,7 +242,8 @@ def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
     """The recipe with each `path.to.field=value` applied, in order.
 
     The value is read as JSON where it can be, else as a string: `train.epochs=6`, `vcreg.delta=null`,
-    `data.name=digits`. `vcreg.<field>` on a plain recipe starts from `VCReg()`, and `vcreg=null` makes it plain.
+    `data.name=digits`. `vcreg.<field>` on a plain recipe starts from `VCReg()`, and `vcreg=null` makes it plain;
+    `video.<field>` likewise from `Video()`.
 
     Errors: UsageError for a setting without `=`, UnknownNameError for a field, ConfigError for a value.
 
@@ -239,7 +270,8 @@ def field_names(recipe: Recipe) -> list[str]:
 
 def _dataclass_at(config: Any, name: str) -> Any:
     value = getattr(config, name)
-    return VCReg() if name == "vcreg" and value is None else value
+    empty = {"vcreg": VCReg, "video": Video}
+    return empty[name]() if name in empty and value is None else value
 
 
 def _parsed(text: str) -> Any:
