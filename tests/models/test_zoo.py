@@ -1,0 +1,208 @@
+"""The `*_vcreg` names: timm's networks, timm's arguments, and the regularizer on the blocks."""
+
+from __future__ import annotations
+
+import copy
+import json
+import warnings
+
+import pytest
+import timm
+import torch
+
+import vcreg_hub.models.zoo as zoo
+from vcreg_hub.core import VCReg
+from vcreg_hub.errors import ConfigError, IntegrityError, UnknownNameError, UsageError, WeightsNotFoundError
+from vcreg_hub.releases import RELEASES
+
+torch.set_num_threads(1)
+NAME = zoo.register_model("test_convnext")
+BLOCKS = {"resnet50": 16, "convnext_tiny": 18, "convnext_atto": 12, "vit_base_patch32_224": 12, "resnet32_cifar": 15}
+
+
+@pytest.fixture
+def logits():
+    x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+    @torch.no_grad()
+    def compute(model):
+        return model.eval()(x)
+
+    return compute
+
+
+def test_timm_lists_the_names():
+    listed = timm.list_models("*_vcreg")
+    for row in RELEASES:
+        assert row.name in listed
+        assert row.full_name in timm.list_models("*_vcreg*", include_tags=True)
+    assert {"resnet50_vcreg", "convnext_tiny_vcreg", "convnext_atto_vcreg", "vit_base_patch32_224_vcreg"} <= set(listed)
+
+
+def test_timm_lists_as_pretrained_only_what_this_package_carries():
+    pretrained = timm.list_models("*_vcreg", pretrained=True)
+    assert {name.partition(".")[0] for name in pretrained} == {
+        row.name for row in RELEASES if row.place == "package" and row.published
+    }
+
+
+@pytest.mark.parametrize("architecture", BLOCKS)
+def test_regularizer_on_every_block(architecture):
+    with torch.device("meta"):
+        model = timm.create_model(f"{architecture}_vcreg", num_classes=3)
+    assert len(model.vcreg.sites) == BLOCKS[architecture]
+    assert model.vcreg.cfg == VCReg()
+    assert model.pretrained_cfg["architecture"] == architecture
+
+
+@pytest.mark.parametrize("arguments", [{}, {"num_classes": 7}, {"in_chans": 1}, {"global_pool": "max"}])
+def test_is_the_stock_network(arguments):
+    torch.manual_seed(0)
+    ours = timm.create_model(NAME, **arguments)
+    torch.manual_seed(0)
+    stock = timm.create_model("test_convnext", **arguments)
+    assert type(ours) is type(stock)
+    assert list(ours.state_dict()) == list(stock.state_dict())
+    x = torch.randn(2, arguments.get("in_chans", 3), 32, 32)
+    for training in (True, False):
+        assert torch.equal(ours.train(training)(x), stock.train(training)(x))
+
+
+def test_vcreg_argument():
+    cfg = VCReg(alpha=0.3, beta=0.01)
+    assert timm.create_model(NAME, vcreg=cfg).vcreg.cfg == cfg
+    assert timm.create_model(NAME, vcreg=True).vcreg.cfg == VCReg()
+    assert not hasattr(timm.create_model(NAME, vcreg=False), "vcreg")
+    with pytest.raises(ConfigError, match=r"vcreg is a vcreg_hub.VCReg.*got 0.64"):
+        timm.create_model(NAME, vcreg=0.64)
+
+
+def test_features_only():
+    ours = timm.create_model(NAME, features_only=True, out_indices=(1, 3))
+    assert len(ours.vcreg.sites) == len(timm.create_model(NAME).vcreg.sites)
+    assert [tuple(t.shape) for t in ours(torch.randn(1, 3, 64, 64))] == [(1, 32, 8, 8), (1, 64, 2, 2)]
+
+
+def test_registering_again_changes_nothing():
+    entry = timm.models.model_entrypoint(NAME)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert zoo.register_model("test_convnext") == zoo.register_model(NAME) == NAME
+    assert timm.models.model_entrypoint(NAME) is entry
+
+
+def test_registering_what_timm_does_not_have():
+    with pytest.raises(UnknownNameError, match=r"did you mean .*'resnet50'"):
+        zoo.register_model("resnett50")
+    with pytest.raises(UsageError, match=r"without a tag: 'resnet50', not"):
+        zoo.register_model("resnet50.a1_in1k")
+
+
+def test_says_nothing_of_other_peoples_weights():
+    config = timm.create_model(NAME, vcreg=False).pretrained_cfg
+    stock = timm.create_model("test_convnext").pretrained_cfg
+    assert stock["hf_hub_id"] and "license" in stock
+    assert not {"hf_hub_id", "url", "license", "tag", "origin_url"} & set(config)
+    assert config["mean"] == stock["mean"] and config["first_conv"] == stock["first_conv"]
+
+
+@pytest.mark.parametrize("vcreg", [None, True, False, VCReg(alpha=0.5)])
+def test_timms_own_export_says_the_stock_architecture(tmp_path, vcreg, logits):
+    model = timm.create_model(NAME, num_classes=4, vcreg=vcreg)
+    timm.models.save_for_hf(copy.deepcopy(model), tmp_path, safe_serialization=True)
+    text = (tmp_path / "config.json").read_text()
+    assert json.loads(text)["architecture"] == "test_convnext" and "vcreg" not in text
+    assert torch.equal(logits(timm.create_model(f"local-dir:{tmp_path}", pretrained=True)), logits(model))
+
+
+def test_weights_from_a_folder_with_their_own_classes_and_preprocessing(tmp_path, monkeypatch, write_release, logits):
+    model = write_release(tmp_path / f"{NAME}.mine", "test_convnext", classes=4, size=32)
+    monkeypatch.setenv("VCREG_HUB_DIR", str(tmp_path))
+    found = timm.create_model(NAME, pretrained=True)
+    assert found.num_classes == 4 and len(found.vcreg.sites) == 9
+    assert torch.equal(logits(found), logits(model))
+    config = timm.data.resolve_model_data_config(found)
+    assert config["input_size"] == (3, 32, 32) and tuple(config["mean"]) == (0.3, 0.3, 0.3)
+    assert config["interpolation"] == "bilinear" and config["crop_pct"] == 32 / 36
+    assert torch.equal(logits(timm.create_model(f"{NAME}.mine", pretrained=True, vcreg=False)), logits(model))
+
+
+def test_a_call_overrides_classes_and_channels(tmp_path, monkeypatch, write_release):
+    model = write_release(tmp_path / f"{NAME}.mine", "test_convnext", classes=4)
+    monkeypatch.setenv("VCREG_HUB_DIR", str(tmp_path))
+    found = timm.create_model(NAME, pretrained=True, num_classes=9, in_chans=1)
+    assert found(torch.randn(2, 1, 32, 32)).shape == (2, 9)
+    backbone, weights = model.state_dict(), found.state_dict()
+    for name, tensor in backbone.items():
+        if not name.startswith(("head.fc.", "stem.0.weight")):
+            assert torch.equal(weights[name], tensor), name
+    maps = timm.create_model(NAME, pretrained=True, features_only=True)(torch.randn(1, 3, 64, 64))
+    assert len(maps) == 4
+
+
+def test_the_same_class_count_keeps_the_head(tmp_path, monkeypatch, write_release, logits):
+    model = write_release(tmp_path / f"{NAME}.mine", "test_convnext", classes=4)
+    monkeypatch.setenv("VCREG_HUB_DIR", str(tmp_path))
+    assert torch.equal(logits(timm.create_model(NAME, pretrained=True, num_classes=4)), logits(model))
+
+
+def edit_config(folder, **changes):
+    config = json.loads((folder / "config.json").read_text())
+    for name, value in changes.items():
+        if value is None:
+            config.pop(name)
+            config["pretrained_cfg"].pop(name, None)
+        else:
+            config[name] = value
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize(
+    "changes, error, message",
+    [
+        ({"num_classes": 7}, IntegrityError, r"says 7 classes, but head.fc.weight has 4 rows"),
+        ({"num_classes": None}, IntegrityError, "does not say num_classes"),
+        ({"architecture": "test_resnet"}, UsageError, "is a 'test_resnet', expected 'test_convnext'"),
+        ({"model_type": "vit"}, UsageError, "not in timm's format"),
+    ],
+)
+@pytest.mark.parametrize("asked", [{}, {"num_classes": 7}])
+def test_a_wrong_configuration_never_leaves_a_random_head(
+    tmp_path, monkeypatch, write_release, changes, error, message, asked
+):
+    folder = tmp_path / f"{NAME}.mine"
+    write_release(folder, "test_convnext", classes=4)
+    edit_config(folder, **changes)
+    monkeypatch.setenv("VCREG_HUB_DIR", str(tmp_path))
+    with pytest.raises(error, match=message):
+        timm.create_model(NAME, pretrained=True, **asked)
+
+
+@pytest.mark.parametrize("asked", [{"num_classes": 9}, {"features_only": True}, {"in_chans": 1}])
+def test_foreign_tensors_are_an_error_also_where_timm_does_not_look(tmp_path, monkeypatch, write_release, asked):
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / f"{NAME}.mine"
+    write_release(folder, "test_convnext")
+    tensors = load_file(folder / "model.safetensors")
+    renamed = {name.replace("stages.", "layers."): tensor for name, tensor in tensors.items()}
+    save_file(renamed, folder / "model.safetensors", metadata={"format": "pt"})
+    monkeypatch.setenv("VCREG_HUB_DIR", str(tmp_path))
+    with pytest.raises(UsageError, match=r"missing \(stages.0"):
+        timm.create_model(NAME, pretrained=True, **asked)
+
+
+def test_weights_given_through_timms_overlay(tmp_path, write_release, logits):
+    model = write_release(tmp_path, "test_convnext", classes=4)
+    overlay = {"file": str(tmp_path / "model.safetensors")}
+    with pytest.raises(UsageError, match=r"add num_classes"):
+        timm.create_model(NAME, pretrained=True, num_classes=4, pretrained_cfg_overlay=overlay)
+    found = timm.create_model(NAME, pretrained=True, pretrained_cfg_overlay={**overlay, "num_classes": 4})
+    assert torch.equal(logits(found), logits(model))
+
+
+def test_nobody_has_published_the_imagenet_weights():
+    with pytest.raises(WeightsNotFoundError) as error:
+        timm.create_model("convnext_tiny_vcreg", pretrained=True)
+    for part in ("this package", "imagenet:convnext_tiny_vcreg", "VCREG_HUB_DIR", "VCREG_HUB_NAMESPACE", "published"):
+        assert part in str(error.value)

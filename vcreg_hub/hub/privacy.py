@@ -1,0 +1,70 @@
+"""What must not be published: absolute paths, the machine's name, the login name, tokens."""
+
+from __future__ import annotations
+
+import getpass
+import re
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+# Names that tell nothing about a person or a machine, and turn up in ordinary text.
+_GENERIC = {"root", "user", "users", "ubuntu", "debian", "admin", "runner", "nobody", "test", "localhost", "docker"}
+_PATTERNS = {
+    # Not part of a URL, of a word such as km/h, or of a longer path.
+    "an absolute path": re.compile(
+        r"(?<![\w.:/<])/(?:[\w.\-+@ ]*[\w.\-+@]/)+[\w.\-+@]*|(?<![\w.])~[\w\-]*/|^/[\w.\-]+$"
+    ),
+    "a Windows path": re.compile(r"(?<![\w])[A-Za-z]:\\|\\\\[\w.\-]+\\"),
+    "a token": re.compile(r"\bhf_[A-Za-z0-9]{16,}\b|\bapi_org_[A-Za-z0-9]{16,}\b"),
+}
+
+
+def private_parts(text: str, allowed: frozenset[str] = frozenset()) -> list[str]:
+    """What `text` gives away, such as ["an absolute path: /home/x/data"]; empty when it gives nothing away.
+
+    allowed: names that may appear although they are this machine's or this login's (the owner of the repo).
+    """
+    found = [f"{what}: {m.group().strip()}" for what, pattern in _PATTERNS.items() for m in pattern.finditer(text)]
+    for what, names in (("the machine's name", machine_names()), ("the login name", login_names())):
+        found += [f"{what}: {name}" for name in names if name not in allowed and _word(name).search(text)]
+    return found
+
+
+def private_fields(value: Any, allowed: frozenset[str] = frozenset(), at: str = "") -> Iterator[tuple[str, str]]:
+    """(path of the field, what it gives away) for every string inside a JSON value, keys as well."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            for part in private_parts(str(key), allowed):
+                yield at or "the top level", part
+            yield from private_fields(inner, allowed, f"{at}.{key}" if at else str(key))
+    elif isinstance(value, (list, tuple)):
+        for i, inner in enumerate(value):
+            yield from private_fields(inner, allowed, f"{at}[{i}]")
+    elif isinstance(value, str):
+        for part in private_parts(value, allowed):
+            yield at, part
+
+
+def machine_names() -> list[str]:
+    """This machine's names, without the generic ones."""
+    full = socket.gethostname()
+    return [name for name in dict.fromkeys((full, full.partition(".")[0])) if _tells(name)]
+
+
+def login_names() -> list[str]:
+    """The name this process runs under, unless it is a generic one."""
+    try:
+        name = getpass.getuser()
+    except (OSError, KeyError):  # no entry in the password file, as in some containers
+        return []
+    return [name] if _tells(name) else []
+
+
+def _tells(name: str) -> bool:
+    return len(name) >= 3 and name.lower() not in _GENERIC
+
+
+def _word(name: str) -> re.Pattern[str]:
+    # Not after `hf:` or `hf-hub:`: there it is the public owner of a repo.
+    return re.compile(rf"(?<![\w\-.])(?<!hf:)(?<!hub:){re.escape(name)}(?![\w\-.])", re.IGNORECASE)

@@ -1,0 +1,139 @@
+"""transformers' classifiers: built from a configuration, loaded strictly, and never with code from a repo."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..errors import ConfigError, UsageError, WeightsNotFoundError
+from .checkpoint import PICKLES, refuse_pickle
+
+
+def load_config(source: str) -> Any:
+    """The configuration of a Hub id (`owner/name`, with `@revision` if need be), a folder or a config.json.
+
+    Errors: WeightsNotFoundError when there is none, ConfigError for a model that needs code of its own repo.
+    """
+    from transformers import AutoConfig
+
+    place, revision = split_revision(source)
+    if place.endswith(".json") and not Path(place).is_file():
+        raise WeightsNotFoundError(f"there is no file {place}")
+    try:
+        return AutoConfig.from_pretrained(place, trust_remote_code=False, **revision)
+    except (OSError, ValueError, KeyError) as error:
+        if "trust_remote_code" in str(error):
+            raise ConfigError(f"{source} needs Python code from its repo, which is never run") from None
+        raise WeightsNotFoundError(f"transformers finds no configuration at {source}: {_first_line(error)}") from None
+
+
+def build_classifier(auto_class: Any, config: Any, source: str) -> nn.Module:
+    """The native class with random weights. Errors: ConfigError for a model type without such a classifier."""
+    try:
+        return auto_class.from_config(config, dtype=torch.float32, trust_remote_code=False)
+    except ValueError:
+        raise _no_classifier(auto_class, config, source) from None
+
+
+def load_classifier(auto_class: Any, source: str, config: Any) -> nn.Module:
+    """The native class with the weights of `source` (a folder or Hub id), and a fresh head where theirs does not fit.
+
+    config: what to build; its class count may differ from the weights'. Anything but the head that does not match is a
+    UsageError that names the tensors; pickled weights are refused; WeightsNotFoundError for a source without weights.
+    """
+    _refuse_pickled_folder(source)
+    place, revision = split_revision(source)
+    try:
+        model, report = auto_class.from_pretrained(
+            place,
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,  # for the head alone: what else it let through is refused below
+            output_loading_info=True,
+            **revision,
+        )
+    except ValueError as error:
+        if "Unrecognized configuration class" in str(error):
+            raise _no_classifier(auto_class, config, source) from None
+        raise
+    except OSError as error:
+        raise WeightsNotFoundError(
+            f"transformers finds no safetensors weights at {source}: {_first_line(error)}"
+        ) from None
+    _refuse_mismatches(model, report, source)
+    return model
+
+
+def head_names(model: nn.Module) -> list[str]:
+    """Names of the top-level modules outside the backbone that hold the classifier, such as ["classifier"]."""
+    backbone = getattr(model, "base_model_prefix", "")
+    return [
+        name for name, child in model.named_children() if name != backbone and any(True for _ in child.parameters())
+    ]
+
+
+def split_revision(source: str) -> tuple[str, dict[str, str]]:
+    """`owner/name@revision` as the id and from_pretrained's keyword; a path that exists is left alone."""
+    source = source.removeprefix("hf-hub:")
+    if Path(source).expanduser().exists():
+        return str(Path(source).expanduser()), {}
+    place, at, revision = source.partition("@")
+    return place, {"revision": revision} if at else {}
+
+
+def set_classes(config: Any, num_classes: int, names: Iterable[str] | None = None) -> None:
+    """Give a configuration `num_classes` classes, and their names if there are as many."""
+    names = list(names or [])
+    if len(names) != num_classes:
+        names = [f"LABEL_{i}" for i in range(num_classes)]
+    config.id2label = dict(enumerate(names))
+    config.label2id = {name: i for i, name in enumerate(names)}
+
+
+def _refuse_mismatches(model: nn.Module, report: dict[str, Any], source: str) -> None:
+    heads = tuple(f"{name}." for name in head_names(model))
+    lines = []
+    for kind in ("missing_keys", "mismatched_keys"):
+        keys = [_name(key) for key in report.get(kind, ())]
+        if wrong := sorted(key for key in keys if not key.startswith(heads)):
+            lines.append(f"{len(wrong)} {kind.removesuffix('_keys')} ({', '.join(wrong[:4])})")
+    if extra := sorted(key for key in map(_name, report.get("unexpected_keys", ())) if _of_backbone(key, model)):
+        lines.append(f"{len(extra)} unexpected ({', '.join(extra[:4])})")
+    if lines:
+        raise UsageError(f"the weights of {source} do not fit {type(model).__name__}: {'; '.join(lines)}")
+
+
+def _of_backbone(key: str, model: nn.Module) -> bool:
+    """Whether a tensor the model has no place for belongs to its backbone: not to another task's head or a pooler."""
+    prefix = getattr(model, "base_model_prefix", "")
+    inside = key.removeprefix(f"{prefix}.")
+    backbone = getattr(model, prefix, None)
+    children = {name for name, _ in backbone.named_children()} if isinstance(backbone, nn.Module) else set()
+    return "pooler" not in key.split(".") and (inside != key or inside.partition(".")[0] in children)
+
+
+def _name(key: Any) -> str:
+    return key if isinstance(key, str) else str(key[0])
+
+
+def _refuse_pickled_folder(source: str) -> None:
+    folder = Path(source).expanduser()
+    if not folder.is_dir() or any(folder.glob("*.safetensors*")):
+        return
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in PICKLES:
+            refuse_pickle(path)
+
+
+def _no_classifier(auto_class: Any, config: Any, source: str) -> ConfigError:
+    return ConfigError(f"{source} is a {config.model_type!r}, which {auto_class.__name__} has no class for")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).strip().splitlines()[0]

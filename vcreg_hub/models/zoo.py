@@ -1,0 +1,186 @@
+"""timm's names with VCReg: `<architecture>_vcreg` builds the stock network and attaches the regularizer to its blocks.
+
+Importing this module registers the names of `releases.py` through timm's public registry; `register_model` adds any
+other. Every name delegates to the stock entry point, so that the network, its state dict and what is exported are
+those of the stock architecture.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import timm
+import torch
+from timm.models import PretrainedCfg, generate_default_cfgs, get_pretrained_cfg, is_model, split_model_name_tag
+from timm.models import register_model as _register_with_timm
+from torch import nn
+
+from ..core import VCReg
+from ..errors import UsageError, unknown_name
+from ..hooks import attach
+from ..releases import RELEASES, releases_of
+from . import cifar  # noqa: F401  (registers resnet32_cifar, which resnet32_cifar_vcreg delegates to)
+from .checkpoint import check_names, tensor_shapes
+from .image import checked_vcreg
+from .weights import PACKAGED, WEIGHTS, Weights, check_class_count, find_weights
+
+SUFFIX = "_vcreg"
+# What a stock configuration says of somebody's weights; none of it is true of ours.
+_OF_OTHER_WEIGHTS = (
+    "url file state_dict hf_hub_id hf_hub_filename source tag custom_load test_input_size test_crop_pct test_pool_size "
+    "label_offset label_names label_descriptions license description origin_url paper_name paper_ids notes"
+).split()
+_SOURCES = ("url", "file", "state_dict", "hf_hub_id")
+
+# timm reads this table when a name is registered: `<name>.<tag>` -> the configuration of weights of that name.
+default_cfgs: dict[str, Any] = {}
+__all__ = ["register_model"]
+
+
+def register_model(architecture: str) -> str:
+    """Register `<architecture>_vcreg` with timm, for any of timm's architectures; returns that name.
+
+    Registering a name again changes nothing. Errors: UnknownNameError that names the nearest architectures.
+
+    >>> register_model("swin_tiny_patch4_window7_224")
+    'swin_tiny_patch4_window7_224_vcreg'
+    """
+    bare, tag = split_model_name_tag(architecture)
+    if bare.endswith(SUFFIX) and bare in default_cfgs:
+        return bare
+    if not is_model(bare):
+        raise unknown_name("timm architecture", architecture, timm.list_models())
+    if tag:
+        raise UsageError(f"register_model takes an architecture without a tag: {bare!r}, not {architecture!r}")
+    name = bare + SUFFIX
+    if name not in default_cfgs:
+        default_cfgs.update(generate_default_cfgs(_configurations(bare, name)))
+        entry_point = _entry_point(bare, name)
+        globals()[name] = entry_point
+        if is_model(name):  # this module was reloaded: timm still has the entry point of the first time
+            return name
+        _register_with_timm(entry_point)
+    return name
+
+
+def _configurations(architecture: str, name: str) -> dict[str, PretrainedCfg]:
+    """A configuration for each release of `name`, or one without a tag: the stock facts about the architecture."""
+    stock = get_pretrained_cfg(architecture, allow_unregistered=True) or PretrainedCfg()
+    defaults = {field.name: field.default for field in dataclasses.fields(PretrainedCfg)}
+    own = dataclasses.replace(stock, **{key: defaults[key] for key in _OF_OTHER_WEIGHTS if key in defaults})
+    rows = {row.full_name: _with_packaged_file(own, row.full_name) for row in releases_of(name)}
+    return rows or {name: own}
+
+
+def _with_packaged_file(config: PretrainedCfg, full_name: str) -> PretrainedCfg:
+    """The configuration, with its weights if this package carries them, so that timm lists the name as pretrained."""
+    file = PACKAGED / full_name / WEIGHTS
+    return dataclasses.replace(config, file=str(file)) if file.is_file() else config
+
+
+def _entry_point(architecture: str, name: str) -> Callable[..., nn.Module]:
+    def create(pretrained: bool = False, vcreg: VCReg | bool | None = None, **kwargs: Any) -> nn.Module:
+        config = checked_vcreg(vcreg)
+        model = _build(architecture, name, pretrained, kwargs)
+        model.register_state_dict_pre_hook(_forget_vcreg_argument)
+        if config is not None:
+            attach(model, config, example_input=_example(model, kwargs))
+        return model
+
+    create.__name__ = create.__qualname__ = name
+    create.__module__ = __name__
+    create.__doc__ = (
+        f"timm's {architecture} with VCReg after its blocks; vcreg: a VCReg, None for VCReg(), False for none."
+    )
+    return create
+
+
+def _build(architecture: str, name: str, pretrained: bool, kwargs: dict[str, Any]) -> nn.Module:
+    """The plain stock network, with weights when asked for."""
+    kwargs = dict(kwargs)
+    config = kwargs.pop("pretrained_cfg", None)
+    overlay = kwargs.get("pretrained_cfg_overlay") or {}
+    tag = config if isinstance(config, str) else ""
+    if isinstance(config, PretrainedCfg):
+        config = config.to_dict()
+    given = config if isinstance(config, dict) else None
+    if not pretrained or given is not None or any(overlay.get(key) for key in _SOURCES):
+        if pretrained:
+            _refuse_silent_random_head(given or {}, overlay, kwargs)
+        return timm.create_model(
+            architecture,
+            pretrained=pretrained,
+            pretrained_cfg=_stock_named(architecture, name, given),
+            **kwargs,
+        )
+    weights = find_weights(f"{name}.{tag}" if tag else name)
+    _check_fits(weights, architecture, kwargs)
+    return timm.create_model(f"local-dir:{weights.folder}", pretrained=True, **kwargs)
+
+
+def _stock_named(architecture: str, name: str, given: dict[str, Any] | None) -> dict[str, Any]:
+    """A configuration that says the stock architecture and, unless the caller gave one, no weights."""
+    config = given
+    if config is None:
+        own = get_pretrained_cfg(name)
+        config = (own or PretrainedCfg()).to_dict(remove_source=True)
+        config.pop("tag", None)
+    return {**config, "architecture": architecture}
+
+
+def _check_fits(weights: Weights, architecture: str, kwargs: dict[str, Any]) -> None:
+    """The found release is of this architecture, and loads whole also where timm would not look."""
+    config = weights.config
+    if weights.library != "timm" or config is None:
+        raise UsageError(
+            f"{weights.origin} is not in timm's format; load it with "
+            f"transformers.AutoModelForImageClassification.from_pretrained({str(weights.folder)!r})"
+        )
+    if config.get("architecture") != architecture:
+        raise UsageError(f"{weights.origin} is a {config.get('architecture')!r}, expected {architecture!r}")
+    classes = check_class_count(weights)
+    # timm stops comparing names when the head or the input changes, and for feature extractors.
+    if kwargs.get("num_classes", classes) != classes or kwargs.get("features_only") or "in_chans" in kwargs:
+        plain = timm.create_model(f"local-dir:{weights.folder}", pretrained=False)
+        shapes = {key: tuple(tensor.shape) for key, tensor in plain.state_dict().items()}
+        check_names(shapes, tensor_shapes(weights.file), origin=weights.origin)
+
+
+def _refuse_silent_random_head(given: dict[str, Any], overlay: dict[str, Any], kwargs: dict[str, Any]) -> None:
+    """UsageError where timm would take the caller's weights and leave a random classifier without saying so.
+
+    timm drops the classifier when the asked-for class count is not the one its configuration names, and for weights
+    given through an overlay without a class count that is 1000, whatever the file holds.
+    """
+    named = overlay.get("num_classes", given.get("num_classes"))
+    if named is None and "num_classes" in kwargs:
+        raise UsageError(
+            "pretrained_cfg_overlay names weights but not their class count, so timm could drop their classifier "
+            "unseen: add num_classes (of the weights) to pretrained_cfg_overlay"
+        )
+
+
+def _example(model: nn.Module, kwargs: dict[str, Any]) -> torch.Tensor:
+    """Zeros (1, channels, height, width) of the size the model was built for."""
+    config = model.pretrained_cfg
+    channels, height, width = config.get("input_size", (3, 224, 224))
+    size = kwargs.get("img_size")
+    if size is not None:
+        height, width = (size, size) if isinstance(size, int) else size
+    return torch.zeros(1, kwargs.get("in_chans", channels), height, width)
+
+
+def _forget_vcreg_argument(model: nn.Module, prefix: str, keep_vars: bool) -> None:
+    """timm notes the arguments a model was created with, and its own export writes them for plain timm to read back.
+
+    `vcreg` is not an argument that plain timm knows, so it is taken out when the weights are read for saving.
+    """
+    arguments = getattr(model, "_model_args", None)
+    if isinstance(arguments, dict):
+        arguments.pop("vcreg", None)
+
+
+for _architecture in dict.fromkeys(row.architecture for row in RELEASES if row.library != "transformers"):
+    register_model(_architecture)

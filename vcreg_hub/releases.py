@@ -1,0 +1,82 @@
+"""The table of weights that can be had, and of those that could be: one row a release.
+
+A row whose `sha256` is None has not been published: asking for it is an error that names the recipe that makes it.
+Publishing is filling in `sha256`, `bytes` and `licence` (and adding the files, where `place` is "package").
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Release:
+    """One set of weights.
+
+    name: as timm knows it, `<architecture>_vcreg`. tag: what it was trained on; `<name>.<tag>` is the repo and folder.
+    architecture: what its config.json names, a stock timm one or a transformers model type.
+    library: what loads it; "vcreg_hub" is timm with an architecture of our own.
+    recipe: the address of the recipe that makes it. place: "package" ships with this package, "hub" is a repo.
+    licence, sha256, bytes: of model.safetensors, None while there is none.
+    """
+
+    name: str
+    tag: str
+    architecture: str
+    recipe: str
+    library: Literal["timm", "transformers", "vcreg_hub"] = "timm"
+    place: Literal["package", "hub"] = "hub"
+    task: str = "image-classification"
+    licence: str | None = None
+    sha256: str | None = None
+    bytes: int | None = None
+
+    @property
+    def full_name(self) -> str:
+        """`<name>.<tag>`."""
+        return f"{self.name}.{self.tag}"
+
+    @property
+    def published(self) -> bool:
+        """Whether the weights exist."""
+        return self.sha256 is not None
+
+
+# The first row of a name is its default tag.
+RELEASES: tuple[Release, ...] = (
+    Release("resnet50_vcreg", "in1k", "resnet50", "imagenet:resnet50_vcreg"),
+    Release("convnext_tiny_vcreg", "in1k", "convnext_tiny", "imagenet:convnext_tiny_vcreg"),
+    Release("convnext_atto_vcreg", "in1k", "convnext_atto", "imagenet:convnext_atto_vcreg"),
+    Release("vit_base_patch32_224_vcreg", "in1k", "vit_base_patch32_224", "imagenet:vit_base_patch32_vcreg"),
+    Release(
+        "resnet32_cifar_vcreg",
+        "fashion_mnist",
+        "resnet32_cifar",
+        "fashion_mnist:resnet32_cifar_vcreg",
+        library="vcreg_hub",
+        place="package",
+    ),
+    Release(
+        "convnext_zepto_rms_vcreg",
+        "fashion_mnist",
+        "convnext_zepto_rms",
+        "fashion_mnist:convnext_zepto_rms_vcreg",
+        place="package",
+    ),
+)
+
+
+def releases_of(name: str) -> list[Release]:
+    """The rows of an untagged name, the default first; empty for a name without a release.
+
+    >>> [row.tag for row in releases_of("resnet50_vcreg")]
+    ['in1k']
+    """
+    return [row for row in RELEASES if row.name == name]
+
+
+def find_release(full_name: str) -> Release | None:
+    """The row of `<name>.<tag>`, or of a bare name its default row; None when there is none."""
+    name, _, tag = full_name.partition(".")
+    return next((row for row in RELEASES if row.name == name and tag in ("", row.tag)), None)
