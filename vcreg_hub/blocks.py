@@ -102,8 +102,9 @@ def describe_name(name: str, where: str = "blocks", example_input: Any = None) -
 def channel_axes(calls: list[Call]) -> list[int]:
     """The channel axis (1 or -1) of each call's output.
 
-    Up to three dimensions it is the last (tokens). Above, the axis as long as some parameter of the module; where that
-    says nothing, what all other calls of its class say; then the axis unlike two equal ones (square maps); then 1.
+    Up to three dimensions it is the last (tokens). Above, the axis as long as some parameter of the module, unless a
+    square map contradicts; where that says nothing, what all other calls of its class say; then the axis unlike two
+    equal ones; then 1.
     """
     votes = defaultdict(set)
     for call in calls:
@@ -111,11 +112,14 @@ def channel_axes(calls: list[Call]) -> list[int]:
     axes = []
     for call in calls:
         shape = call.output or ()
-        decided = _axis_of_widths(shape, call.widths)
+        if len(shape) <= 3:
+            axes.append(-1)
+            continue
+        decided, square = _axis_of_widths(shape, call.widths), _axis_unlike(shape)
         others = votes[call.kind] - {0}
         if not decided and len(others) == 1:
             decided = min(others)
-        axes.append(decided or _axis_unlike(shape) or 1)
+        axes.append(square if square and decided and square != decided else decided or square or 1)
     return axes
 
 
@@ -180,12 +184,12 @@ def _positions(call: Call, shape: Shape | None) -> int:
 
 def _heads(seen: Trace, model: nn.Module) -> list[int]:
     """The calls that turn the final representation into logits."""
-    blocks = set(residual_blocks(seen)[1])
+    last_block = max(residual_blocks(seen)[1], default=0)
     classes = seen.output[-1] if seen.output else None
     heads = []
     for i in sorted(seen.makers):
         call = seen.calls[i]
-        if blocks & set(seen.chain(i)):
+        if i < last_block or last_block in seen.chain(i):
             continue
         if call.matrices and call.output and classes in (call.output[1], call.output[-1]):
             heads.append(i)
@@ -193,7 +197,7 @@ def _heads(seen: Trace, model: nn.Module) -> list[int]:
     if not heads and last.kind is nn.Identity and last.output == seen.output:
         heads.append(len(seen.calls) - 1)  # num_classes=0 leaves the place of the classifier to an Identity
     if not heads:
-        makers = ", ".join(repr(seen.calls[i].name) for i in sorted(seen.makers)) or "no layer"
+        makers = ", ".join(repr(seen.calls[i].name) for i in sorted(seen.makers)[:3]) or "no layer"
         raise BlocksNotFoundError(
             f"no classifier in {type(model).__name__} ({len(seen.modules)} modules looked at; its output comes from "
             f"{makers}). Build it with a classifier (num_classes > 0), or pass where='<glob over module names>'"

@@ -22,6 +22,8 @@ def residual_blocks(trace: Trace) -> tuple[str, list[int]]:
         ("concat", [i for i, call in calls if call.joined]),
     ):
         found = _innermost(trace, _lifted(trace, seeds))
+        if found and tier == "skip":
+            found = sorted(found + _elsewhere(trace, found))
         if found:
             return tier, found
     lists = [i for i, c in calls if c.element and c.matrices >= 2 and _usable(c)]
@@ -42,6 +44,14 @@ def _lifted(trace: Trace, seeds: list[int]) -> list[int]:
             block = next((j for j in trace.chain(i) if trace.calls[j].kind in block_kinds), i)
         found.add(block)
     return sorted(i for i in found if _usable(trace.calls[i]))
+
+
+def _elsewhere(trace: Trace, found: list[int]) -> list[int]:
+    """Blocks around a shortcut with weights, apart from those found (HRNet's first stage, CoaT's serial blocks)."""
+    taken = set(found)
+    around = {j for i in found for j in trace.chain(i)}
+    more = _lifted(trace, [i for i, call in enumerate(trace.calls) if call.bypass])
+    return _innermost(trace, [i for i in more if i not in around and not taken & set(trace.chain(i))])
 
 
 def _innermost(trace: Trace, found: list[int]) -> list[int]:

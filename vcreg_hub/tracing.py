@@ -21,15 +21,17 @@ from torch.overrides import TorchFunctionMode
 
 from .errors import BlocksNotFoundError
 from .example import Example, candidates, given
-from .twin import twin
+from .twin import tensors_of, twin
 
 Shape = tuple[int, ...]
 
 # The same values in another arrangement: a sum with one of these is still a sum with the tensor they came from.
 _LAYOUT = frozenset(
     "view reshape permute transpose swapaxes swapdims movedim flatten unflatten contiguous squeeze unsqueeze roll "
-    "clone detach to float view_as reshape_as rearrange type_as".split()
+    "clone detach to float view_as reshape_as type_as".split()
 )
+_OF_FIRST = _LAYOUT | {"expand", "expand_as"}  # a second tensor only lends its shape, dtype or device
+_OF_NONE = frozenset("zeros_like ones_like empty_like full_like rand_like randn_like new_zeros new_ones".split())
 _JOIN = frozenset(("cat", "concat", "concatenate"))
 _ADD = frozenset(("add", "add_", "__add__", "__radd__", "__iadd__"))
 
@@ -43,7 +45,8 @@ class Call:
     matrices: how many of its parameters have two or more dimensions; widths: the first dimension of each parameter.
     input / output: shape of the first floating-point tensor received / returned, None without one.
     skip: the module added a tensor it received to an activation of the same shape.
-    projected: it so added what one of its children made of a received tensor (a shortcut with weights).
+    projected: it so added what one of its children made of a received tensor; bypass: and what it added that to had
+        gone deeper (a shortcut with weights, not one of several parallel branches).
     joined: the module concatenated activations.
     """
 
@@ -57,6 +60,7 @@ class Call:
     output: Shape | None = None
     skip: bool = False
     projected: bool = False
+    bypass: bool = False
     joined: bool = False
 
 
@@ -116,7 +120,7 @@ def first_float(value: Any) -> Tensor | None:
 
 def _run(model: nn.Module, example: Example, device: torch.device) -> Trace:
     args, kwargs = example
-    recorder = _Recorder(_elements(model))
+    recorder = _Recorder(model)
     names = {module: name for name, module in model.named_modules()}
     with ExitStack() as stack:
         for module, name in names.items():
@@ -193,18 +197,18 @@ class _Frame:
 
 
 class _Recorder(TorchFunctionMode):
-    def __init__(self, elements: set[nn.Module]) -> None:
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.elements = elements
+        self.elements = _elements(model)
         self.calls: list[Call] = []
         self.stack: list[_Frame] = []
-        self.facts: dict[int, _Fact] = {}
+        self.facts = {id(t): _Fact(t, id(t), True, frozenset()) for t in tensors_of(model)}
 
     def fact(self, tensor: Tensor) -> _Fact:
-        """What is known of `tensor`; one never seen before is a weight, or an activation made out of sight."""
+        """What is known of `tensor`; one never seen before is an input, or an activation made out of sight."""
         known = self.facts.get(id(tensor))
         if known is None:
-            known = _Fact(tensor, id(tensor), isinstance(tensor, nn.Parameter), frozenset())
+            known = _Fact(tensor, id(tensor), False, frozenset())
             self.facts[id(tensor)] = known
         return known
 
@@ -247,9 +251,12 @@ class _Recorder(TorchFunctionMode):
     def operation(self, name: str, operands: list[Tensor], made: list[Tensor]) -> None:
         facts = [self.fact(tensor) for tensor in operands]
         if name in _ADD and len(facts) == 2:
-            self.sum(*facts)
+            self.sum(*facts, made[0])
+        elif name in _ADD and self.stack and facts[0].root in self.stack[-1].projected:
+            self.stack[-1].projected.add(id(made[0]))  # plus a number, as in `0 + branch`
         elif name in _JOIN and sum(not fact.constant for fact in facts) >= 2 and self.stack:
             self.calls[self.stack[-1].index].joined = True
+        facts = [] if name in _OF_NONE else facts[:1] if name in _OF_FIRST else facts
         makers = frozenset().union(*(fact.makers for fact in facts))
         constant = all(fact.constant for fact in facts)
         for tensor in made:
@@ -262,7 +269,7 @@ class _Recorder(TorchFunctionMode):
             root = facts[0].root if name in _LAYOUT and facts else id(tensor)
             self.facts[id(tensor)] = _Fact(tensor, root, constant, makers)
 
-    def sum(self, left: _Fact, right: _Fact) -> None:
+    def sum(self, left: _Fact, right: _Fact, total: Tensor) -> None:
         same = left.tensor.shape == right.tensor.shape and left.tensor.is_floating_point()
         if not same or left.constant or right.constant or not self.stack:
             return
@@ -275,11 +282,16 @@ class _Recorder(TorchFunctionMode):
             self.calls[frame.index].skip = True
         elif roots & frame.projected:
             self.calls[frame.index].projected = True
+            if roots <= frame.projected:
+                frame.projected.add(id(total))
+            else:
+                self.calls[frame.index].bypass = True
 
 
 def _elements(model: nn.Module) -> set[nn.Module]:
-    lists = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
-    return {child for module in model.modules() if isinstance(module, lists) for child in module.children()}
+    """Elements of lists. A model that is a ModuleDict itself is no list: timm's feature nets hold their stages so."""
+    lists = [m for m in model.modules() if isinstance(m, nn.Sequential | nn.ModuleList | nn.ModuleDict)]
+    return {child for m in lists if m is not model or isinstance(m, nn.Sequential) for child in m.children()}
 
 
 def _is_layer(module: nn.Module) -> bool:

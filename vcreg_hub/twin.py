@@ -35,7 +35,7 @@ def twin(model: nn.Module, device: str = "meta") -> nn.Module:
     behind, so that a dry run neither feeds a user's hook nor copies what that hook holds.
     """
     memo: dict[int, Any] = {}
-    for tensor in _tensors(model):
+    for tensor in tensors_of(model):
         memo[id(tensor)] = _like(tensor, device)
     for module in model.modules():
         for table in _HOOK_TABLES:
@@ -45,7 +45,7 @@ def twin(model: nn.Module, device: str = "meta") -> nn.Module:
     return copy.deepcopy(model, memo).eval()
 
 
-def _tensors(model: nn.Module) -> Iterator[Tensor]:
+def tensors_of(model: nn.Module) -> Iterator[Tensor]:
     """Parameters, buffers and the tensors kept as plain attributes, also one list or dict deep (position caches)."""
     for module in model.modules():
         for value in list(vars(module).values()):

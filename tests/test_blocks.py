@@ -1,0 +1,444 @@
+"""Where the blocks are: counts against published depths, placements, globs, axes, and a model left as it was found."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+from vcreg_hub.blocks import Site, describe_name, describe_sites, find_blocks
+from vcreg_hub.errors import BlocksNotFoundError, UnknownNameError, UsageError
+from vcreg_hub.residual import residual_blocks
+from vcreg_hub.shell import build_shell
+from vcreg_hub.tracing import trace
+
+# Architecture: number of blocks, first block, channel axes. Counted by hand from the papers' depths.
+TIMM = {
+    "resnet50": (16, "layer1.0", {1}),
+    "resnet14t": (4, "layer1.0", {1}),  # every block has a projection shortcut
+    "resnetv2_50": (16, "stages.0.blocks.0", {1}),
+    "regnety_016": (27, "s1.b1", {1}),  # no list holds the blocks
+    "convnext_tiny": (18, "stages.0.blocks.0", {1}),
+    "convnext_atto": (12, "stages.0.blocks.0", {1}),
+    "vit_base_patch32_224": (12, "blocks.0", {-1}),
+    "deit_tiny_distilled_patch16_224": (12, "blocks.0", {-1}),
+    "swin_tiny_patch4_window7_224": (12, "layers.0.blocks.0", {-1}),
+    "efficientnet_b0": (15, "blocks.1.0", {1}),  # 16 with the first depthwise block, which has no skip
+    "mvitv2_tiny": (10, "stages.0.blocks.0", {-1}),
+    "hiera_tiny_224": (12, "blocks.0", {-1}),
+    "maxvit_tiny_tf_224": (11, "stages.0.blocks.0", {1}),
+    "mixer_b16_224": (12, "blocks.0", {-1}),
+    "poolformer_s12": (12, "stages.0.blocks.0", {1}),
+    "pvt_v2_b0": (8, "stages.0.blocks.0", {-1}),
+    "nest_tiny": (12, "levels.0.transformer_encoder.0", {-1}),
+    "mobilevitv2_050": (15, "stages.0.0", {1}),
+    "mambaout_femto": (18, "stages.0.blocks.0", {-1}),
+    "tiny_vit_5m_224": (12, "stages.0.blocks.0", {1, -1}),
+    "coat_tiny": (14, "serial_blocks1.0", {-1}),
+    "hrnet_w18_small": (23, "layer1.0", {1}),
+    "repvgg_a0": (22, "stem", {1}),
+    "densenet121": (58, "features.denseblock1.denselayer1", {1}),
+    "inception_v3": (11, "Mixed_5b", {1}),
+    "mobilenetv1_100": (13, "blocks.0.0", {1}),
+}
+TORCHVISION = {
+    "resnet50": (16, "layer1.0", 1),
+    "convnext_tiny": (18, "features.1.0", 1),
+    "vit_b_32": (12, "encoder.layers.encoder_layer_0", -1),
+    "swin_t": (12, "features.1.0", -1),
+    "r3d_18": (8, "layer1.0", 1),
+    "swin3d_t": (12, "features.0.0", -1),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def names(sites: list[Site]) -> list[str]:
+    return [site.name for site in sites]
+
+
+@pytest.mark.parametrize("name", TIMM)
+def test_timm_architectures(name):
+    count, first, axes = TIMM[name]
+    model = build_shell(name)
+    sites = find_blocks(model)
+    assert (len(sites), sites[0].name) == (count, first)
+    assert {site.channel_axis for site in sites} == axes
+    assert all(model.get_submodule(site.name) is site.module for site in sites)
+    assert len(set(names(sites))) == len(sites)
+
+
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_torchvision_architectures(name):
+    count, first, axis = TORCHVISION[name]
+    sites = find_blocks(build_shell(f"torchvision:{name}"))
+    assert (len(sites), sites[0].name) == (count, first)
+    assert {site.channel_axis for site in sites} == {axis}
+
+
+def test_a_torchvision_model_that_cannot_be_built_on_meta():
+    assert len(find_blocks(build_shell("torchvision:regnet_y_400mf"))) == 16
+
+
+def small(kind: str):
+    """Configs of transformers' classes, small but with several stages and fewer layers than any default."""
+    import transformers as t
+
+    vit = dict(hidden_size=16, num_hidden_layers=3, num_attention_heads=2, intermediate_size=32, num_labels=5)
+    return {
+        "resnet": lambda: t.ResNetForImageClassification(
+            t.ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 2], layer_type="basic", num_labels=5)
+        ),
+        "convnext": lambda: t.ConvNextForImageClassification(
+            t.ConvNextConfig(hidden_sizes=[8, 16, 24, 32], depths=[1, 2, 3, 1], image_size=64, num_labels=5)
+        ),
+        "vit": lambda: t.ViTForImageClassification(t.ViTConfig(image_size=32, patch_size=16, **vit)),
+        "swin": lambda: t.SwinForImageClassification(
+            t.SwinConfig(image_size=32, patch_size=2, embed_dim=8, depths=[2, 2], num_heads=[1, 2], window_size=4)
+        ),
+        "videomae": lambda: t.VideoMAEForVideoClassification(
+            t.VideoMAEConfig(image_size=32, patch_size=16, num_frames=4, num_channels=1, **vit)
+        ),
+        "vivit": lambda: t.VivitForVideoClassification(
+            t.VivitConfig(image_size=32, num_frames=4, tubelet_size=[2, 16, 16], **vit)
+        ),
+    }[kind]()
+
+
+@pytest.mark.parametrize(
+    ("kind", "prefix", "count", "axis", "head"),
+    [
+        ("resnet", "resnet.encoder.stages.", 3, 1, "classifier.1"),
+        ("convnext", "convnext.encoder.stages.", 7, 1, "classifier"),
+        ("vit", "vit.", 3, -1, "classifier"),
+        ("swin", "swin.encoder.layers.", 4, -1, "classifier"),
+        ("videomae", "videomae.encoder.layer.", 3, -1, "classifier"),
+        ("vivit", "vivit.", 3, -1, "classifier"),
+    ],
+)
+def test_transformers_classes(kind, prefix, count, axis, head):
+    with torch.device("meta"):
+        model = small(kind)
+    sites = find_blocks(model)
+    assert len(sites) == count and all(name.startswith(prefix) for name in names(sites))
+    assert {site.channel_axis for site in sites} == {axis}
+    assert find_blocks(model, "final") == [Site(head, model.get_submodule(head), -1, "input")]
+
+
+def test_transformers_config_by_path(tmp_path):
+    small("vit").config.save_pretrained(tmp_path)
+    for name in (f"hf:{tmp_path}", f"hf:{tmp_path}/config.json"):
+        rows = describe_name(name)
+        assert [row["shape"] for row in rows] == [(1, 5, 16)] * 3
+
+
+# Placements (Table 7)
+
+
+def test_final_is_the_input_of_the_classifier():
+    for name, heads, axis in [
+        ("resnet50", ["fc"], -1),
+        ("convnext_atto", ["head.fc"], -1),
+        ("vit_base_patch32_224", ["head"], -1),
+        ("resnetv2_50", ["head.fc"], 1),  # a 1x1 convolution on (n, c, 1, 1)
+        ("crossvit_tiny_240", ["head.0", "head.1"], -1),
+        ("deit_tiny_distilled_patch16_224", ["head", "head_dist"], -1),
+        ("vgg11", ["head.fc"], -1),  # has no blocks, and needs none
+        ("torchvision:mobilenet_v3_small", ["classifier.3"], -1),
+        ("torchvision:vit_b_32", ["heads.head"], -1),
+    ]:
+        sites = find_blocks(build_shell(name), "final")
+        assert (names(sites), {(s.channel_axis, s.side) for s in sites}) == (heads, {(axis, "input")}), name
+
+
+def test_final_without_a_classifier():
+    pooled = find_blocks(build_shell("resnet18", num_classes=0), "final")
+    assert names(pooled) == ["fc"] and type(pooled[0].module) is nn.Identity
+    for name in ("resnet18", "vit_tiny_patch16_224"):
+        with pytest.raises(BlocksNotFoundError, match=r"no classifier in Feature.*num_classes > 0"):
+            find_blocks(build_shell(name, features_only=True), "final")
+
+
+def test_downsample_lies_between_blocks():
+    model = build_shell("convnext_atto")
+    layers = [f"stages.{i}.downsample" for i in (1, 2, 3)]
+    assert names(find_blocks(model, "downsample")) == layers
+    assert names(find_blocks(build_shell("swin_tiny_patch4_window7_224"), "downsample")) == [
+        f"layers.{i}.downsample" for i in (1, 2, 3)
+    ]
+    both, blocks = find_blocks(model, "blocks+downsample"), find_blocks(model, "blocks")
+    assert len(both) == 15 and set(names(both)) == set(names(blocks)) | set(layers)
+    assert names(both).index("stages.1.downsample") == 2  # in the order they are called
+    assert {site.channel_axis for site in both} == {1}
+
+
+@pytest.mark.parametrize("name", ["resnet50", "vit_base_patch32_224"])
+def test_downsample_that_is_none(name):
+    with pytest.raises(BlocksNotFoundError, match=r"no downsample layer between the 1\d blocks .*where='blocks'"):
+        find_blocks(build_shell(name), "downsample")
+
+
+def test_globs_take_the_outermost_called_modules():
+    model = build_shell("resnet50")
+    assert names(find_blocks(model, "layer*.*")) == names(find_blocks(model, "blocks"))
+    assert names(find_blocks(model, "layer[12]")) == ["layer1", "layer2"]
+    assert len(find_blocks(model, "*.conv3")) == 16
+    vit = build_shell("vit_base_patch32_224")
+    assert len(find_blocks(vit, "*.mlp")) == 12
+
+
+def test_errors_say_what_to_pass():
+    model = build_shell("resnet50")
+    modules = len(list(model.named_modules()))
+    with pytest.raises(BlocksNotFoundError, match=rf"none of the {modules} modules of ResNet; nearest: .*layer1"):
+        find_blocks(model, "layr1")
+    with pytest.raises(BlocksNotFoundError, match="nearest: blocks"):
+        find_blocks(model, "block")
+    with pytest.raises(BlocksNotFoundError, match=r"no residual block in VGG \(0 of \d+ modules.*where='<glob"):
+        find_blocks(build_shell("vgg11"))
+    with pytest.raises(BlocksNotFoundError, match=r"match where='layers'.*calls none of them"):
+        find_blocks(Uncalled(), "layers")
+    with pytest.raises(BlocksNotFoundError, match=r"input \(1, 3, 17, 17\) failed.*Pass example_input"):
+        find_blocks(build_shell("vit_base_patch32_224"), example_input=torch.zeros(1, 3, 17, 17))
+    with pytest.raises(BlocksNotFoundError, match="lazy layers"):
+        find_blocks(nn.LazyLinear(3))
+
+
+class Uncalled(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(4, 4)])
+
+    def forward(self, x):
+        return self.layers[0](x)
+
+
+def test_unknown_names():
+    with pytest.raises(UnknownNameError, match="resnet50"):
+        build_shell("resnet5O")
+    with pytest.raises(UnknownNameError, match="swin_t"):
+        build_shell("torchvision:swn_t")
+
+
+def test_a_config_without_a_vision_classifier(tmp_path):
+    import transformers
+
+    transformers.BertConfig().save_pretrained(tmp_path)
+    with pytest.raises(UsageError, match="no image or video classifier of type 'bert'"):
+        build_shell(f"hf:{tmp_path}")
+
+
+# The rule, on networks that no library has
+
+
+class Residual(nn.Module):
+    def __init__(self, width: int, shortcut: nn.Module) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
+        self.shortcut = shortcut
+
+    def forward(self, x):
+        return self.shortcut(x) + self.body(x)
+
+
+class Plain(nn.Module):
+    """No block: all that is added are learned and fixed positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.position = nn.Parameter(torch.zeros(1, 6, 8))
+        self.register_buffer("angles", torch.zeros(2, 6, 8))
+        self.table = [torch.zeros(2, 6, 8)]
+        self.first, self.second = nn.Linear(8, 8), nn.Linear(8, 8)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x):
+        x = self.first(x + self.position) + self.angles
+        return self.head(self.second(x + self.table[0]).mean(1))
+
+
+class Joined(nn.Module):
+    """The skip is written with a module that only adds: the block is who calls it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add, self.linear = Add(), nn.Linear(8, 8)
+
+    def forward(self, x):
+        return self.add(x, self.linear(x))
+
+
+class Add(nn.Module):
+    def forward(self, a, b):
+        return a + b
+
+
+def test_skip_projection_and_neither():
+    x = torch.zeros(2, 6, 8)
+    skips = nn.Sequential(nn.Linear(8, 8), Residual(8, nn.Identity()), Residual(8, nn.Linear(8, 8)))
+    assert names(find_blocks(skips, example_input=x)) == ["1", "2"]  # the second by its class
+    projections = nn.Sequential(Residual(8, nn.Linear(8, 8)), nn.Linear(8, 8))
+    assert residual_blocks(trace(projections, x))[0] == "projection"
+    assert names(find_blocks(projections, example_input=x)) == ["0"]
+    with pytest.raises(BlocksNotFoundError):
+        find_blocks(Plain(), example_input=x)
+    assert names(find_blocks(nn.Sequential(Joined(), nn.ReLU()), example_input=x)) == ["0"]
+
+
+def test_skips_in_parts_lift_to_the_element_of_the_list():
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two = Residual(8, nn.Identity()), Residual(8, nn.Identity())
+
+        def forward(self, x):
+            return self.two(self.one(x)), x.shape  # a tuple means its first floating-point tensor
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.blocks = nn.ModuleList([Block(), Block()])
+
+        def forward(self, *, tokens):
+            for block in self.blocks:
+                tokens, _ = block(tokens)
+            return {"logits": tokens}
+
+    assert names(find_blocks(Net(), example_input={"tokens": torch.zeros(2, 6, 8)})) == ["blocks.0", "blocks.1"]
+
+
+def test_the_fused_transformer_path_does_not_hide_the_skip():
+    layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+    encoder = nn.TransformerEncoder(layer, 3)
+    assert torch.backends.mha.get_fastpath_enabled()
+    assert names(find_blocks(encoder, example_input=torch.zeros(2, 7, 16))) == [f"layers.{i}" for i in range(3)]
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
+def test_a_forward_that_reads_values_runs_on_a_copy():
+    class Reads(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.blocks = nn.Sequential(Residual(8, nn.Identity()), nn.BatchNorm1d(8))
+
+        def forward(self, x):
+            return self.blocks(x) if x.sum().item() < 1 else x
+
+    model = Reads()
+    before = snapshot(model)
+    assert names(find_blocks(model, example_input=torch.zeros(4, 8))) == ["blocks.0"]
+    assert snapshot(model) == before
+
+
+def test_channel_axis_does_not_need_square_maps():
+    for name, shape, axis in [("convnext_atto", (1, 3, 64, 96), 1), ("mambaout_femto", (1, 3, 64, 96), -1)]:
+        sites = find_blocks(build_shell(name), example_input=torch.zeros(shape))
+        assert {site.channel_axis for site in sites} == {axis}
+
+
+# Inputs that the model's own configuration decides
+
+
+@pytest.mark.parametrize("kwargs", [{"in_chans": 1, "img_size": 32}, {"in_chans": 5, "features_only": True}])
+def test_channels_and_sizes_are_the_models_own(kwargs):
+    model = build_shell("vit_tiny_patch16_224", **kwargs)
+    assert trace(model).calls[0].input == (1, kwargs["in_chans"], *[kwargs.get("img_size", 224)] * 2)
+    assert len(find_blocks(model)) == 12
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [("resnet50", 16), ("convnext_tiny", 18), ("swin_tiny_patch4_window7_224", 12), ("regnety_016", 27)],
+)
+def test_features_only(name, count):
+    assert len(find_blocks(build_shell(name, features_only=True))) == count
+
+
+def test_half_precision_and_multilayer_perceptrons():
+    assert len(find_blocks(build_shell("resnet18").half())) == 8
+    mlp = nn.Sequential(nn.Linear(2, 16), nn.ReLU(), nn.Linear(16, 2))
+    assert names(find_blocks(mlp, "final")) == ["2"]
+
+
+# Wrappers, and what a dry run must leave alone
+
+
+def test_wrappers_are_looked_through():
+    model = timm.create_model("test_resnet").eval()
+    expected = find_blocks(model)
+    assert find_blocks(nn.DataParallel(model)) == expected
+    compiled = torch.compile(model, backend="eager")
+    assert find_blocks(compiled) == expected
+    with torch.no_grad():
+        compiled(torch.zeros(1, 3, 64, 64))
+    assert find_blocks(compiled) == expected
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        assert find_blocks(nn.parallel.DistributedDataParallel(model)) == expected
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def test_compiled_parts():
+    model = timm.create_model("test_resnet").eval()
+    count = len(find_blocks(model))
+    model.layer1 = torch.compile(model.layer1, backend="eager")
+    model.layer2[0].compile(backend="eager")
+    with torch.no_grad():
+        model(torch.zeros(1, 3, 64, 64))
+    sites = find_blocks(model)
+    assert len(sites) == count and sites[0].name == "layer1._orig_mod.0"
+
+
+def snapshot(model: nn.Module) -> list[object]:
+    """Everything a dry run could touch, in comparable form."""
+    tensors = [(key, id(t), t._version, t.requires_grad) for key, t in model.state_dict(keep_vars=True).items()]
+    values = [(key, t.tolist()) for key, t in model.named_buffers()]
+    grads = [None if p.grad is None else id(p.grad) for p in model.parameters()]
+    flags = [
+        (name, m.training, len(m._forward_hooks), len(m._forward_pre_hooks), sorted(vars(m)))
+        for name, m in model.named_modules()
+    ]
+    return [tensors, values, grads, flags, torch.get_rng_state().tolist()]
+
+
+def test_the_model_is_left_as_it_was_found():
+    model = timm.create_model("test_efficientnet", drop_rate=0.1, drop_path_rate=0.1).train()
+    model.bn1.eval()
+    model.conv_stem.weight.requires_grad_(False)
+    fired = []
+    model.blocks[0].register_forward_hook(lambda *_: fired.append(1))
+    model(torch.randn(2, 3, 32, 32)).sum().backward()
+    assert fired == [1]
+    image = torch.rand(2, 3, 48, 48)
+    kept, before, state = image.clone(), snapshot(model), copy.deepcopy(model.state_dict())
+    for example in (None, image):
+        for where in ("blocks", "final", "blocks.*"):
+            describe_sites(model, find_blocks(model, where, example), example)
+    assert snapshot(model) == before and fired == [1] and torch.equal(image, kept)
+    assert all(torch.equal(state[key], value) for key, value in model.state_dict().items())
+
+
+def test_rows_of_a_description():
+    model = build_shell("convnext_atto")
+    rows = describe_sites(model, find_blocks(model))
+    assert rows[0] == {
+        "name": "stages.0.blocks.0",
+        "class": "ConvNeXtBlock",
+        "shape": (1, 40, 56, 56),
+        "channels": 40,
+        "channel_axis": 1,
+        "side": "output",
+    }
+    (final,) = describe_sites(model, find_blocks(model, "final"))
+    assert (final["shape"], final["channels"], final["side"]) == ((1, 320), 320, "input")
+    assert describe_name("convnext_atto")[0] == rows[0]
