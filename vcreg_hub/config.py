@@ -40,7 +40,11 @@ class Data:
     name: a row of `vcreg_hub.data.images` (`digits`, `fashion_mnist`, `imagenet`, `synthetic`), `folder` for an
         ImageFolder at `root`, or `hf:<id>` for a data set of the `datasets` library.
     labels: the label set (`class`, or `superclass` where the data has one), or a column of an `hf:` data set.
+    train_split / test_split: splits of an `hf:` data set or sub-folders of `root`, under their usual names too (`val`,
+        `valid`, `validation`). Without test images the validation images are the test split; without either, a fifth of
+        the training images.
     val_fraction: share of the training images held out, stratified by class and drawn with `split_seed`; 0 keeps all.
+        Where the data set has a validation split besides its test split, that one is used whole instead.
     train_images: cap on the training images after the hold-out, stratified and drawn with `split_seed`; None for all.
     image_size / train_size: pixels a side at test / in training (None: the same).
     resize: short side before the test-time centre crop; None means no resize beyond `image_size` itself.
@@ -108,6 +112,7 @@ class Video:
 class Optim:
     """Optimizer and learning-rate schedule.
 
+    name: timm's: `adamw` is torch's; `momentum` is SGD with classical momentum, `sgd` with Nesterov's.
     lr: at the peak, for the whole batch; with `lr_base_batch` set it is per that many samples and scaled linearly.
     weight_decay / norm_weight_decay / bias_weight_decay: the latter two default to `weight_decay`; norm means the
         parameters of normalisation layers, bias every other parameter of one dimension or fewer.
