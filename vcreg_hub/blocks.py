@@ -17,8 +17,9 @@ from typing import Any, Literal
 from torch import nn
 
 from .errors import BlocksNotFoundError
+from .recorder import Call, Shape
 from .residual import residual_blocks
-from .tracing import Call, Shape, Trace, trace
+from .tracing import Trace, trace
 from .twin import unwrap
 
 PLACEMENTS = ("final", "blocks", "downsample", "blocks+downsample")
@@ -51,7 +52,11 @@ def find_blocks(model: nn.Module, where: str = "blocks", example_input: Any = No
     Raises BlocksNotFoundError when nothing answers to `where`, or the dry run fails.
     """
     model = unwrap(model)
-    seen = trace(model, example_input)
+    return sites_in(model, trace(model, example_input), where)
+
+
+def sites_in(model: nn.Module, seen: Trace, where: str) -> list[Site]:
+    """`find_blocks` for a model whose dry run is already at hand (several placements of one model)."""
     if where == "final":
         return [
             Site(seen.calls[i].name, model.get_submodule(seen.calls[i].name), _input_axis(seen.calls[i]), "input")

@@ -10,7 +10,8 @@
 
 from __future__ import annotations
 
-from .tracing import Call, Trace
+from .recorder import Call
+from .tracing import Trace
 
 
 def residual_blocks(trace: Trace) -> tuple[str, list[int]]:
