@@ -71,6 +71,8 @@ def test_webdataset_shards_are_streamed_and_an_epoch_can_be_repeated(tmp_path: P
     assert len(first) == len(loader) == 4 and first[0][0].shape == (16, 3, 8, 8)
     for batch in first:
         assert batch[1].tolist() == [3 * value for value in values(batch)]
+    again = list(loader)
+    assert [values(batch) for batch in first] == [values(batch) for batch in again]
     loader.set_epoch(2)
     second = list(loader)
     loader.set_epoch(1)

@@ -53,11 +53,13 @@ class TrainLoader:
         return self._batches
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        # A stream's workers shuffle by the seed that torch gives them from this generator.
+        self._loader.generator.manual_seed(mixed(self._seed, self._epoch))  # type: ignore[union-attr]
         yield from islice(iter(self._loader), self._batches)
 
     def set_epoch(self, epoch: int) -> None:
+        self._epoch = epoch
         self._order.set_epoch(epoch)
-        self._loader.generator.manual_seed(mixed(self._seed, epoch))  # type: ignore[union-attr]
 
 
 def train_loader(images: ImageData, data: Data, train: Train, *, rank: int = 0, world: int = 1) -> TrainLoader:
