@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ..errors import DataError
 from .rar import unpack
-from .video_index import TEST, TRAIN, UNUSED, Clip, VideoIndex, measured, write_index
+from .video_index import TEST, TRAIN, Clip, VideoIndex, measured, write_index
 from .video_sets import VIDEO_SETS, VideoSet
 
 HMDB51 = VIDEO_SETS["hmdb51"]
@@ -142,7 +142,6 @@ def _check_counts(flags: Mapping[str, Mapping[str, tuple[int, ...]]], expected: 
             kinds = {clip[split] for clip in files.values()}
             if not {TRAIN, TEST} <= kinds:
                 raise DataError(f"split {split + 1} of class {name!r} lacks training or test clips")
-    assert UNUSED == 0
 
 
 def _expect(video_set: VideoSet, what: str, wanted: int | None, found: int) -> None:

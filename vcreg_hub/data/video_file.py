@@ -25,6 +25,17 @@ from ..errors import DataError, VCRegError
 _OPEN_OPTIONS = {"protocol_whitelist": "file"}
 
 
+class UnreadableVideoError(DataError):
+    """A video that does not give the frames asked for; the message names the file.
+
+    A loader's worker process hands its exception over as a printed traceback and the main process builds a
+    new one from that text: the last line, which is ours, is what a person needs.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text.rpartition(f"{type(self).__name__}: ")[2].strip())
+
+
 class Measured(NamedTuple):
     """What a file holds: how many frames decode, and the size of the first one in pixels."""
 
@@ -34,12 +45,12 @@ class Measured(NamedTuple):
 
 
 def measure(path: str | Path) -> Measured:
-    """Count the frames by decoding them all. DataError when the file yields none."""
+    """Count the frames by decoding them all. UnreadableVideoError when the file yields none."""
     with _opened(path) as (container, stream):
         frames = _frames(container, stream)
         first = next(frames, None)
         if first is None:
-            raise DataError(f"{path}: no frame decodes (the header promises {stream.frames})")
+            raise UnreadableVideoError(f"{path}: no frame decodes (the header promises {stream.frames})")
         return Measured(1 + sum(1 for _ in frames), first.height, first.width)
 
 
@@ -47,7 +58,7 @@ def decode_frames(path: str | Path, indices: Sequence[int]) -> Tensor:
     """The frames at `indices` (any order, repeats allowed), uint8 (len(indices), h, w, 3) RGB.
 
     Every frame has the size of the first one asked for, also where the stream changes size on the way.
-    Raises DataError when the file cannot be read or ends before the largest index.
+    Raises UnreadableVideoError when the file cannot be read or ends before the largest index.
     """
     if not indices or min(indices) < 0:
         raise ValueError(f"expected at least one index, none negative; got {list(indices)}")
@@ -63,14 +74,13 @@ def decode_frames(path: str | Path, indices: Sequence[int]) -> Tensor:
             if count > last:
                 break
     if count <= last:
-        raise DataError(f"{path}: frame {last} was asked for, but only {count} decode")
+        raise UnreadableVideoError(f"{path}: frame {last} was asked for, but only {count} decode")
     return torch.from_numpy(np.stack([pictures[index] for index in indices]))
 
 
 @contextmanager
 def _opened(path: str | Path) -> Iterator[tuple[Any, Any]]:
-    """The container and its first video stream; every refusal of the library becomes a DataError naming the
-    file."""
+    """The container and its first video stream; what the library refuses is an UnreadableVideoError."""
     try:
         import av
     except ImportError as error:
@@ -79,20 +89,22 @@ def _opened(path: str | Path) -> Iterator[tuple[Any, Any]]:
     # An absolute path, so that a name such as "a:b.avi" is not taken for a protocol.
     absolute = os.path.abspath(path)
     if not os.path.isfile(absolute):
-        raise DataError(f"{path}: there is no such file")
+        raise UnreadableVideoError(f"{path}: there is no such file")
     if os.path.getsize(absolute) == 0:
-        raise DataError(f"{path}: the file is empty (0 bytes)")
+        raise UnreadableVideoError(f"{path}: the file is empty (0 bytes)")
     try:
         with av.open(absolute, options=_OPEN_OPTIONS) as container:
             if not container.streams.video:
-                raise DataError(f"{path}: the file has no video stream")
+                raise UnreadableVideoError(f"{path}: the file has no video stream")
             stream = container.streams.video[0]
             # One thread a decoder: parallelism comes from the loader's worker processes.
             stream.thread_type = "NONE"
             stream.codec_context.thread_count = 1
             yield container, stream
     except (av.FFmpegError, EOFError) as error:
-        raise DataError(f"{path}: not a video that can be decoded ({type(error).__name__}: {error})") from error
+        raise UnreadableVideoError(
+            f"{path}: not a video that can be decoded ({type(error).__name__}: {error})"
+        ) from error
 
 
 def _frames(container: Any, stream: Any) -> Iterator[Any]:

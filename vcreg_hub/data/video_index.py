@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..errors import DataError
 from ..rundir import replacing, write_json
-from .video_file import measure
+from .video_file import UnreadableVideoError, measure
 
-UNUSED, TRAIN, TEST = 0, 1, 2
+UNUSED, TRAIN, TEST, VALIDATION = 0, 1, 2, 3
 INDEX, ABOUT = "index.parquet", "dataset.json"
 
 
@@ -71,8 +71,8 @@ class VideoIndex:
         """A few lines for a person."""
         lines = [f"{self.name}: {len(self.clips)} clips in {len(self.class_names)} classes at {self.root}"]
         for split in range(1, self.splits + 1):
-            counts = [len(self.flagged(split, flag)) for flag in (TRAIN, TEST, UNUSED)]
-            lines.append("split {}: {} train, {} test, {} unused".format(split, *counts))
+            counts = [len(self.flagged(split, flag)) for flag in (TRAIN, VALIDATION, TEST, UNUSED)]
+            lines.append("split {}: {} train, {} validation, {} test, {} unused".format(split, *counts))
         broken = self.undecodable()
         lines.append(f"{len(broken)} clips do not decode" + (":" if broken else ""))
         lines += [f"  {clip.error}" for clip in broken]
@@ -94,17 +94,15 @@ class _Measure(Dataset):
         return len(self.clips)
 
     def __getitem__(self, index: int) -> Clip:
-        from dataclasses import replace
-
         clip = self.clips[index]
         try:
             frames, height, width = measure(self.root / clip.path)
-        except DataError as error:
+        except UnreadableVideoError as error:
             return replace(clip, frames=0, height=0, width=0, error=str(error))
         return replace(clip, frames=frames, height=height, width=width, error="")
 
 
-def _as_is(item: Clip) -> Clip:
+def _as_is(item: Any) -> Any:
     return item
 
 

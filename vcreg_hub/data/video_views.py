@@ -69,7 +69,8 @@ class TrainClipView:
 
 def resize_short(frames: Tensor, short: int, interpolation: str = "bilinear") -> Tensor:
     """uint8 (t, c, h, w) with the shorter side `short`, the longer one truncated to an integer."""
-    return resize(frames, *short_side_size(*frames.shape[-2:], short), interpolation)
+    height, width = short_side_size(frames.shape[-2], frames.shape[-1], short)
+    return resize(frames, height, width, interpolation)
 
 
 def resize(frames: Tensor, height: int, width: int, interpolation: str = "bilinear") -> Tensor:
