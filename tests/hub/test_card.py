@@ -1,0 +1,366 @@
+from __future__ import annotations
+
+import json
+import re
+import statistics
+from dataclasses import replace
+
+import pytest
+import yaml
+from hub.folders import env, make_loadable, make_run, recipe, results, row
+from huggingface_hub import ModelCard
+from huggingface_hub.repocard_data import model_index_to_eval_results
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from vcreg_hub.core import VCReg
+from vcreg_hub.errors import HubError, RunFolderError, UsageError
+from vcreg_hub.hub.card import render, render_card, write_card
+from vcreg_hub.hub.markdown import code, one_line, prose, slug
+from vcreg_hub.hub.metadata import eval_result_files
+from vcreg_hub.hub.paper import PAPER_NUMBERS, paper_numbers
+from vcreg_hub.hub.record import collect, scores, twin_scores
+from vcreg_hub.rundir import write_json
+
+HEADER = re.compile(r"\A---\n(.*?)\n---\n(.*)\Z", re.DOTALL)
+
+
+def header(card: str) -> dict:
+    """The YAML of a card, read without huggingface_hub."""
+    return yaml.safe_load(HEADER.match(card)[1])
+
+
+def body(card: str) -> str:
+    return HEADER.match(card)[2]
+
+
+def test_a_card_says_what_the_run_was(tmp_path):
+    run = make_run(tmp_path / "run", vcreg=VCReg(alpha=1.28, beta=0.02, delta=None, gradient="algorithm1"))
+    card = render_card(run, licence="mit", repo_id="me/test_resnet_vcreg.fashion_mnist")
+    for expected in (
+        "| alpha (variance) | `1.28` |",
+        "| beta (covariance) | `0.02` |",
+        "none: the plain square of Eq. 2",
+        "| placement | `blocks` |",
+        "Algorithm 1 as printed",
+        "`0123456789abcdef0123456789abcdef01234567`, a clean tree",
+        "torch 2.15.0",
+        "`name=adamw`",
+        "training time: 4 s",
+        "not yet run",
+        "The paper reports no number for test_resnet trained on fashion_mnist",
+        'timm.create_model("hf-hub:me/test_resnet_vcreg.fashion_mnist", pretrained=True)',
+        "shirt, shoe, bag",
+        "arXiv:2306.13292",
+        "Fewer than three seeds",
+        "licence of these weights: `mit`",
+    ):
+        assert expected in card, expected
+    assert "emissions" not in card
+    assert header(card)["license"] == "mit"
+
+
+def test_a_dirty_tree_and_emissions_are_said_only_when_recorded(tmp_path):
+    values = results(emissions_kg_co2eq=0.25)
+    run = make_run(tmp_path / "run", values=values, where_it_ran=env(dirty=True))
+    card = render_card(run, licence="mit")
+    assert "with uncommitted changes" in card
+    assert "0.25 kg CO2eq" in card
+    assert header(card)["co2_eq_emissions"]["emissions"] == 250.0
+
+
+def test_seeds_and_the_plain_twin_are_averaged(tmp_path):
+    ours, plain = [80.0, 82.5, 81.0], [78.0, 79.0, 77.5]
+    runs = [make_run(tmp_path / f"v{s}", seed=s, values=results(row(v))) for s, v in enumerate(ours)]
+    twins = [make_run(tmp_path / f"p{s}", seed=s, vcreg=None, values=results(row(v))) for s, v in enumerate(plain)]
+    record = collect(runs[1], licence="mit", siblings=runs, twins=twins)
+    (score,) = scores(record)
+    (twin,) = twin_scores(record).values()
+    assert (score.value, score.n) == (82.5, 3)
+    assert score.mean == pytest.approx(sum(ours) / 3)
+    assert score.std == pytest.approx(statistics.stdev(ours))
+    assert (twin.value, twin.n) == (None, 3)
+    assert twin.std == pytest.approx(statistics.stdev(plain))
+    card = render(record)
+    assert "| 82.50 | 81.17 ± 1.26 (n = 3) | 78.17 ± 0.76 (n = 3) | +3.00 |" in card
+    assert "Fewer than three seeds" not in card
+    assert header(card)["model-index"][0]["results"][0]["metrics"][0]["value"] == 82.5
+
+
+def test_what_is_no_sibling_and_no_twin_is_refused(tmp_path):
+    run = make_run(tmp_path / "run")
+    again = make_run(tmp_path / "again", values=results(row(50.0)))
+    weaker = make_run(tmp_path / "weaker", seed=1, vcreg=VCReg(alpha=0.16, beta=0.04))
+    longer = make_run(tmp_path / "longer", seed=1, vcreg=None, where="final", task="other")
+    with pytest.raises(UsageError, match="each seed counts once"):
+        render_card(run, licence="mit", siblings=[again])
+    with pytest.raises(UsageError, match=r"differs in vcreg\.alpha"):
+        render_card(run, licence="mit", siblings=[weaker])
+    with pytest.raises(UsageError, match="differs in task"):
+        render_card(run, licence="mit", twins=[longer])
+    with pytest.raises(UsageError, match="was trained with VCReg"):
+        render_card(run, licence="mit", twins=[weaker])
+
+
+def test_the_run_that_an_export_was_made_of_is_not_counted_twice(tmp_path):
+    export = make_loadable(tmp_path / "export")
+    record = collect(export, licence="mit", siblings=[tmp_path / "export-run"])
+    assert [run["seed"] for run in record["runs"]] == [0]
+
+
+def test_a_licence_is_never_assumed(tmp_path):
+    run = make_run(tmp_path / "run")
+    with pytest.raises(UsageError, match="no licence yet"):
+        render_card(run, licence=None)
+    with pytest.raises(UsageError, match=r"did you mean 'apache-2\.0'"):
+        render_card(run, licence="apache2.0")
+    with pytest.raises(UsageError, match="needs a licence name"):
+        render_card(run, licence="other")
+    card = render_card(run, licence="other", licence_name="ours", licence_link="https://example.org/l")
+    assert header(card)["license_name"] == "ours"
+
+
+def test_two_noise_levels_and_two_folds_never_merge(tmp_path):
+    rows = [row(80.0 - s, sigma=s) for s in (1, 1.5, 2)] + [row(70.0 + f, dataset_config="", fold=f) for f in (1, 2, 3)]
+    run = make_run(tmp_path / "run", values=results(*rows))
+    card = render_card(run, licence="mit")
+    _, found = model_index_to_eval_results(header(card)["model-index"])
+    assert [result.metric_value for result in found] == [79.0, 78.5, 78.0, 71.0, 72.0, 73.0]
+    assert len({result.unique_identifier for result in found}) == 6
+    assert {result.dataset_config for result in found[:3]} == {"class, sigma 1", "class, sigma 1.5", "class, sigma 2"}
+    assert {result.dataset_split for result in found[3:]} == {"test, fold 1", "test, fold 2", "test, fold 3"}
+    files = eval_result_files(collect(run, licence="mit"))
+    assert len(files) == 6
+    values = [entry["value"] for text in files.values() for entry in yaml.safe_load(text)]
+    assert sorted(values) == [71.0, 72.0, 73.0, 78.0, 78.5, 79.0]
+
+
+def test_rows_that_cannot_be_told_apart_are_refused(tmp_path):
+    run = make_run(tmp_path / "run", values=results(row(80.0), row(81.0)))
+    with pytest.raises(RunFolderError, match="two rows are both top1 / fashion_mnist"):
+        render_card(run, licence="mit")
+
+
+@pytest.mark.parametrize("value", ["nine", None, [1], float("nan"), float("inf"), "1e999"])
+def test_a_value_that_is_no_number_is_refused(tmp_path, value):
+    run = make_run(tmp_path / "run")
+    text = json.dumps(results(row(value)))
+    (run / "results.json").write_text(text, encoding="utf-8")
+    with pytest.raises(RunFolderError, match=r"results\.json"):
+        render_card(run, licence="mit")
+
+
+def test_whole_numbers_become_floats_in_the_metadata(tmp_path):
+    run = make_run(tmp_path / "run", values=results(row(81)))
+    value = header(render_card(run, licence="mit"))["model-index"][0]["results"][0]["metrics"][0]["value"]
+    assert type(value) is float
+
+
+def test_direction_stands_beside_every_metric(tmp_path):
+    rows = [row(), row(0.5, metric="loss", unit="nats", higher_is_better=False)]
+    card = render_card(make_run(tmp_path / "run", values=results(*rows)), licence="mit")
+    assert re.search(r"\| top1 \(%\) \|.*\| higher \|", card)
+    assert re.search(r"\| loss \(nats\) \|.*\| lower \|", card)
+    assert "lower is better" in header(card)["model-index"][0]["results"][0]["metrics"][1]["name"]
+
+
+def test_the_papers_numbers_are_labelled_as_the_papers(tmp_path):
+    run = make_run(
+        tmp_path / "run",
+        model=replace(recipe().model, name="resnet50_vcreg"),
+        data=replace(recipe().data, name="imagenet"),
+    )
+    card = body(render_card(run, licence="mit"))
+    section = card.partition("### The paper's numbers")[2].partition("\n## ")[0]
+    assert "not measured here" in section
+    assert "| Table 1 | linear probe on Cars | 43.6 | 54.1 |" in section
+
+
+def test_the_papers_averages_are_those_of_its_rows():
+    for architecture in ("resnet50", "convnext_tiny", "vit_base_patch32_224"):
+        rows = paper_numbers(architecture, "imagenet")
+        *eight, average = rows
+        assert len(eight) == 8
+        # The table prints one decimal, so its own averages agree to half of that.
+        assert statistics.fmean(r.plain for r in eight) == pytest.approx(average.plain, abs=0.06)
+        assert statistics.fmean(r.vcreg for r in eight) == pytest.approx(average.vcreg, abs=0.06)
+    assert all(number.vcreg > number.plain for number in PAPER_NUMBERS)
+
+
+def test_no_folder_of_this_machine_reaches_the_card(tmp_path):
+    made = recipe()
+    run = make_run(
+        tmp_path / "run",
+        data=replace(made.data, root="/data/secret"),
+        model=replace(made.model, pretrained="/home/somebody/weights.safetensors"),
+    )
+    card = render_card(run, licence="mit")
+    assert "/data" not in card
+    assert "/home" not in card
+    assert "weights.safetensors" in card
+
+
+def test_plots_are_shown(tmp_path):
+    run = make_run(tmp_path / "run")
+    (run / "curve.png").write_bytes(b"png")
+    assert "![curve.png](curve.png)" in render_card(run, licence="mit")
+
+
+def test_a_card_error_leaves_the_folder_as_it_was(tmp_path):
+    run = make_run(tmp_path / "run")
+    write_card(run, licence="mit")
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    write_json(run / "results.json", {"metrics": [row()], "training": {"seconds": "long"}, "data": {}})
+    broken = (run / "results.json").read_bytes()
+    with pytest.raises(HubError, match="could not be rendered: ValueError"):
+        write_card(run, licence="mit")
+    after = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert after == {**before, run / "results.json": broken}
+
+
+def test_metrics_that_are_gone_leave_no_file_behind(tmp_path):
+    run = make_run(tmp_path / "run", values=results(row(), row(70.0, split="val")))
+    write_card(run, licence="mit")
+    assert len(list((run / ".eval_results").iterdir())) == 2
+    write_json(run / "results.json", results(row()))
+    write_card(run, licence="mit")
+    assert len(list((run / ".eval_results").iterdir())) == 1
+
+
+def test_the_loading_snippets_run_as_they_are_printed(tmp_path, monkeypatch):
+    import torch
+
+    folder = make_loadable(tmp_path / "export")
+    snippets = re.findall(r"```python\n(.*?)\n```", (folder / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert len(snippets) == 2
+    monkeypatch.chdir(folder)
+    timm_names: dict = {}
+    exec(compile(snippets[0], "card", "exec"), timm_names)
+    assert timm_names["logits"].shape == (1, 3)
+    wrapped: dict = {}
+    exec(compile(snippets[1], "card", "exec"), wrapped)
+    with torch.no_grad():
+        theirs = wrapped["model"](timm_names["images"]).logits
+    # The same weights; another address in memory may take another kernel, so equal to the last bits only.
+    torch.testing.assert_close(theirs, timm_names["logits"], rtol=1e-5, atol=1e-7)
+    ours = timm_names["model"].state_dict()
+    assert all(
+        torch.equal(ours[name.removeprefix("timm_model.")], t) for name, t in wrapped["model"].state_dict().items()
+    )
+
+
+def test_a_transformers_snippet_runs_as_it_is_printed(tmp_path, monkeypatch):
+    from transformers import ResNetConfig, ResNetForImageClassification
+
+    config = ResNetConfig(
+        embedding_size=4, hidden_sizes=[4, 8], depths=[1, 1], layer_type="basic", num_labels=3, num_channels=3
+    )
+    run = make_run(tmp_path / "run", weights=False)
+    ResNetForImageClassification(config).save_pretrained(run)
+    write_card(run, licence="mit")
+    (snippet,) = re.findall(r"```python\n(.*?)\n```", (run / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert "AutoModelForImageClassification" in snippet
+    monkeypatch.chdir(run)
+    names: dict = {}
+    exec(compile(snippet, "card", "exec"), names)
+    assert names["logits"].shape == (1, 3)
+
+
+# ---- text that anybody may have written ---------------------------------------------------------------------------
+
+NASTY = st.one_of(
+    st.text(max_size=40),
+    st.lists(
+        st.sampled_from(
+            [
+                *(
+                    "\n",
+                    "\r",
+                    "---",
+                    "\n---\n",
+                    ": ",
+                    "- ",
+                    "```",
+                    "|",
+                    "'",
+                    '"',
+                    "{{ 7 }}",
+                    "{% x %}",
+                    "&",
+                    "!",
+                    "#",
+                    "\t",
+                ),
+                *("license: evil", "model-index:", "\u2028", "\x85", "\x00", "a", "é", "[x](y)", "<script>", "*", "\\"),
+            ]
+        ),
+        max_size=8,
+    ).map("".join),
+)
+ALLOWED = {
+    "datasets", "library_name", "license", "metrics", "pipeline_tag", "tags", "model-index",
+}  # fmt: skip
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(names=st.lists(NASTY, min_size=9, max_size=9))
+@example(names=["x\n---\nlicense: evil\n---\n"] * 9)
+@example(names=["```\n# Title\n---\nlicense: evil"] * 9)
+@example(names=["{{ 1/0 }}{% for %}"] * 9)
+@example(names=["null", "yes", "0x10", "1e5", "~", "2026-01-01", "[]", "{}", "*a"])
+def test_no_name_can_write_yaml_or_markup_of_its_own(tmp_path, names):
+    _, _, data, labels, metric, config, split, class_name, _ = names
+    values = results(row(metric=metric, dataset=data, dataset_config=config, split=split, protocol=labels))
+    values["data"]["classes"] = [class_name]
+    run = _nasty_run(tmp_path / "run", values, names)
+    record = collect(run, licence="mit")
+    card = render(record)
+    top = header(card)
+    assert set(top) <= ALLOWED
+    assert top["license"] == "mit"
+    assert ModelCard(card).data.license == "mit"
+    assert len(top["model-index"]) == 1
+    (found,) = top["model-index"][0]["results"]
+    assert set(found) == {"task", "dataset", "metrics"}
+    assert found["dataset"]["name"] == one_line(data)
+    lines = body(card).splitlines()
+    assert [line for line in lines if line.startswith("#")][1:] == SECTIONS[top["library_name"]]
+    assert sum(line.startswith("```") for line in lines) == FENCES[top["library_name"]]
+    assert "<script>" not in re.sub(r"`[^`\n]*`", "", body(card))
+    for text in eval_result_files(record).values():
+        (entry,) = yaml.safe_load(text)
+        assert set(entry) <= {"dataset", "value", "date", "notes"}
+
+
+SECTIONS = {
+    library: [
+        "## What VCReg is", "## How to load", "## VCReg in this model", "## Results", "### The paper's numbers",
+        "## Training", "## Data and licence", "## Environment", "## Limitations", "## Citation",
+    ]
+    for library in ("timm", "transformers")
+}  # fmt: skip
+FENCES = {"timm": 6, "transformers": 4}
+
+
+def _nasty_run(folder, values, names):
+    made = recipe()
+    recipe_name, model, data, labels, *_, device = names
+    return make_run(
+        folder,
+        values=values,
+        where_it_ran=env(device=device, commit=labels, packages={labels: device}),
+        weights=False,
+        name=recipe_name,
+        model=replace(made.model, name=model),
+        data=replace(made.data, name=data, labels=labels),
+    )
+
+
+@given(text=NASTY)
+def test_text_is_made_harmless(text):
+    assert len(one_line(text).splitlines()) <= 1
+    assert len(prose(text).splitlines()) <= 1
+    assert "<" not in prose(text)
+    assert not re.search(r"(?<!\\)[`*\[\]|]", prose(text).replace("\\\\", ""))
+    assert code(text).count("`") == 2
+    assert re.fullmatch(r"[a-z0-9._-]+", slug(text))

@@ -1,0 +1,256 @@
+"""The model card, rendered by `ModelCard.from_template` from what `record.collect` gathered and from nothing else.
+
+A card that cannot be rendered costs no checkpoint: the weights lie in their folder before this module is called, and
+`write_card` replaces a card only by a whole new one.
+"""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from ..errors import HubError, VCRegError
+from ..rundir import write_text
+from .markdown import code, number, one_line, prose
+from .metadata import card_data, eval_result_files
+from .paper import ARXIV, TITLE, paper_numbers
+from .record import Score, collect, scores, twin_scores
+from .snippet import load_snippet, transformers_snippet
+
+
+def render_card(folder: str | Path, *, licence: str | None, **about: Any) -> str:
+    """The card of a run or export folder as markdown. `about`: see `record.collect`; so are the errors."""
+    return render(collect(folder, licence=licence, **about))
+
+
+def write_card(folder: str | Path, *, licence: str | None, **about: Any) -> Path:
+    """Render the card into `folder`/README.md, and its metrics into `folder`/.eval_results; returns the card's path.
+
+    Errors: VCRegError (of `record.collect`, or HubError when rendering fails); the folder's other files are untouched.
+    """
+    folder = Path(folder)
+    record = collect(folder, licence=licence, **about)
+    card, results = render(record), eval_result_files(record)
+    for stale in (folder / ".eval_results").glob("*.yaml"):
+        if f".eval_results/{stale.name}" not in results:
+            stale.unlink()
+    for path, text in results.items():
+        write_text(folder / path, text)
+    write_text(folder / "README.md", card)
+    return folder / "README.md"
+
+
+def render(record: dict[str, Any]) -> str:
+    """The card of a record. The text is parsed again, offline, as the Hub would read it.
+
+    Errors: HubError, naming the cause, when the record cannot be rendered.
+    """
+    try:
+        return _render(record)
+    except VCRegError:
+        raise
+    except Exception as error:
+        raise HubError(
+            f"the card of {record.get('name')!r} could not be rendered: {type(error).__name__}: {error}. "
+            "The weights and the other files are as they were"
+        ) from error
+
+
+def _render(record: dict[str, Any]) -> str:
+    from huggingface_hub import ModelCard
+    from huggingface_hub.repocard_data import model_index_to_eval_results
+
+    data = card_data(record)
+    template = resources.files(__package__).joinpath("card.md.j2").read_text(encoding="utf-8")
+    text = str(ModelCard.from_template(data, template_str=template, **_context(record)))
+    # huggingface_hub logs the unknown library of a config as it parses; what counts is that nothing was lost.
+    again = ModelCard(text).data.to_dict()
+    if again != data.to_dict():
+        lost = sorted(key for key in data.to_dict() if again.get(key) != data.to_dict()[key])
+        raise HubError(f"the card's YAML does not read back as it was written: {', '.join(lost)}")
+    if "model-index" in again and len(model_index_to_eval_results(again["model-index"])[1]) != len(scores(record)):
+        raise HubError("two results of the model-index would be merged: give each its own dataset_config or split")
+    return text
+
+
+def _context(record: dict[str, Any]) -> dict[str, Any]:
+    twins, rows = twin_scores(record), scores(record)
+    architecture, data = record["architecture"], record["recipe"]["data"]["name"]
+    vcreg = record["recipe"]["vcreg"]
+    classes = [prose(name) for name in record["results"]["data"].get("classes") or []]
+    return {
+        "title": prose(record["name"]),
+        "summary": _summary(record),
+        "arxiv": ARXIV,
+        "paper_title": TITLE,
+        "load_note": _load_note(record),
+        "snippet": load_snippet(record),
+        "transformers_snippet": transformers_snippet(record),
+        "class_count": len(classes),
+        "classes": ", ".join(classes) if 0 < len(classes) <= 200 else "",
+        "vcreg": _vcreg_rows(vcreg, record["recipe"]["where"]) if vcreg else None,
+        "results_note": _results_note(record),
+        "results": [_result_row(score, twins.get(score.key), bool(twins)) for score in rows],
+        "has_twin": bool(twins),
+        "twin_note": _twin_note(record),
+        "paper": [
+            (row.table, row.measured, f"{row.plain:g}", f"{row.vcreg:g}") for row in paper_numbers(architecture, data)
+        ],
+        "no_paper": f"The paper reports no number for {prose(architecture)} trained on {prose(data)}.",
+        "plots": record["plots"],
+        "training": _training(record),
+        "recipe": [(name, _settings(record["recipe"][name])) for name in ("model", "data", "optim", "train", "eval")],
+        "data": _data(record),
+        "environment": _environment(record),
+        "limitations": _limitations(record),
+    }
+
+
+def _summary(record: dict[str, Any]) -> str:
+    what = "trained with VCReg" if record["recipe"]["vcreg"] else "trained without VCReg (the plain twin)"
+    weights = record["weights"]
+    size = f" {weights['values'] / 1e6:.2f} million values, {weights['bytes'] / 1e6:.2f} MB." if weights else ""
+    return (
+        f"{prose(record['architecture'])} for {record['task'].replace('-', ' ')}, {what} on "
+        f"{prose(record['recipe']['data']['name'])} by recipe {code(record['recipe']['name'])}.{size}"
+    )
+
+
+def _load_note(record: dict[str, Any]) -> str:
+    where = "" if record["repo_id"] else " Run it in the folder that holds this card."
+    if record["library"] == "vcreg_hub":
+        return f"The architecture is vcreg_hub's own, so that package is needed.{where}"
+    return f"Plain {record['library']} loads it; vcreg_hub is not needed.{where}"
+
+
+def _vcreg_rows(vcreg: dict[str, Any], where: str) -> list[tuple[str, str]]:
+    forms = {
+        "loss": "the exact gradient of Eqs. 1-6",
+        "algorithm1": "Algorithm 1 as printed (delta ignored, covariance term without 1/(n-1))",
+    }
+    delta = vcreg.get("delta")
+    return [
+        ("alpha (variance)", code(vcreg["alpha"])),
+        ("beta (covariance)", code(vcreg["beta"])),
+        ("delta (threshold of Eq. 6)", "none: the plain square of Eq. 2" if delta is None else code(delta)),
+        ("eps", code(vcreg["eps"])),
+        ("placement", code(where)),
+        ("gradient form", f"{code(vcreg['gradient'])}: {forms.get(vcreg['gradient'], '')}"),
+        ("statistics", "of the global batch" if vcreg["sync"] else "of each process's own batch"),
+    ]
+
+
+def _results_note(record: dict[str, Any]) -> str:
+    seeds = ", ".join(str(run["seed"]) for run in record["runs"])
+    count = len(record["runs"])
+    spread = "One seed: no spread can be given." if count == 1 else "The standard deviation is that of the sample."
+    return (
+        f"Seed of these weights: {record['runs'][0]['seed']}. Seeds behind the means: {seeds} (n = {count}). {spread}"
+    )
+
+
+def _twin_note(record: dict[str, Any]) -> str:
+    if record["recipe"]["vcreg"] is None:
+        return "This model is itself the plain twin."
+    if not record["twins"]:
+        return "The plain twin (the same recipe without VCReg): not yet run."
+    seeds = ", ".join(str(run["seed"]) for run in record["twins"])
+    return f"The plain twin is the same recipe without VCReg, run here with seeds {seeds} (n = {len(record['twins'])})."
+
+
+def _result_row(score: Score, twin: Score | None, has_twin: bool) -> list[str]:
+    row = [
+        prose(f"{score.metric} ({score.unit})" if score.unit else score.metric),
+        prose(", ".join(filter(None, [score.dataset, score.config, score.split]))),
+        prose(score.protocol or "-"),
+        "higher" if score.higher_is_better else "lower",
+        number(score.value, score.unit),
+        _spread(score),
+        "not yet run" if twin is None else _spread(twin),
+    ]
+    if has_twin:
+        row.append("n/a" if twin is None else f"{score.mean - twin.mean:+.2f}")
+    return row
+
+
+def _spread(score: Score) -> str:
+    std = "" if score.std is None else f" ± {number(score.std, score.unit)}"
+    return f"{number(score.mean, score.unit)}{std} (n = {score.n})"
+
+
+def _settings(section: dict[str, Any]) -> str:
+    return ", ".join(code(f"{name}={_json(value)}") for name, value in section.items() if name != "root")
+
+
+def _json(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _training(record: dict[str, Any]) -> list[str]:
+    training = record["results"]["training"]
+    lines = []
+    if training.get("epochs") is not None:
+        steps = f", {prose(training['steps'])} optimizer steps" if training.get("steps") is not None else ""
+        lines.append(f"{prose(training['epochs'])} epochs{steps}")
+    if training.get("seconds") is not None:
+        lines.append(f"training time: {_duration(float(training['seconds']))}")
+    if training.get("selected"):
+        lines.append(f"weights kept: {prose(training['selected'])}")
+    if training.get("emissions_kg_co2eq") is not None:
+        lines.append(f"emissions, by codecarbon: {float(training['emissions_kg_co2eq']):.3g} kg CO2eq")
+    return lines or ["not recorded"]
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _data(record: dict[str, Any]) -> list[str]:
+    data, licence = record["results"]["data"], record["licence"]
+    name = prose(record["recipe"]["data"]["name"])
+    counts = ", ".join(f"{prose(data[part])} {part}" for part in ("train", "val", "test") if data.get(part) is not None)
+    lines = [
+        f"data: {name}, labels {code(record['recipe']['data']['labels'])}" + (f"; images: {counts}" if counts else "")
+    ]
+    if record["recipe"]["data"].get("train_images"):
+        lines.append(f"the training images were capped at {record['recipe']['data']['train_images']}")
+    if record["recipe"]["model"]["pretrained"]:
+        lines.append(f"training started from pretrained weights: {code(record['recipe']['model']['pretrained'])}")
+    text = prose(record["licence_name"]) if licence == "other" else code(licence)
+    link = f" (<{one_line(record['licence_link']).strip('<>')}>)" if record["licence_link"] else ""
+    return [*lines, f"licence of these weights: {text}{link}; the data has its own"]
+
+
+def _environment(record: dict[str, Any]) -> list[str]:
+    env = record["env"]
+    others = [run["commit"] for run in (*record["runs"], *record["twins"]) if run["commit"] != env.get("commit")]
+    state = {True: ", with uncommitted changes in the tree", False: ", a clean tree"}.get(env.get("dirty"), "")
+    packages = env.get("packages") if isinstance(env.get("packages"), dict) else {}
+    facts = {
+        "commit": f"{code(env['commit'])}{state}" if env.get("commit") else "not recorded",
+        "commits of the other seeds and twins": ", ".join(code(commit) for commit in dict.fromkeys(others)),
+        "date": prose(env["date"]) if env.get("date") else None,
+        "device": f"{prose(env['device'])}, {prose(env.get('processes', 1))} process(es)"
+        if env.get("device")
+        else None,
+        "python": prose(env["python"]) if env.get("python") else None,
+        "packages": ", ".join(f"{prose(name)} {prose(version)}" for name, version in packages.items()) or None,
+    }
+    return [f"{name}: {text}" for name, text in facts.items() if text]
+
+
+def _limitations(record: dict[str, Any]) -> list[str]:
+    data = prose(record["recipe"]["data"]["name"])
+    lines = [
+        f"Measured on the data named above only; what the features are worth elsewhere than on {data} is not known.",
+        "Not tested for fairness, robustness or safety; it knows its classes and nothing else.",
+    ]
+    if record["recipe"]["vcreg"]:
+        lines.append("The paper gives no value for delta; the one above is this package's choice.")
+    if len(record["runs"]) < 3:
+        lines.append("Fewer than three seeds: a difference from another model may be chance.")
+    return lines

@@ -1,0 +1,35 @@
+"""The licence identifiers a model card may carry. A licence is always given, never assumed."""
+
+from __future__ import annotations
+
+from ..errors import UsageError, unknown_name
+
+# The Hub's own list (its documentation, "Licenses"); `other` needs a name and a link beside it.
+LICENCES = tuple(
+    """
+    apache-2.0 mit openrail bigscience-openrail-m creativeml-openrail-m bigscience-bloom-rail-1.0 bigcode-openrail-m
+    afl-3.0 artistic-2.0 bsl-1.0 bsd bsd-2-clause bsd-3-clause bsd-3-clause-clear c-uda cc cc0-1.0 cc-by-2.0 cc-by-2.5
+    cc-by-3.0 cc-by-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc-by-nc-2.0 cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nd-4.0 cc-by-nc-nd-3.0
+    cc-by-nc-nd-4.0 cc-by-nc-sa-2.0 cc-by-nc-sa-3.0 cc-by-nc-sa-4.0 cdla-sharing-1.0 cdla-permissive-1.0
+    cdla-permissive-2.0 wtfpl ecl-2.0 epl-1.0 epl-2.0 etalab-2.0 eupl-1.1 eupl-1.2 agpl-3.0 gfdl gpl gpl-2.0 gpl-3.0
+    lgpl lgpl-2.1 lgpl-3.0 isc h-research intel-research lppl-1.3c ms-pl apple-ascl apple-amlr mpl-2.0 odc-by odbl
+    openmdw-1.0 openrail++ osl-3.0 postgresql ofl-1.1 ncsa unlicense zlib pddl lgpl-lr deepfloyd-if-license
+    fair-noncommercial-research-license llama2 llama3 llama3.1 llama3.2 llama3.3 llama4 grok2-community gemma other
+    """.split()
+)
+
+
+def check_licence(licence: str | None, name: str | None = None, link: str | None = None) -> str:
+    """`licence` when a Hub would take it; `other` needs `name` and `link`.
+
+    Errors: UsageError when none is given or `other` lacks its name or link, UnknownNameError for any other word.
+    """
+    if not licence:
+        raise UsageError("these weights have no licence yet: give one (such as --licence apache-2.0); none is assumed")
+    if licence not in LICENCES:
+        raise unknown_name(
+            "licence", licence, LICENCES, "Use 'other' with a licence name and link for one that is not listed."
+        )
+    if licence == "other" and not (name and link):
+        raise UsageError("licence 'other' needs a licence name and a link to its text")
+    return licence

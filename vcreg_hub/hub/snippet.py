@@ -1,0 +1,96 @@
+"""The few lines on a card that load its weights. A test runs them as they are printed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def load_snippet(record: dict[str, Any]) -> str:
+    """Python that loads the weights of `record` and computes logits, from its repo or from the card's own folder."""
+    if record["library"] == "transformers":
+        return _transformers(record)
+    return _torchvision(record) if record["library"] == "torchvision" else _timm(record)
+
+
+def transformers_snippet(record: dict[str, Any]) -> str | None:
+    """The same weights through transformers' wrapper of timm, for a stock timm architecture; else None."""
+    if record["library"] != "timm":
+        return None
+    return "\n".join(
+        [
+            "from transformers import AutoModelForImageClassification",
+            "",
+            f"model = AutoModelForImageClassification.from_pretrained({_quoted(record['repo_id'] or '.')}).eval()",
+        ]
+    )
+
+
+def _timm(record: dict[str, Any]) -> str:
+    source = f"hf-hub:{record['repo_id']}" if record["repo_id"] else "local-dir:."
+    own = ["import vcreg_hub  # this architecture is not timm's: the import registers it"]
+    return "\n".join(
+        [
+            "import timm",
+            "import torch",
+            *(own if record["library"] == "vcreg_hub" else []),
+            "",
+            f"model = timm.create_model({_quoted(source)}, pretrained=True).eval()",
+            "config = timm.data.resolve_model_data_config(model)",
+            "transform = timm.data.create_transform(**config, is_training=False)",
+            'images = torch.rand(1, *config["input_size"])  # or transform(a PIL image).unsqueeze(0)',
+            "with torch.no_grad():",
+            "    logits = model(images)  # (1, classes)",
+        ]
+    )
+
+
+def _torchvision(record: dict[str, Any]) -> str:
+    if record["repo_id"]:
+        find = [f"folder = snapshot_download({_quoted(record['repo_id'])})"]
+    else:
+        find = ['folder = "."']
+    return "\n".join(
+        [
+            "import json",
+            "from pathlib import Path",
+            "",
+            "import torch",
+            "import torchvision",
+            *(["from huggingface_hub import snapshot_download"] if record["repo_id"] else []),
+            "from safetensors.torch import load_file",
+            "",
+            *find,
+            'config = json.loads(Path(folder, "config.json").read_text())',
+            'model = torchvision.models.get_model(config["architecture"], **config["model_args"]).eval()',
+            'model.load_state_dict(load_file(Path(folder, "model.safetensors")))',
+            'size = config["preprocessing"]["image_size"]',
+            "with torch.no_grad():",
+            "    logits = model(torch.rand(1, 3, size, size))  # (1, classes)",
+        ]
+    )
+
+
+def _transformers(record: dict[str, Any]) -> str:
+    source = _quoted(record["repo_id"] or ".")
+    video = record["task"] == "video-classification"
+    kind = record["loader"]
+    lines = ["import torch"]
+    if record["processor"] and not video:
+        lines += [f"from transformers import AutoImageProcessor, {kind}", ""]
+        lines += [f"processor = AutoImageProcessor.from_pretrained({source})  # processor(images=a PIL image, ...)"]
+    else:
+        lines += [f"from transformers import {kind}", ""]
+    lines += [f"model = {kind}.from_pretrained({source}).eval()", "config = model.config"]
+    if video:
+        lines += ["pixels = torch.rand(1, config.num_frames, 3, config.image_size, config.image_size)"]
+    else:
+        size = record["results"]["data"].get("image_size") or 224
+        lines += [f"pixels = torch.rand(1, config.num_channels, {int(size)}, {int(size)})"]
+    return "\n".join(
+        [*lines, "with torch.no_grad():", "    logits = model(pixel_values=pixels).logits  # (1, classes)"]
+    )
+
+
+def _quoted(text: str) -> str:
+    """A Python string literal. What comes here is a repo id or a dot, which hold neither quotes nor line breaks."""
+    return f'"{text}"'
