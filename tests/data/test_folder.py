@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 import tarfile
 import zlib
 from pathlib import Path
@@ -155,6 +156,33 @@ def test_too_few_images_to_split(tmp_path: Path) -> None:
 def test_an_empty_tar_file_is_named(tmp_path: Path) -> None:
     tarfile.open(tmp_path / "train.tar", "w").close()
     assert str(tmp_path / "train.tar") in refused(Data("folder", root=str(tmp_path)))
+
+
+def test_a_damaged_tar_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "train.tar").write_bytes(b"<html>" * 200)
+    assert str(tmp_path / "train.tar") in refused(Data("folder", root=str(tmp_path)))
+
+
+def test_a_tar_of_one_tar_a_class(tmp_path: Path) -> None:
+    """The form in which ImageNet's training images are handed out."""
+    paint(tmp_path / "train", 6)
+    with tarfile.open(tmp_path / "all.tar", "w") as whole:
+        for name in CLASSES:
+            with tarfile.open(tmp_path / f"{name}.tar", "w") as part:
+                for file in sorted((tmp_path / "train" / name).iterdir()):
+                    part.add(file, file.name)
+            whole.add(tmp_path / f"{name}.tar", f"{name}.tar")
+    data = load_images(Data("folder", root=str(tmp_path / "all.tar")))
+    assert [len(data.train), len(data.test)] == [14, 4] and data.class_names == tuple(CLASSES)
+    assert colours_match(data.train, data.class_names) and colours_match(data.test, data.class_names)
+
+
+def test_readers_can_be_sent_to_another_process(tmp_path: Path) -> None:
+    paint(tmp_path / "train", 6)
+    pack(tmp_path / "train")
+    data = load_images(Data("folder", root=str(tmp_path)))
+    sent = pickle.loads(pickle.dumps(data.train))
+    assert sent[3][0].tobytes() == data.train[3][0].tobytes()
 
 
 def test_other_label_sets_are_refused(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import os
+import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ class FolderReader:
         self.path = path
         try:
             self._reader: Any = create_reader("", root=str(path))
-        except (RuntimeError, AssertionError, ValueError) as error:
+        except (RuntimeError, AssertionError, ValueError, OSError, tarfile.TarError) as error:
             # timm's tar reader falls over an empty list of samples with a ValueError.
             raise DataError(f"no images in class folders found in {path}: {_first_line(error)}") from None
         self._tar_state = copy.deepcopy(getattr(self._reader, "tar_state", None))

@@ -43,7 +43,6 @@ class Ema:
         self._averaged.update_parameters(model)
         if taken < self.copy_until:
             self._averaged.n_averaged.zero_()  # type: ignore[operator, union-attr]  # the next update copies again
-        self._averaged.eval()
 
     def state_dict(self) -> dict[str, Tensor]:
         """Tensors only: the averaged weights and buffers, and how often they were averaged."""
