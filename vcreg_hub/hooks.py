@@ -138,7 +138,7 @@ class OutputHook:
         self.injection, self.index = injection, index
 
     def __call__(self, module: nn.Module, args: Any, output: Any) -> Any:
-        if not (module.training and torch.is_grad_enabled()):
+        if not self.injection.applies(module):
             return None
         return replace_first_float(output, lambda z: self.injection.through(self.index, z))[0]
 
@@ -147,7 +147,7 @@ class InputHook(OutputHook):
     """Forward pre-hook of a site whose input is regularized."""
 
     def __call__(self, module: nn.Module, args: Any, kwargs: Any) -> Any:  # type: ignore[override]
-        if not (module.training and torch.is_grad_enabled()):
+        if not self.injection.applies(module):
             return None
         args, done = replace_first_float(args, lambda z: self.injection.through(self.index, z))
         if not done:

@@ -47,6 +47,14 @@ class Injection:
         self.__dict__.update(state)  # a copy (EMA, pickle) must not answer for the original
         self._register()
 
+    def applies(self, module: nn.Module) -> bool:
+        """Whether a forward pass of `module` is one of training."""
+        if module.training and torch.is_grad_enabled():
+            return True
+        if not torch.compiler.is_compiling():
+            self.scale.settle()  # reentrant checkpointing runs its first forward pass without gradients
+        return False
+
     def through(self, index: int, z: Tensor) -> Tensor:
         """z unchanged, with the gradient of site `index` waiting in its backward."""
         autocast = _autocast(z.device.type)

@@ -51,9 +51,8 @@ class LossScale:
 
     def for_forward(self) -> Tensor:
         """The cell of the forward pass that is running. (Not called while compiling, which takes `open`.)"""
-        if backward_task() == NO_TASK:
-            self._forget()  # an interrupted backward pass may have left its state
-        elif len(self.fired) > 1:
+        self.settle()
+        if len(self.fired) > 1:
             raise AttachError(
                 "reentrant checkpointing recomputes a forward pass inside a backward pass with two watched losses, and "
                 "does not say which of them it belongs to. Call backward on each loss, or checkpoint with "
@@ -61,6 +60,11 @@ class LossScale:
             )
         # A forward pass inside a backward pass is the recomputation of a checkpoint, of the loss that is running.
         return self.fired[-1] if self.fired else self.open
+
+    def settle(self) -> None:
+        """A forward pass outside of any backward pass: one that was interrupted may have left its state."""
+        if backward_task() == NO_TASK:
+            self._forget()
 
     def watch(self, loss: Tensor, weight: float | Tensor = 1.0) -> None:
         """Bind the forward passes since the last watch to this loss. weight: extra factor on its regularizer."""
