@@ -129,6 +129,64 @@ def test_sources(tmp_path, hub_dir):
     assert place.resolve("resnet50_vcreg").folder == place.resolve("resnet50_vcreg.in1k").folder == default
 
 
+@pytest.fixture
+def cached(tmp_path, monkeypatch):
+    """A Hub cache to fill by hand, in offline mode; returns a function that puts a repo there."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("VCREG_HUB_NAMESPACE", "me")
+
+    def put(repo, commit="a" * 40):
+        folder = tmp_path / "cache" / f"models--{repo.replace('/', '--')}"
+        (folder / "refs").mkdir(parents=True)
+        (folder / "refs" / "main").write_text(commit)
+        return release(folder / "snapshots" / commit)
+
+    return put
+
+
+def test_a_namespace_offline_uses_the_cache_and_says_so(cached, packaged, caplog):
+    default = cached("me/resnet50_vcreg.in1k")
+    cached("you/resnet50_vcreg.cars")
+    assert place.find_weights("resnet50_vcreg").folder == default
+    assert "offline mode: me/resnet50_vcreg.in1k comes from the local cache" in caplog.text
+    with pytest.raises(WeightsNotFoundError, match=r"the local cache of VCREG_HUB_NAMESPACE=me on .* \(offline mode\)"):
+        place.find_weights("convnext_tiny_vcreg")
+
+
+def test_a_namespace_follows_the_same_tag_rules(cached):
+    only = cached("me/resnet50_vcreg.cars")
+    assert place.find_weights("resnet50_vcreg").folder == only
+    cached("me/resnet50_vcreg.birds")
+    with pytest.raises(UsageError, match=r"resnet50_vcreg.birds, resnet50_vcreg.cars: say which"):
+        place.find_weights("resnet50_vcreg")
+
+
+def test_the_hash_is_checked_for_a_namespace_too(cached, monkeypatch):
+    rows = [dataclasses.replace(row, sha256="0" * 64) for row in RELEASES]
+    monkeypatch.setattr("vcreg_hub.releases.RELEASES", tuple(rows))
+    cached("me/resnet50_vcreg.in1k")
+    with pytest.raises(IntegrityError, match=f"{'0' * 64}; nothing was loaded or deleted"):
+        place.find_weights("resnet50_vcreg")
+
+
+def test_a_folder_comes_before_a_namespace(cached, hub_dir):
+    cached("me/resnet50_vcreg.in1k")
+    folder = release(hub_dir / "resnet50_vcreg.in1k")
+    assert place.find_weights("resnet50_vcreg").folder == folder
+    assert place.find_weights("resnet50_vcreg").origin == f"resnet50_vcreg.in1k from VCREG_HUB_DIR={hub_dir}"
+
+
+def test_a_hub_id(cached):
+    folder = cached("you/anything")
+    for source in ("you/anything", "hf-hub:you/anything", "hf-hub:you/anything@" + "a" * 40):
+        assert place.resolve(source).folder == folder
+    with pytest.raises(WeightsNotFoundError, match=r"no weights at you/nothing on the Hub"):
+        place.resolve("you/nothing")
+
+
 def test_release_rows():
     names = [row.full_name for row in RELEASES]
     assert len(set(names)) == len(names)

@@ -7,7 +7,9 @@ random values in every tensor, so that a wrong one cannot pass.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
+from typing import Any
 
 import timm
 import torch
@@ -35,7 +37,7 @@ def as_timm(name: str, model: nn.Module, num_classes: int, in_chans: int, image_
     """
     if name not in TWINS:
         return None
-    arguments = {"num_classes": num_classes, "in_chans": in_chans}
+    arguments: dict[str, Any] = {"num_classes": num_classes, "in_chans": in_chans}
     config = timm.get_pretrained_cfg(TWINS[name])
     if config is not None and config.fixed_input_size:
         arguments["img_size"] = image_size
@@ -44,14 +46,15 @@ def as_timm(name: str, model: nn.Module, num_classes: int, in_chans: int, image_
     pairs = paired(twin.state_dict(), tensors)
     if pairs is None or not _same_function(model, twin, pairs, (1, in_chans, image_size, image_size)):
         return None
-    twin.load_state_dict({ours: tensors[theirs] for ours, theirs in pairs.items()})
+    twin.load_state_dict(_renamed(tensors, pairs, twin.state_dict()))
     return twin.eval()
 
 
 def paired(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> dict[str, str] | None:
     """For each name of `wanted` the first unused name of `given` with the same shape; None when they do not match up.
 
-    Names that agree go together first, which settles a ResNet.
+    Names that agree go together first, which settles a ResNet. Axes of length 1 do not count: ConvNeXt's layer scale
+    is (c, 1, 1) in one library and (c,) in the other.
     """
     if len(wanted) != len(given):
         return None
@@ -62,7 +65,7 @@ def paired(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> dict[st
         if name in same:
             pairs[name] = name
             continue
-        theirs = next((other for other in unused if given[other].shape == tensor.shape), None)
+        theirs = next((other for other in unused if _long_axes(given[other]) == _long_axes(tensor)), None)
         if theirs is None:
             return None
         unused.remove(theirs)
@@ -70,16 +73,24 @@ def paired(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> dict[st
     return pairs
 
 
+def _long_axes(tensor: Tensor) -> list[int]:
+    return [size for size in tensor.shape if size > 1]
+
+
+def _renamed(
+    tensors: Mapping[str, Tensor], pairs: Mapping[str, str], wanted: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    return {ours: tensors[theirs].reshape(wanted[ours].shape) for ours, theirs in pairs.items()}
+
+
 @torch.no_grad()
 def _same_function(model: nn.Module, twin: nn.Module, pairs: Mapping[str, str], shape: tuple[int, ...]) -> bool:
     """Whether both networks map random images to the same logits, whatever values the paired tensors take."""
-    import copy
-
     generator = torch.Generator().manual_seed(0)
     first, second = copy.deepcopy(model).double().eval(), copy.deepcopy(twin).double().eval()
     values = {name: _random_like(name, tensor, generator) for name, tensor in first.state_dict().items()}
     first.load_state_dict(values)
-    second.load_state_dict({ours: values[theirs] for ours, theirs in pairs.items()})
+    second.load_state_dict(_renamed(values, pairs, second.state_dict()))
     x = torch.randn(shape, generator=generator, dtype=torch.float64)
     one, other = first(x), second(x)
     return one.shape == other.shape and torch.allclose(one, other, rtol=1e-9, atol=1e-9 * float(one.abs().max()))

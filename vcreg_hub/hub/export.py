@@ -32,7 +32,7 @@ from ..models.factory import build_model, logits, timm_arguments
 from ..models.huggingface import set_classes
 from ..models.zoo import SUFFIX
 from ..rundir import RunDir, write_json, write_tensors
-from .conversion import as_timm
+from .conversion import TWINS, as_timm
 from .licence import LICENCES
 from .privacy import private_fields
 
@@ -68,23 +68,23 @@ def export(run: str | Path, to: str | Path, *, licence: str, weights: str = "mod
     Hub does not know, a `to` that is not empty, or a name of this machine or login, or a path, in what would be copied.
     """
     _check_licence(licence)
-    run, to = RunDir(run), Path(to)
+    source, to = RunDir(run), Path(to)
     if to.exists() and not overwrite and (not to.is_dir() or any(to.iterdir())):
         raise UsageError(f"{to} exists already: give another folder, or overwrite it (--overwrite)")
-    recipe, results, env = _without_paths(run.recipe()), run.results(), run.env()
+    recipe, results, env = _without_paths(source.recipe()), source.results(), source.env()
     view = preprocessing(recipe, results)
-    file = run.path / f"{weights}.safetensors"
+    file = source.path / f"{weights}.safetensors"
     if not file.is_file():
-        there = sorted(path.stem for path in run.path.glob("*.safetensors"))
-        raise RunFolderError(f"{run.path} has no {file.name}; it has {', '.join(there) or 'no weights'}")
+        there = sorted(path.stem for path in source.path.glob("*.safetensors"))
+        raise RunFolderError(f"{source.path} has no {file.name}; it has {', '.join(there) or 'no weights'}")
     if weights != "model":
         results = {**results, "metrics": [], "training": {**results.get("training", {}), "selected": weights}}
-    model = _network(run.recipe().model, view, file)
+    model = _network(source.recipe().model, view, file)
     with _replacing_folder(to) as folder:
         write_network(folder, model, recipe.model, view, licence)
         for name, value in (("recipe", to_dict(recipe)), ("results", results), ("env", env)):
             write_json(folder / f"{name}.json", value)
-        for plot in run.path.glob("*.png"):
+        for plot in source.path.glob("*.png"):
             shutil.copyfile(plot, folder / plot.name)
         refuse_private(folder)
     return to
@@ -131,7 +131,7 @@ def write_network(folder: Path, model: nn.Module, cfg: Model, view: Preprocessin
         if kind == "torchvision" and twin is None:
             _write_torchvision(folder, model, cfg, name, view, licence)
             return
-        cfg = cfg if twin is None else Model(twin.pretrained_cfg["architecture"])
+        cfg = cfg if twin is None else Model(TWINS[name])
         model = model if twin is None else twin
         write_tensors(folder / "model.safetensors", model.state_dict())
         write_json(folder / "config.json", timm_config(model, cfg, view, licence))
@@ -139,7 +139,7 @@ def write_network(folder: Path, model: nn.Module, cfg: Model, view: Preprocessin
     _prove(model, loaded, view)
 
 
-def timm_config(model: nn.Module, cfg: Model, view: Preprocessing, licence: str) -> dict[str, Any]:
+def timm_config(model: Any, cfg: Model, view: Preprocessing, licence: str) -> dict[str, Any]:
     """timm's config.json, also as `AutoModelForImageClassification` reads it.
 
     The class count stands at the top and in pretrained_cfg, never in model_args, where timm's own export puts it:
@@ -227,7 +227,7 @@ def _without_paths(recipe: Recipe) -> Recipe:
     return dataclasses.replace(recipe, model=model, data=dataclasses.replace(data, root=None))
 
 
-def _write_transformers(folder: Path, model: nn.Module, view: Preprocessing) -> None:
+def _write_transformers(folder: Path, model: Any, view: Preprocessing) -> None:
     from transformers import BitImageProcessor
 
     set_classes(model.config, len(view.classes), view.classes)

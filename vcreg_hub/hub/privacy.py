@@ -13,7 +13,7 @@ _GENERIC = {"root", "user", "users", "ubuntu", "debian", "admin", "runner", "nob
 _PATTERNS = {
     # Not part of a URL, of a word such as km/h, or of a longer path.
     "an absolute path": re.compile(
-        r"(?<![\w.:/<])/(?:[\w.\-+@ ]*[\w.\-+@]/)+[\w.\-+@]*|(?<![\w.])~[\w\-]*/|^/[\w.\-]+$"
+        r"(?<![\w.:/<])/(?:[\w.\-+@ ]*[\w.\-+@]/)+[\w.\-+@]*|file:/|(?<![\w.])~[\w\-]*/|^/[\w.\-]+$"
     ),
     "a Windows path": re.compile(r"(?<![\w])[A-Za-z]:\\|\\\\[\w.\-]+\\"),
     "a token": re.compile(r"\bhf_[A-Za-z0-9]{16,}\b|\bapi_org_[A-Za-z0-9]{16,}\b"),

@@ -208,9 +208,8 @@ def _is_native(source: str) -> bool:
 
 def _replace_first_convolution(model: nn.Module, in_chans: int) -> None:
     """torchvision's networks take three channels; the same first layer for `in_chans`, drawn as torch draws it."""
-    name, old = next((n, m) for n, m in model.named_modules() if isinstance(m, nn.Conv2d))
+    name, old = next((name, module) for name, module in model.named_modules() if isinstance(module, nn.Conv2d))
     parent, _, leaf = name.rpartition(".")
-    new = nn.Conv2d(
-        in_chans, old.out_channels, old.kernel_size, old.stride, old.padding, old.dilation, bias=old.bias is not None
-    )
+    shape: dict[str, Any] = {key: getattr(old, key) for key in ("kernel_size", "stride", "padding", "dilation")}
+    new = nn.Conv2d(in_chans, old.out_channels, bias=old.bias is not None, **shape)
     setattr(model.get_submodule(parent), leaf, new)

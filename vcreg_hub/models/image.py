@@ -47,8 +47,7 @@ def create_image_model(
     else:
         model = _fresh(model_type, settings, num_classes)
     if regularizer is not None:
-        size = getattr(model.config, "image_size", 224)
-        attach(model, regularizer, where, example_input=torch.zeros(1, model.config.num_channels, size, size))
+        attach(model, regularizer, where, example_input=_example(model.config))
     return model
 
 
@@ -61,6 +60,12 @@ def checked_vcreg(vcreg: VCReg | bool | None) -> VCReg | None:
     if not isinstance(vcreg, VCReg):
         raise ConfigError(f"vcreg is a vcreg_hub.VCReg, None for the defaults or False for none, got {vcreg!r}")
     return vcreg
+
+
+def _example(config: Any) -> torch.Tensor:
+    """Zeros (1, channels, size, size) as the network takes them; any size will do for one without a size of its own."""
+    size = getattr(config, "image_size", 224)
+    return torch.zeros(1, config.num_channels, size, size)
 
 
 def _fresh(model_type: str, settings: dict[str, Any], num_classes: int | None) -> nn.Module:

@@ -306,10 +306,11 @@ def _offline() -> bool:
 
 
 def _cached_repos() -> list[str]:
-    from huggingface_hub import CacheNotFound, scan_cache_dir
+    from huggingface_hub import CacheNotFound, constants, scan_cache_dir
 
     try:
-        return [repo.repo_id for repo in scan_cache_dir().repos if repo.repo_type == "model"]
+        cache = scan_cache_dir(constants.HF_HUB_CACHE)
+        return [repo.repo_id for repo in cache.repos if repo.repo_type == "model"]
     except CacheNotFound:
         return []
 

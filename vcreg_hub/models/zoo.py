@@ -56,7 +56,7 @@ def register_model(architecture: str) -> str:
         raise UsageError(f"register_model takes an architecture without a tag: {bare!r}, not {architecture!r}")
     name = bare + SUFFIX
     if name not in default_cfgs:
-        default_cfgs.update(generate_default_cfgs(_configurations(bare, name)))
+        default_cfgs.update(generate_default_cfgs(dict(_configurations(bare, name))))
         entry_point = _entry_point(bare, name)
         globals()[name] = entry_point
         if is_model(name):  # this module was reloaded: timm still has the entry point of the first time
@@ -68,7 +68,7 @@ def register_model(architecture: str) -> str:
 def _configurations(architecture: str, name: str) -> dict[str, PretrainedCfg]:
     """A configuration for each release of `name`, or one without a tag: the stock facts about the architecture."""
     stock = get_pretrained_cfg(architecture, allow_unregistered=True) or PretrainedCfg()
-    defaults = {field.name: field.default for field in dataclasses.fields(PretrainedCfg)}
+    defaults: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(PretrainedCfg)}
     own = dataclasses.replace(stock, **{key: defaults[key] for key in _OF_OTHER_WEIGHTS if key in defaults})
     rows = {row.full_name: _with_packaged_file(own, row.full_name) for row in releases_of(name)}
     return rows or {name: own}
@@ -162,7 +162,7 @@ def _refuse_silent_random_head(given: dict[str, Any], overlay: dict[str, Any], k
         )
 
 
-def _example(model: nn.Module, kwargs: dict[str, Any]) -> torch.Tensor:
+def _example(model: Any, kwargs: dict[str, Any]) -> torch.Tensor:
     """Zeros (1, channels, height, width) of the size the model was built for."""
     config = model.pretrained_cfg
     channels, height, width = config.get("input_size", (3, 224, 224))

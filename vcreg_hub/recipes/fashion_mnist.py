@@ -46,14 +46,41 @@ def convnext_atto() -> Recipe:
 
     Command: vcreg train fashion_mnist:convnext_atto
     """
-    return Recipe(
-        name="fashion_mnist_convnext_atto",
-        model=Model("convnext_atto"),
-        data=_IMAGES,
-        optim=_OPTIM,
-        train=_TRAIN,
-        eval=Eval(("classification", "probe")),
-    )
+    return _ten_classes("convnext_atto")
+
+
+def resnet32_cifar() -> Recipe:
+    """The CIFAR ResNet-32 on the ten classes; the plain twin.
+
+    Command: vcreg train fashion_mnist:resnet32_cifar
+    """
+    return _ten_classes("resnet32_cifar")
+
+
+def resnet32_cifar_vcreg() -> Recipe:
+    """The CIFAR ResNet-32 on the ten classes with VCReg after its 15 blocks.
+
+    Command: vcreg train fashion_mnist:resnet32_cifar_vcreg
+    """
+    plain = resnet32_cifar()
+    return replace(plain, name=f"{plain.name}_vcreg", vcreg=VCReg())
+
+
+def convnext_zepto_rms() -> Recipe:
+    """ConvNeXt-Zepto with RMSNorm on the ten classes; the plain twin.
+
+    Command: vcreg train fashion_mnist:convnext_zepto_rms
+    """
+    return _ten_classes("convnext_zepto_rms")
+
+
+def convnext_zepto_rms_vcreg() -> Recipe:
+    """ConvNeXt-Zepto with RMSNorm on the ten classes with VCReg after its blocks.
+
+    Command: vcreg train fashion_mnist:convnext_zepto_rms_vcreg
+    """
+    plain = convnext_zepto_rms()
+    return replace(plain, name=f"{plain.name}_vcreg", vcreg=VCReg())
 
 
 def convnext_atto_vcreg() -> Recipe:
@@ -63,3 +90,14 @@ def convnext_atto_vcreg() -> Recipe:
     """
     plain = convnext_atto()
     return replace(plain, name=f"{plain.name}_vcreg", vcreg=VCReg())
+
+
+def _ten_classes(architecture: str) -> Recipe:
+    return Recipe(
+        name=f"fashion_mnist_{architecture}",
+        model=Model(architecture),
+        data=_IMAGES,
+        optim=_OPTIM,
+        train=_TRAIN,
+        eval=Eval(("classification", "probe")),
+    )
