@@ -215,7 +215,7 @@ def test_a_folder_of_exports_is_found_by_name(tmp_path, monkeypatch):
     assert model.num_classes == 4 and len(model.vcreg.sites) == 12
     assert torch.equal(model(fixed_input(1, 32)), run_logits(run))
     config = timm.data.resolve_model_data_config(model)
-    assert config["input_size"] == (1, 32, 32) and config["crop_pct"] == 1.0 and tuple(config["mean"]) == (0.3,)
+    assert tuple(config["input_size"]) == (1, 32, 32) and config["crop_pct"] == 1.0 and tuple(config["mean"]) == (0.3,)
     assert model.pretrained_cfg["architecture"] == "convnext_atto"
 
 

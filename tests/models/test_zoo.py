@@ -48,8 +48,7 @@ def test_timm_lists_as_pretrained_only_what_this_package_carries():
 
 @pytest.mark.parametrize("architecture", BLOCKS)
 def test_regularizer_on_every_block(architecture):
-    with torch.device("meta"):
-        model = timm.create_model(f"{architecture}_vcreg", num_classes=3)
+    model = timm.create_model(f"{architecture}_vcreg", num_classes=3)
     assert len(model.vcreg.sites) == BLOCKS[architecture]
     assert model.vcreg.cfg == VCReg()
     assert model.pretrained_cfg["architecture"] == architecture
@@ -101,7 +100,7 @@ def test_registering_what_timm_does_not_have():
 def test_says_nothing_of_other_peoples_weights():
     config = timm.create_model(NAME, vcreg=False).pretrained_cfg
     stock = timm.create_model("test_convnext").pretrained_cfg
-    assert stock["hf_hub_id"] and "license" in stock
+    assert stock["hf_hub_id"]
     assert not {"hf_hub_id", "url", "license", "tag", "origin_url"} & set(config)
     assert config["mean"] == stock["mean"] and config["first_conv"] == stock["first_conv"]
 
@@ -122,7 +121,7 @@ def test_weights_from_a_folder_with_their_own_classes_and_preprocessing(tmp_path
     assert found.num_classes == 4 and len(found.vcreg.sites) == 9
     assert torch.equal(logits(found), logits(model))
     config = timm.data.resolve_model_data_config(found)
-    assert config["input_size"] == (3, 32, 32) and tuple(config["mean"]) == (0.3, 0.3, 0.3)
+    assert tuple(config["input_size"]) == (3, 32, 32) and tuple(config["mean"]) == (0.3, 0.3, 0.3)
     assert config["interpolation"] == "bilinear" and config["crop_pct"] == 32 / 36
     assert torch.equal(logits(timm.create_model(f"{NAME}.mine", pretrained=True, vcreg=False)), logits(model))
 
