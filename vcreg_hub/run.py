@@ -39,6 +39,7 @@ def train(
     Errors: UsageError when the folder holds another recipe's run and `overwrite` is false; DataError, ConfigError,
     DivergedError from the steps; nothing already saved is lost by any of them.
     """
+    _check_names(recipe)
     accelerator = make_accelerator(recipe, tracker)
     folder = RunDir(out if out is not None else _agreed(default_folder(recipe)))
     say = say if accelerator.is_main_process else _silent
@@ -83,6 +84,7 @@ def evaluate_run(path: str | Path, settings: Sequence[str] = (), *, save: bool =
     folder = RunDir(path)
     trained = folder.recipe()
     recipe = override(trained, settings)
+    _check_names(recipe)
     foreign = [name for name in differences(trained, recipe) if not name.startswith(("eval.", "data."))]
     if foreign:
         raise UsageError(f"an evaluation changes eval.* and data.* only, not {', '.join(foreign)}")
@@ -161,8 +163,6 @@ def evaluate(recipe: Recipe, images: Any, model: nn.Module, accelerator: Any, se
     rows = []
     model = model.to(accelerator.device)
     for name in recipe.eval.protocols:
-        if name not in PROTOCOLS:
-            raise unknown_name("evaluation protocol", name, PROTOCOLS)
         labels, pairs = PROTOCOLS[name](recipe, images, model, accelerator)
         rows += [
             {
@@ -217,11 +217,14 @@ def make_accelerator(recipe: Recipe, tracker: str | None = None) -> Any:
     """
     import torch
     from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
 
     train = recipe.train
     accelerated = torch.cuda.is_available() or torch.backends.mps.is_available() or torch.xpu.is_available()
     if train.precision == "fp16" and not accelerated:
         raise ConfigError("train.precision=fp16 needs a GPU; here pass --set train.precision=bf16 or no")
+    # A second run of this Python process may want another precision; the processes' own connection stays.
+    AcceleratorState._reset_state()
     # Without cpu=True two processes that torchrun started on a CPU machine would train apart and never meet.
     accelerator = Accelerator(cpu=not accelerated, mixed_precision=train.precision, log_with=tracker)
     promised = int(os.environ.get("WORLD_SIZE", "1"))
@@ -239,6 +242,17 @@ def make_accelerator(recipe: Recipe, tracker: str | None = None) -> Any:
             f"x {train.accumulation} accumulation steps"
         )
     return accelerator
+
+
+def _check_names(recipe: Recipe) -> None:
+    """What is only needed at the end is looked up at the start: a typo must not cost a training."""
+    from .train.tasks import TASKS
+
+    for name in recipe.eval.protocols:
+        if name not in PROTOCOLS:
+            raise unknown_name("evaluation protocol", name, PROTOCOLS)
+    if recipe.task not in TASKS:
+        raise unknown_name("task", recipe.task, TASKS)
 
 
 def _agreed(path: Path) -> Path:

@@ -1,0 +1,14 @@
+"""Set before anything reads them: no hub is asked, and each test process keeps to one thread."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import torch
+
+# Tiny tensors gain nothing from more threads, and processes of one test would fight over the cores.
+torch.set_num_threads(1)

@@ -1,0 +1,115 @@
+"""The command line: what it prints, and that a refusal is one line and an exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from vcreg_hub.cli import app, main
+
+runner = CliRunner()
+
+
+def refused(monkeypatch, capsys, *arguments):
+    """Exit code and stderr of a call that goes through `main`, as the installed command does."""
+    monkeypatch.setattr(sys, "argv", ["vcreg", *arguments])
+    with pytest.raises(SystemExit) as left:
+        main()
+    return left.value.code, capsys.readouterr().err
+
+
+def test_recipes_lists_every_address_with_its_summary():
+    result = runner.invoke(app, ["recipes"])
+    assert result.exit_code == 0
+    assert "imagenet:resnet50_vcreg" in result.stdout and "Table 1" in result.stdout
+    assert json.loads(runner.invoke(app, ["recipes", "--json"]).stdout)["digits:convnext_atto_vcreg"]
+
+
+def test_train_then_report_and_eval(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = ["--set", "model.name=test_convnext", "--set", "train.epochs=1", "--set", "data.train_images=64",
+                "--set", "optim.warmup_epochs=0"]  # fmt: skip
+    result = runner.invoke(app, ["train", "digits:convnext_atto_vcreg", "--out", "runs/a", *settings])
+    assert result.exit_code == 0, result.output
+    assert "processes: 1" in result.stdout and "probe_top1" in result.stdout and "runs/a" in result.stdout
+    again = runner.invoke(app, ["train", "runs/a/recipe.json", "--out", "runs/b"])
+    assert again.exit_code == 0
+    numbers = [json.loads((tmp_path / "runs" / r / "results.json").read_text())["metrics"] for r in "ab"]
+    assert numbers[0] == numbers[1], "a run's recipe.json repeats it"
+
+    report = runner.invoke(app, ["report", "runs/a", "--json", "--out", "report"])
+    assert {row["metric"] for row in json.loads(report.stdout)} >= {"top1", "probe_top1"}
+    assert (tmp_path / "report" / "report.png").exists()
+    evaluated = runner.invoke(app, ["eval", "runs/a", "--set", "eval.split=test", "--json"])
+    assert json.loads(evaluated.stdout) == numbers[0]
+
+
+def test_a_recipe_from_outside_the_package(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_lab_runs.py").write_text(
+        "from dataclasses import replace\n"
+        "from vcreg_hub.recipes import load_recipe\n"
+        "def mine():\n    return replace(load_recipe('digits:convnext_atto'), name='mine')\n"
+        "def wrong():\n    return 3\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    from vcreg_hub.errors import ConfigError, UnknownNameError
+    from vcreg_hub.recipes import load_recipe
+
+    assert load_recipe("my_lab_runs:mine").name == "mine"
+    with pytest.raises(ConfigError, match="returned a int"):
+        load_recipe("my_lab_runs:wrong")
+    with pytest.raises(UnknownNameError, match="my_lab_runs:mine"):
+        load_recipe("my_lab_runs:min")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "part"),
+    [
+        (["train", "digit:convnext_atto"], 2, "did you mean 'digits:convnext_atto'"),
+        (["train", "digits"], 2, "module:function"),
+        (["train", "nothing.json"], 2, "there is no recipe file nothing.json"),
+        (["train", "digits:convnext_atto", "--set", "train.epoch=1"], 2, "did you mean 'train.epochs'"),
+        (["train", "digits:convnext_atto", "--set", "model.name=convnext_ato"], 2, "convnext_atto"),
+        (["train", "digits:convnext_atto", "--set", "data.name=digit"], 2, "digits"),
+        (["train", "finetune:image", "--set", "data.root=no/such/folder"], 1, "no/such/folder"),
+        (["blocks", "resnet5"], 2, "resnet50"),
+        (["eval", "no/such/run"], 1, "no/such/run"),
+        (["report", "no/such/run"], 1, "no complete run"),
+        (["sweep", "digits:convnext_atto", "--out", "x", "--grid", "train.epochs"], 2, "a grid is"),
+        (["reproduce", "fashion"], 2, "fashion_mnist"),
+        (["train"], 2, "Missing argument"),
+        (["trian"], 2, "trian"),
+    ],
+)
+def test_refusals_are_one_line_and_an_exit_code(monkeypatch, capsys, tmp_path, arguments, code, part):
+    monkeypatch.chdir(tmp_path)
+    got, err = refused(monkeypatch, capsys, *arguments)
+    assert got == code, err
+    assert part in err
+    assert "Traceback" not in err
+
+
+def test_blocks_prints_sites():
+    result = runner.invoke(app, ["blocks", "resnet18", "--json"])
+    rows = json.loads(result.stdout)
+    assert len(rows) == 8 and rows[0]["channels"] == 64
+    assert "8 sites" in runner.invoke(app, ["blocks", "resnet18"]).stdout
+
+
+def test_env_names_no_person_machine_or_path():
+    text = runner.invoke(app, ["env"]).stdout
+    told = json.loads(text)
+    assert told["packages"]["torch"] and told["python"]
+    for private in (os.uname().nodename, os.path.expanduser("~"), os.getcwd()):
+        assert len(private) < 4 or private not in text
+
+
+def test_the_module_is_the_command():
+    done = subprocess.run([sys.executable, "-m", "vcreg_hub", "--help"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and "train" in done.stdout
