@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import subprocess
 import sys
@@ -15,12 +16,14 @@ import timm
 import torch
 from PIL import Image
 
-from vcreg_hub.config import Data, Model, Recipe
+from vcreg_hub.config import Data, Model, Recipe, Video
 from vcreg_hub.core import VCReg
 from vcreg_hub.data.views import test_view as view_of_the_run
 from vcreg_hub.errors import RunFolderError, UnknownNameError, UsageError
-from vcreg_hub.hub.export import crop_share, export
+from vcreg_hub.hub.export import export
+from vcreg_hub.hub.network import crop_share
 from vcreg_hub.models.factory import build_model, logits
+from vcreg_hub.models.video_networks import NETWORKS
 from vcreg_hub.rundir import RunDir, write_json, write_tensors
 
 CLASSES = ["top", "trousers", "shoe: left", 'a "bag"']
@@ -35,7 +38,8 @@ TINY = {
 def make_run(folder: Path, name: str, in_chans: int = 3, size: int = 32, resize: int | None = 37, **kwargs) -> Path:
     """A finished run of an untrained network, its statistics moved away from their start."""
     data = Data("fashion_mnist", root="/srv/fashion", image_size=size, resize=resize, interpolation="bicubic")
-    recipe = Recipe("mine", Model(name, kwargs=kwargs), data, vcreg=VCReg())
+    video = Video(frames=8) if name in NETWORKS else None
+    recipe = Recipe("mine", Model(name, kwargs=kwargs), data, vcreg=VCReg(), video=video)
     torch.manual_seed(len(name))
     model = build_model(recipe.model, num_classes=len(CLASSES), in_chans=in_chans, image_size=size)
     for tensor in model.state_dict().values():
@@ -60,11 +64,14 @@ def run_logits(folder: Path) -> torch.Tensor:
         recipe.model, num_classes=len(CLASSES), in_chans=data["in_chans"], image_size=data["image_size"]
     )
     model.load_state_dict(RunDir(folder).tensors())
-    return logits(model.eval()(fixed_input(data["in_chans"], data["image_size"])))
+    clip = (recipe.video.frames,) if recipe.video else ()
+    return logits(model.eval()(fixed_input(*clip, data["in_chans"], data["image_size"])))
 
 
-def fixed_input(in_chans: int, size: int) -> torch.Tensor:
-    return torch.linspace(-2, 2, 2 * in_chans * size * size).sin().reshape(2, in_chans, size, size)
+def fixed_input(*shape: int) -> torch.Tensor:
+    """Two images or clips of `shape`, whose last number is the side of the square."""
+    shape = (2, *shape, shape[-1])
+    return torch.linspace(-2, 2, math.prod(shape)).sin().reshape(shape)
 
 
 def image(mode: str = "RGB") -> Image.Image:
@@ -94,6 +101,15 @@ for name, (folder, kind, in_chans, size) in json.loads(sys.argv[1]).items():
     x = torch.linspace(-2, 2, 2 * in_chans * size * size).sin().reshape(2, in_chans, size, size)
     photo = image if in_chans == 3 else image.convert("L")
     answer = answers[name] = {}
+    if kind == "video":
+        clips = torch.linspace(-2, 2, 16 * x[0].numel()).sin().reshape(2, 8, *x.shape[1:])
+        model = transformers.AutoModelForVideoClassification.from_pretrained(folder).eval()
+        processor = transformers.AutoVideoProcessor.from_pretrained(folder)
+        answer["transformers"] = model(clips).logits.tolist()
+        answer["transformers classes"] = [model.config.id2label[i] for i in range(model.config.num_labels)]
+        frames = np.stack([np.asarray(photo.resize((size, size)))] * 8)
+        answer["white"] = processor(list(255 + 0 * frames), return_tensors="pt")["pixel_values"][0, 0, :, 0, 0].tolist()
+        continue
     if kind == "timm":
         model = timm.create_model(folder, pretrained=True).eval()
         config = timm.data.resolve_model_data_config(model)
@@ -125,13 +141,15 @@ def exported(tmp_path_factory):
         "torchvision": ("torchvision:resnet18", {}),
         **{f"hf-{kind}": (f"hf:{root / 'configs' / kind}", {}) for kind in TINY},
         "hf-grey": (f"hf:{root / 'configs' / 'resnet'}", dict(in_chans=1, resize=None)),
+        "video-videomae": ("videomae_tiny", dict(resize=None)),
+        "video-vivit": ("vivit_tiny", dict(resize=None)),
     }
     for key, (name, arguments) in kinds.items():
         export(make_run(root / "runs" / key, name, **arguments), root / "out" / key, licence="mit")
     asked = {}
     for key in kinds:
         data = RunDir(root / "runs" / key).results()["data"]
-        scheme, library = ("", "transformers") if key.startswith("hf") else ("local-dir:", "timm")
+        scheme, library = ("local-dir:", "timm") if key.startswith(("timm", "torch")) else ("", key.partition("-")[0])
         asked[key] = (f"{scheme}{root / 'out' / key}", library, data["in_chans"], data["image_size"])
     np.save(root / "image.npy", np.asarray(image()))
     arguments = [json.dumps(asked), str(root / "image.npy"), str(root / "answers.json")]
@@ -160,7 +178,7 @@ KEYS = [
 ]
 
 
-@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("key", [*KEYS, "video-videomae", "video-vivit"])
 def test_identical_logits_in_a_process_without_this_package(exported, key):
     root, answers = exported
     expected = run_logits(root / "runs" / key)
@@ -169,7 +187,7 @@ def test_identical_logits_in_a_process_without_this_package(exported, key):
             found = torch.tensor(answers[key][library])
             # torchvision's ResNet is computed by timm's code: the same sums in another order.
             torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5 if key == "torchvision" else 0)
-    assert ("timm" in answers[key]) != key.startswith("hf") and "transformers" in answers[key]
+    assert ("timm" in answers[key]) == key.startswith(("timm", "torch")) and "transformers" in answers[key]
 
 
 @pytest.mark.parametrize("key", KEYS)
@@ -185,6 +203,14 @@ def test_class_names_and_preprocessing_travel(exported, key):
             # PIL and torchvision's tensor resize round a pixel differently by at most one step of 255.
             assert found.shape == expected.shape
             assert (found - expected).abs().max() <= 1.01 / 255 / min(data["std"])
+
+
+@pytest.mark.parametrize("key", ["video-videomae", "video-vivit"])
+def test_video_processors_normalise_as_the_run_did(exported, key):
+    root, answers = exported
+    data = RunDir(root / "runs" / key).results()["data"]
+    assert answers[key]["transformers classes"] == CLASSES
+    assert answers[key]["white"] == pytest.approx([(1 - m) / s for m, s in zip(data["mean"], data["std"], strict=True)])
 
 
 def test_only_what_is_meant_to_be_published(exported):
@@ -313,8 +339,6 @@ def test_paths_in_a_recipe_are_cut_to_their_last_name(tmp_path):
 
 @pytest.mark.parametrize("size", [28, 32, 96, 160, 224, 288, 384])
 def test_crop_share_is_read_back_exactly(size):
-    import math
-
     for resize in range(size, 3 * size):
         share = json.loads(json.dumps(crop_share(size, resize)))
         assert math.floor(size / share) == resize

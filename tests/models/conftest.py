@@ -9,7 +9,7 @@ import timm
 import torch
 
 from vcreg_hub.config import Model
-from vcreg_hub.hub.export import Preprocessing, timm_config
+from vcreg_hub.hub.network import Preprocessing, timm_config
 from vcreg_hub.rundir import write_json, write_tensors
 
 

@@ -145,8 +145,10 @@ class TestTransformers:
         write_json(tmp_path / "bert" / "config.json", {"model_type": "bert"})
         with pytest.raises(ConfigError, match=r"is a 'bert', which AutoModelForImageClassification has no class for"):
             build(f"hf:{tmp_path / 'bert'}")
-        with pytest.raises(UnknownNameError, match=r"did you mean 'model.kwargs.hidden_act'"):
+        with pytest.raises(UnknownNameError, match=r"did you mean 'hidden_act'"):
             build(f"hf:{hf_config}", hidden_acts="gelu")
+        with pytest.raises(ConfigError, match=r"hidden_act=3 does not fit a"):
+            build(f"hf:{hf_config}", hidden_act=3)
 
     def test_code_from_a_repo_is_never_run(self, tmp_path):
         config = {"model_type": "mine", "auto_map": {"AutoConfig": "mine.Mine"}}

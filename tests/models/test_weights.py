@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from vcreg_hub.errors import IntegrityError, UsageError, WeightsNotFoundError
+from vcreg_hub.models import places
 from vcreg_hub.models import weights as place
 from vcreg_hub.releases import RELEASES, Release, find_release, releases_of
 
@@ -31,7 +32,7 @@ def hub_dir(tmp_path, monkeypatch):
 
 @pytest.fixture
 def packaged(tmp_path, monkeypatch):
-    monkeypatch.setattr(place, "PACKAGED", tmp_path / "packaged")
+    monkeypatch.setattr(places, "PACKAGED", tmp_path / "packaged")
     return tmp_path / "packaged"
 
 
@@ -193,7 +194,7 @@ def test_release_rows():
     for row in RELEASES:
         assert row.name.endswith("_vcreg") and row.tag
         assert row.published == (row.bytes is not None) == (row.licence is not None)
-        inside = place.PACKAGED / row.full_name
+        inside = places.PACKAGED / row.full_name
         assert inside.is_dir() == (row.place == "package" and row.published)
     assert find_release("resnet50_vcreg") == find_release("resnet50_vcreg.in1k")
     assert find_release("resnet50_vcreg.other") is None and releases_of("resnet50") == []

@@ -1,4 +1,4 @@
-"""A recipe's network, by name: timm's, `hf:` transformers', or `torchvision:`'s. Plain, without VCReg.
+"""A recipe's network, by name: timm's, `hf:` transformers', `torchvision:`'s, or a video network. Plain, without VCReg.
 
 And two questions that are asked of any of them: its logits, and the features that enter its classifier.
 """
@@ -20,6 +20,7 @@ from ..config import Model
 from ..errors import ConfigError, UsageError, WeightsNotFoundError, unknown_name
 from . import huggingface, zoo
 from .checkpoint import load_file, load_tensors
+from .video_networks import NETWORKS
 from .weights import Weights, resolve
 
 _NOT_KWARGS = {
@@ -31,6 +32,8 @@ _NOT_KWARGS = {
 def build_model(cfg: Model, *, num_classes: int, in_chans: int, image_size: int) -> nn.Module:
     """The plain network of a recipe for images (n, in_chans, image_size, image_size), in training mode.
 
+    A name of `video_networks.NETWORKS` takes clips (n, frames, in_chans, image_size, image_size) instead.
+
     A `*_vcreg` name is the stock architecture, and `pretrained=True` its VCReg weights: whether this run regularizes is
     said by the recipe's `vcreg`, not by the name. `pretrained` may also be a folder (a run's, or an exported one), a
     safetensors file, `<name>_vcreg.<tag>`, or a Hub id, `hf-hub:` before it or not. A classifier for another number of
@@ -41,11 +44,19 @@ def build_model(cfg: Model, *, num_classes: int, in_chans: int, image_size: int)
     """
     for name in _NOT_KWARGS.keys() & cfg.kwargs.keys():
         raise ConfigError(f"model.kwargs.{name}: {_NOT_KWARGS[name]}; leave it out")
-    kind, _, name = cfg.name.partition(":") if ":" in cfg.name else ("", "", cfg.name)
+    kind, name = kind_of(cfg.name)
     build = _KINDS.get(kind)
     if build is None:
-        raise unknown_name("kind of model", kind, [k for k in _KINDS if k], "A name without ':' is timm's.")
+        raise unknown_name("kind of model", kind, ("hf", "torchvision"), "A name without ':' is timm's.")
     return build(dataclasses.replace(cfg, name=name), num_classes, in_chans, image_size).train()
+
+
+def kind_of(name: str) -> tuple[str, str]:
+    """Whose network a recipe's model is, "timm", "hf", "torchvision" or "video", and its name there."""
+    kind, colon, rest = name.partition(":")
+    if colon:
+        return kind, rest
+    return "video" if name in NETWORKS else "timm", name
 
 
 def logits(output: Any) -> Tensor:
@@ -100,7 +111,7 @@ def _captured(model: nn.Module, x: Tensor, sites: list[Site]) -> list[Tensor]:
 def _timm(cfg: Model, num_classes: int, in_chans: int, image_size: int) -> nn.Module:
     architecture = cfg.name.partition(".")[0]
     if not timm.is_model(architecture):
-        raise unknown_name("timm architecture", cfg.name, timm.list_models())
+        raise unknown_name("model", cfg.name, [*timm.list_models(), *NETWORKS])
     arguments = timm_arguments(cfg, num_classes, in_chans, image_size)
     if architecture.endswith(zoo.SUFFIX):
         arguments["vcreg"] = False
@@ -124,11 +135,9 @@ def _transformers(cfg: Model, num_classes: int, in_chans: int, image_size: int) 
     from transformers import AutoModelForImageClassification as Auto
 
     config = huggingface.load_config(cfg.name)
-    for name, value in {"num_channels": in_chans, "image_size": image_size, **cfg.kwargs}.items():
-        if not hasattr(config, name) and name in cfg.kwargs:
-            raise unknown_name("field", f"model.kwargs.{name}", [f"model.kwargs.{key}" for key in config.to_dict()])
-        if hasattr(config, name):
-            setattr(config, name, value)
+    sizes = {"num_channels": in_chans, "image_size": image_size}
+    huggingface.change_config(config, {name: value for name, value in sizes.items() if hasattr(config, name)})
+    huggingface.change_config(config, cfg.kwargs)
     huggingface.set_classes(config, num_classes)
     if not cfg.pretrained:
         return _constructed(cfg, lambda: huggingface.build_classifier(Auto, config, cfg.name))
@@ -166,10 +175,17 @@ def _torchvision(cfg: Model, num_classes: int, in_chans: int, image_size: int) -
     return model
 
 
+def _video(cfg: Model, num_classes: int, in_chans: int, image_size: int) -> nn.Module:
+    from .video import build
+
+    return build(cfg, num_classes, in_chans, image_size)
+
+
 _KINDS: dict[str, Callable[[Model, int, int, int], nn.Module]] = {
-    "": _timm,
+    "timm": _timm,
     "hf": _transformers,
     "torchvision": _torchvision,
+    "video": _video,
 }
 
 

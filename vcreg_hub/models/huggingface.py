@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from ..errors import ConfigError, UsageError, WeightsNotFoundError
+from ..errors import ConfigError, UsageError, WeightsNotFoundError, unknown_name
 from .checkpoint import PICKLES, refuse_pickle
 
 
@@ -31,12 +31,30 @@ def load_config(source: str) -> Any:
         raise WeightsNotFoundError(f"transformers finds no configuration at {source}: {_first_line(error)}") from None
 
 
+def change_config(config: Any, changes: Mapping[str, Any]) -> None:
+    """Set fields of a configuration. Errors: UnknownNameError for one it lacks, ConfigError for a value it refuses."""
+    from huggingface_hub.errors import StrictDataclassError
+
+    for name, value in changes.items():
+        if not hasattr(config, name):
+            raise unknown_name("field", name, config.to_dict())
+        try:
+            setattr(config, name, value)
+        except (StrictDataclassError, TypeError, ValueError) as error:
+            raise ConfigError(f"{name}={value!r} does not fit a {config.model_type}: {error}") from None
+
+
 def build_classifier(auto_class: Any, config: Any, source: str) -> nn.Module:
-    """The native class with random weights. Errors: ConfigError for a model type without such a classifier."""
+    """The native class with random weights.
+
+    Errors: ConfigError for a model type without such a classifier, or a configuration that cannot be built.
+    """
     try:
         return auto_class.from_config(config, dtype=torch.float32, trust_remote_code=False)
-    except ValueError:
-        raise _no_classifier(auto_class, config, source) from None
+    except ValueError as error:
+        if "Unrecognized configuration class" in str(error):
+            raise _no_classifier(auto_class, config, source) from None
+        raise ConfigError(f"{source} cannot be built like this: {error}") from error
 
 
 def load_classifier(auto_class: Any, source: str, config: Any) -> nn.Module:

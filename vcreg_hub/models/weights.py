@@ -13,24 +13,16 @@ Whatever the place, what comes out is a local folder, checked before anything of
 from __future__ import annotations
 
 import json
-import logging
-import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from ..errors import IntegrityError, UsageError, WeightsNotFoundError
 from ..releases import find_release, releases_of
 from ..rundir import sha256
 from .checkpoint import PICKLES, refuse_pickle, tensor_shapes
-
-FOLDER_VARIABLE = "VCREG_HUB_DIR"
-NAMESPACE_VARIABLE = "VCREG_HUB_NAMESPACE"
-PACKAGED = Path(__file__).resolve().parents[1] / "weights"
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
-
-_logger = logging.getLogger("vcreg_hub")
+from .places import CONFIG, FOLDER_VARIABLE, NAMESPACE_VARIABLE, WEIGHTS, Place, hub_folder, places
 
 
 @dataclass(frozen=True)
@@ -49,82 +41,6 @@ class Weights:
     def library(self) -> str:
         """Whose format config.json is in: "transformers" or "timm"."""
         return "transformers" if "model_type" in (self.config or {}) else "timm"
-
-
-class Place(Protocol):
-    """Somewhere that releases are kept. troubles: what went wrong while looking, one line each."""
-
-    troubles: list[str]
-
-    def folder(self, full_name: str) -> Path | None:
-        """The local folder of `<name>.<tag>`, brought here if need be; None when the place has none."""
-
-    def tags(self, name: str) -> list[str]:
-        """Every `<name>.<tag>` here, sorted."""
-
-
-@dataclass
-class FolderPlace:
-    """Releases in the subfolders of one folder."""
-
-    path: Path
-    label: str
-    troubles: list[str] = field(default_factory=list)
-
-    def __str__(self) -> str:
-        return self.label
-
-    def folder(self, full_name: str) -> Path | None:
-        found = self.path / full_name
-        return found if (found / CONFIG).is_file() else None
-
-    def tags(self, name: str) -> list[str]:
-        return sorted(path.parent.name for path in self.path.glob(f"{name}.*/{CONFIG}"))
-
-
-@dataclass
-class HubPlace:
-    """Releases in the model repos of one Hub user or organisation."""
-
-    namespace: str
-    troubles: list[str] = field(default_factory=list)
-
-    def __str__(self) -> str:
-        from huggingface_hub import constants
-
-        where = f"{NAMESPACE_VARIABLE}={self.namespace} on {constants.ENDPOINT}"
-        return f"the local cache of {where} (offline mode)" if _offline() else where
-
-    def folder(self, full_name: str) -> Path | None:
-        return hub_folder(f"{self.namespace}/{full_name}", self.troubles)
-
-    def tags(self, name: str) -> list[str]:
-        prefix = f"{self.namespace}/{name}."
-        ids = _cached_repos() if _offline() else self._listed(name)
-        return sorted(repo.partition("/")[2] for repo in ids if repo.startswith(prefix))
-
-    def _listed(self, name: str) -> list[str]:
-        from huggingface_hub import HfApi
-
-        try:
-            return [info.id for info in HfApi().list_models(author=self.namespace, search=name)]
-        except (_http_error(), OSError) as error:
-            self.troubles.append(f"the list of {self.namespace} could not be read: {_first_line(error)}")
-            return []
-
-
-def places() -> list[Place]:
-    """Where weights are looked for, in order, as the environment says now."""
-    found: list[Place] = []
-    if folder := os.environ.get(FOLDER_VARIABLE):
-        path = Path(folder).expanduser()
-        place = FolderPlace(path, f"{FOLDER_VARIABLE}={path}")
-        if not path.is_dir():
-            place.troubles.append(f"{FOLDER_VARIABLE}={folder} is not a folder")
-        found.append(place)
-    if namespace := os.environ.get(NAMESPACE_VARIABLE):
-        found.append(HubPlace(namespace))
-    return [*found, FolderPlace(PACKAGED, "this package")]
 
 
 def find_weights(name: str) -> Weights:
@@ -208,41 +124,6 @@ def check_class_count(weights: Weights) -> int:
     return classes
 
 
-def hub_folder(repo: str, troubles: list[str]) -> Path | None:
-    """A repo's config.json and model.safetensors, downloaded to the Hub's cache; None when the Hub has no such repo.
-
-    repo: `owner/name`, or `owner/name@revision`. Whatever else keeps it away is added to `troubles`.
-    """
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
-
-    repo, _, revision = repo.partition("@")
-    try:
-        config = Path(hf_hub_download(repo, CONFIG, revision=revision or None))
-        if _offline():
-            _logger.warning("offline mode: %s comes from the local cache", repo)
-        # The commit that config.json came from: a push in between cannot mix two versions.
-        hf_hub_download(repo, WEIGHTS, revision=config.parent.name)
-        return config.parent
-    except LocalEntryNotFoundError as error:
-        if not _offline():
-            troubles.append(f"{repo} could not be reached: {_first_line(error)}")
-    except RepositoryNotFoundError:
-        return None
-    except EntryNotFoundError:
-        troubles.append(f"{repo} lacks {CONFIG} or {WEIGHTS} (pickled weights are not loaded)")
-    except HFValidationError as error:
-        raise UsageError(f"{repo!r} is not a Hub id: {_first_line(error)}") from None
-    except (_http_error(), OSError) as error:
-        troubles.append(f"{repo}: {_first_line(error)}")
-    return None
-
-
 def _candidates(place: Place, name: str) -> Iterator[str]:
     """The full names that `name` may mean at one place, the likeliest first, each found out when it is asked for.
 
@@ -297,30 +178,3 @@ def _read_config(path: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise IntegrityError(f"{path} holds a {type(config).__name__}, expected an object")
     return config
-
-
-def _offline() -> bool:
-    from huggingface_hub import constants
-
-    return bool(constants.HF_HUB_OFFLINE)
-
-
-def _cached_repos() -> list[str]:
-    from huggingface_hub import CacheNotFound, constants, scan_cache_dir
-
-    try:
-        cache = scan_cache_dir(constants.HF_HUB_CACHE)
-        return [repo.repo_id for repo in cache.repos if repo.repo_type == "model"]
-    except CacheNotFound:
-        return []
-
-
-def _http_error() -> type[Exception]:
-    """Base of the HTTP client's errors: httpx in huggingface_hub 1.x, httpx2 from 2.0 on."""
-    from huggingface_hub.errors import HfHubHTTPError
-
-    return HfHubHTTPError.__bases__[0]
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).strip().splitlines()[0]

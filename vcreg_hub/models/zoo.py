@@ -24,7 +24,8 @@ from ..releases import RELEASES, releases_of
 from . import cifar  # noqa: F401  (registers resnet32_cifar, which resnet32_cifar_vcreg delegates to)
 from .checkpoint import check_names, tensor_shapes
 from .image import checked_vcreg
-from .weights import PACKAGED, WEIGHTS, Weights, check_class_count, find_weights
+from .places import PACKAGED, WEIGHTS
+from .weights import Weights, check_class_count, find_weights
 
 SUFFIX = "_vcreg"
 # What a stock configuration says of somebody's weights; none of it is true of ours.
