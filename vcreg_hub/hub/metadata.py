@@ -53,21 +53,21 @@ def card_data(record: dict[str, Any]) -> ModelCardData:
         )
         for score in scores(record)
     ]
-    tags = ["vcreg", record["task"], record["library"], "arxiv:2306.13292"]
     trained_on = hub_dataset(record["recipe"]["data"]["name"])
-    licence = {"license_name": record["licence_name"], "license_link": record["licence_link"]}
+    types = sorted({METRIC_TYPES.get(score.metric, slug(score.metric)) for score in scores(record)})
+    extra: dict[str, Any] = {}
+    if record["licence"] == "other":
+        extra |= {f"license_{part}": one_line(record[f"licence_{part}"]) for part in ("name", "link")}
     emissions = record["results"]["training"].get("emissions_kg_co2eq")
-    extra = {}
     if emissions is not None:
         extra["co2_eq_emissions"] = {"emissions": 1000 * float(emissions), "source": "codecarbon"}
     return ModelCardData(
         license=record["licence"],
-        **{key: one_line(value) for key, value in licence.items() if value and record["licence"] == "other"},
         library_name={"vcreg_hub": "timm", "torchvision": "pytorch"}.get(record["library"], record["library"]),
         pipeline_tag=record["task"],
-        tags=tags,
+        tags=["vcreg", record["task"], record["library"], "arxiv:2306.13292"],
         datasets=[trained_on] if trained_on else None,
-        metrics=sorted({METRIC_TYPES.get(score.metric, slug(score.metric)) for score in scores(record)}) or None,
+        metrics=types or None,
         model_name=one_line(record["name"]) if results else None,
         eval_results=results or None,
         **extra,

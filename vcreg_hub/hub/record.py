@@ -138,8 +138,13 @@ def _scores(runs: Sequence[dict[str, Any]], own: dict[str, Any] | None) -> list[
         mine = None if own is None else tables[0].get(key)
         found.append(
             Score(
-                *(rows[0][field] for field in ("metric", "unit", "higher_is_better", "dataset")),
-                *(rows[0][field] for field in ("dataset_config", "split", "protocol")),
+                metric=rows[0]["metric"],
+                unit=rows[0]["unit"],
+                higher_is_better=rows[0]["higher_is_better"],
+                dataset=rows[0]["dataset"],
+                config=rows[0]["dataset_config"],
+                split=rows[0]["split"],
+                protocol=rows[0]["protocol"],
                 value=None if mine is None else mine["value"],
                 mean=statistics.fmean(values),
                 std=statistics.stdev(values) if len(values) > 1 else None,

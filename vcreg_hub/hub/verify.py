@@ -1,0 +1,123 @@
+"""Whether files are what they should be: what a hub serves, what a cache holds, what a folder holds."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import IntegrityError, RunFolderError
+from ..rundir import sha256
+from .bundle import Bundle
+from .retry import Patience, attempt
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+    from torch import Tensor, nn
+
+
+def verify_download(
+    bundle: Bundle,
+    repo_id: str,
+    revision: str,
+    *,
+    api: HfApi,
+    patience: Patience = Patience(),  # noqa: B008
+    same: Callable[[Path, Path], None] | None = None,
+) -> None:
+    """Download a revision into an empty cache and compare it with the bundle, file by file, then by `same`.
+
+    Errors: IntegrityError that names the first file that differs and both hashes; HubError.
+    """
+    with tempfile.TemporaryDirectory() as cache:
+        for file in bundle.files:
+
+            def fetch(path: str = file.path) -> str:
+                return api.hf_hub_download(
+                    repo_id, path, revision=revision, cache_dir=cache, etag_timeout=patience.timeout
+                )
+
+            there = Path(attempt(f"downloading {file.path} of {repo_id}", fetch, patience))
+            found = sha256(there)
+            if found != file.sha256:
+                raise IntegrityError(
+                    f"{file.path} of {repo_id} at {revision[:12]} has SHA-256 {found} when it is downloaded, but "
+                    f"{file.sha256} here: it was damaged on the way. Publish it again"
+                )
+        if same is not None:
+            same(bundle.folder, there.parents[len(Path(file.path).parts) - 1])
+
+
+def same_logits(one: Path, other: Path) -> None:
+    """IntegrityError unless the networks of two folders give the same logits for a fixed input."""
+    import torch
+
+    inputs, expected = _fixed_logits(one)
+    _, found = _fixed_logits(other, inputs)
+    if expected.shape != found.shape or not torch.equal(expected, found):
+        raise IntegrityError(f"{other} does not give the logits of {one} for the same input")
+
+
+def load_network(folder: Path) -> nn.Module:
+    """The network of an export folder, loaded by the library that its config.json is for; in eval mode.
+
+    Errors: RunFolderError when config.json is absent or is for no library known.
+    """
+    config = _config(folder)
+    if config.get("library") == "torchvision":
+        import torchvision
+        from safetensors.torch import load_file
+
+        model = torchvision.models.get_model(config["architecture"], **config["model_args"])
+        model.load_state_dict(load_file(folder / "model.safetensors"))
+        return model.eval()
+    if "model_type" in config:
+        import transformers
+
+        video = any("Video" in str(name) for name in config.get("architectures") or ())
+        kind = "AutoModelForVideoClassification" if video else "AutoModelForImageClassification"
+        return getattr(transformers, kind).from_pretrained(folder, trust_remote_code=False).eval()
+    if "architecture" not in config:
+        raise RunFolderError(f"{folder / 'config.json'} names no architecture")
+    import timm
+
+    from ..models import zoo  # noqa: F401  registers the architectures of our own
+
+    return timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+
+
+def _fixed_logits(folder: Path, inputs: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    import torch
+
+    from ..models.factory import logits
+
+    model = load_network(folder)
+    if inputs is None:
+        inputs = torch.rand(_input_shape(folder, model), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        return inputs, logits(model(inputs))
+
+
+def _input_shape(folder: Path, model: Any) -> tuple[int, ...]:
+    """Of one sample, from config.json and results.json."""
+    config = _config(folder)
+    if "pretrained_cfg" in config:
+        return (1, *config["pretrained_cfg"]["input_size"])
+    if "num_frames" in config:
+        size = config["image_size"]
+        return (1, config["num_frames"], config.get("num_channels", 3), size, size)
+    data = json.loads((folder / "results.json").read_text(encoding="utf-8")).get("data", {})
+    size = int(data.get("image_size") or config.get("image_size") or 224)
+    return (1, int(data.get("in_chans") or config.get("num_channels", 3)), size, size)
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunFolderError(f"{folder / 'config.json'} cannot be read: {error}") from None
+    if not isinstance(config, dict):
+        raise RunFolderError(f"{folder / 'config.json'} holds a {type(config).__name__}, expected an object")
+    return config
