@@ -16,6 +16,8 @@ class Metric(NamedTuple):
 METRICS = {
     "top1": Metric("%", True, "top-1 accuracy, single view"),
     "top5": Metric("%", True, "top-5 accuracy, single view"),
+    "mean_per_class": Metric("%", True, "mean of the classes' top-1 accuracies"),
+    "undecodable": Metric("clips", False, "test clips that do not decode; they count as wrong"),
     "loss": Metric("nats", False, "mean cross-entropy"),
     "probe_top1": Metric("%", True, "top-1 accuracy of a linear probe on frozen features"),
     "probe_mean_per_class": Metric("%", True, "mean per-class accuracy of a linear probe on frozen features"),
