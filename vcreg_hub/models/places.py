@@ -9,7 +9,7 @@ import logging
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from ..errors import UsageError
 
@@ -74,10 +74,8 @@ class HubPlace:
         return sorted(repo.partition("/")[2] for repo in ids if repo.startswith(prefix))
 
     def _listed(self, name: str) -> list[str]:
-        from huggingface_hub import HfApi
-
         try:
-            return [info.id for info in HfApi().list_models(author=self.namespace, search=name)]
+            return [info.id for info in hub_api().list_models(author=self.namespace, search=name)]
         except (_http_error(), OSError) as error:
             self.troubles.append(f"the list of {self.namespace} could not be read: {_first_line(error)}")
             return []
@@ -97,12 +95,18 @@ def places() -> list[Place]:
     return [*found, FolderPlace(PACKAGED, "this package")]
 
 
+def hub_api() -> Any:
+    """The one door to the Hub: HF_ENDPOINT, HF_HUB_OFFLINE, the login and the cache are huggingface_hub's own."""
+    from huggingface_hub import HfApi
+
+    return HfApi()
+
+
 def hub_folder(repo: str, troubles: list[str]) -> Path | None:
     """A repo's config.json and model.safetensors, downloaded to the Hub's cache; None when the Hub has no such repo.
 
     repo: `owner/name`, or `owner/name@revision`. Whatever else keeps it away is added to `troubles`.
     """
-    from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import (
         EntryNotFoundError,
         HFValidationError,
@@ -112,11 +116,11 @@ def hub_folder(repo: str, troubles: list[str]) -> Path | None:
 
     repo, _, revision = repo.partition("@")
     try:
-        config = Path(hf_hub_download(repo, CONFIG, revision=revision or None))
+        config = Path(hub_api().hf_hub_download(repo, CONFIG, revision=revision or None))
         if _offline():
             _logger.warning("offline mode: %s comes from the local cache", repo)
         # The commit that config.json came from: a push in between cannot mix two versions.
-        hf_hub_download(repo, WEIGHTS, revision=config.parent.name)
+        hub_api().hf_hub_download(repo, WEIGHTS, revision=config.parent.name)
         return config.parent
     except LocalEntryNotFoundError as error:
         if not _offline():

@@ -1,0 +1,83 @@
+"""A Hub namespace over HTTP: what is found there, and what is said when it is not, or cannot be reached."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+
+import pytest
+from huggingface_hub import HfApi
+
+from vcreg_hub.errors import IntegrityError, UsageError, WeightsNotFoundError
+from vcreg_hub.models import places
+from vcreg_hub.models.weights import find_weights, resolve
+from vcreg_hub.releases import RELEASES
+
+FILES = {"config.json": b'{"architecture": "resnet50"}', "model.safetensors": b"weights"}
+
+
+@pytest.fixture(autouse=True)
+def namespace(hub, monkeypatch, tmp_path):
+    monkeypatch.setattr(places, "hub_api", lambda: HfApi(endpoint=hub.url))
+    monkeypatch.setattr(places, "PACKAGED", tmp_path / "packaged")
+    monkeypatch.setenv("VCREG_HUB_NAMESPACE", "me")
+    monkeypatch.delenv("VCREG_HUB_DIR", raising=False)
+
+
+def test_the_default_tag_needs_no_list(hub):
+    hub.add("me/resnet50_vcreg.in1k", FILES)
+    hub.add("me/resnet50_vcreg.cars", FILES)
+    found = find_weights("resnet50_vcreg")
+    assert found.file.read_bytes() == b"weights" and found.config == {"architecture": "resnet50"}
+    assert found.origin.startswith("resnet50_vcreg.in1k from VCREG_HUB_NAMESPACE=me")
+    assert hub.seen("list") == 0
+
+
+def test_the_only_tag_and_several(hub):
+    hub.add("me/resnet50_vcreg.cars", FILES)
+    hub.add("you/resnet50_vcreg.birds", FILES)
+    assert find_weights("resnet50_vcreg").origin.startswith("resnet50_vcreg.cars")
+    hub.add("me/resnet50_vcreg.birds", FILES)
+    with pytest.raises(UsageError, match=r"holds resnet50_vcreg.birds, resnet50_vcreg.cars: say which"):
+        find_weights("resnet50_vcreg")
+
+
+def test_nothing_there(hub):
+    with pytest.raises(
+        WeightsNotFoundError, match=r"for .resnet50_vcreg. in VCREG_HUB_NAMESPACE=me on http"
+    ):
+        find_weights("resnet50_vcreg")
+
+
+def test_pickled_weights_alone_are_not_taken(hub):
+    hub.add("me/resnet50_vcreg.in1k", {"config.json": b"{}", "pytorch_model.bin": b"x"})
+    with pytest.raises(WeightsNotFoundError, match=r"lacks config.json or model.safetensors \(pickled weights are not"):
+        find_weights("resnet50_vcreg.in1k")
+
+
+def test_the_hash_is_checked_before_loading(hub, monkeypatch):
+    right = hashlib.sha256(b"the weights of the release").hexdigest()
+    rows = [dataclasses.replace(row, sha256=right) for row in RELEASES]
+    monkeypatch.setattr("vcreg_hub.releases.RELEASES", tuple(rows))
+    hub.add("me/resnet50_vcreg.in1k", FILES)
+    with pytest.raises(IntegrityError, match=rf"has SHA-256 {hashlib.sha256(b'weights').hexdigest()}.*{right}"):
+        find_weights("resnet50_vcreg")
+
+
+def test_a_hub_id_with_a_revision(hub):
+    first = hub.add("you/net", FILES)
+    hub.add("you/net", {**FILES, "model.safetensors": b"newer"})
+    assert resolve("you/net").file.read_bytes() == b"newer"
+    assert resolve(f"hf-hub:you/net@{first}").file.read_bytes() == b"weights"
+    with pytest.raises(WeightsNotFoundError, match=r"no weights at you/net@v9 on the Hub: .*(v9|Revision|404)"):
+        resolve("you/net@v9")
+
+
+def test_a_hub_that_does_not_answer_is_said(hub):
+    hub.add("me/resnet50_vcreg.in1k", FILES)
+    for route in ("get", "list"):
+        hub.fault(route, "reset", times=None)
+    with pytest.raises(WeightsNotFoundError, match=r"could not be reached|could not be read"):
+        find_weights("resnet50_vcreg")
+    hub.heal()
+    assert find_weights("resnet50_vcreg").file.read_bytes() == b"weights"
