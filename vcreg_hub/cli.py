@@ -27,6 +27,9 @@ app = typer.Typer(
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a value of the recipe.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Out = Annotated[Path | None, typer.Option(help="The run's folder; a dated one below runs/ by default.")]
+Licence = Annotated[str, typer.Option(help="Licence of the weights, such as apache-2.0; there is no default.")]
+Siblings = Annotated[list[Path] | None, typer.Option("--sibling", help="A run with another seed; repeatable.")]
+Twins = Annotated[list[Path] | None, typer.Option("--twin", help="A plain twin's run; repeatable.")]
 Smoke = Annotated[bool, typer.Option("--smoke", help="Seconds on a CPU: synthetic data of the right shapes.")]
 
 
@@ -174,6 +177,60 @@ def blocks(
         return
     _print_table(rows)
     print(f"{len(rows)} sites")
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="A finished run folder.")],
+    to: Annotated[Path, typer.Option(help="The folder to write.")],
+    licence: Licence,
+    siblings: Siblings = None,
+    twins: Twins = None,
+    weights: Annotated[str, typer.Option(help="model, or last / best where the run kept those.")] = "model",
+    overwrite: Annotated[bool, typer.Option(help="Replace the folder that is there.")] = False,
+) -> None:
+    """A run as a folder that plain timm or transformers loads, with its model card."""
+    from .hub.card import write_card
+    from .hub.export import export as write
+
+    folder = write(run, to, licence=licence, weights=weights, overwrite=overwrite)
+    try:
+        card = write_card(folder, licence=licence, siblings=siblings or [], twins=twins or [])
+    except VCRegError as error:
+        raise VCRegError(f"the weights are exported to {folder}, but not the card: {error}") from error
+    print(f"weights: {folder / 'model.safetensors'}\ncard:    {card}")
+
+
+@app.command()
+def card(
+    folder: Annotated[Path, typer.Argument(help="A run or export folder.")],
+    licence: Licence,
+    siblings: Siblings = None,
+    twins: Twins = None,
+    repo: Annotated[str | None, typer.Option(help="Where it is or will be published, owner/name.")] = None,
+) -> None:
+    """Print the model card of a run or export folder, rendered from its files alone."""
+    from .hub.card import render_card
+
+    print(render_card(folder, licence=licence, repo_id=repo, siblings=siblings or [], twins=twins or []))
+
+
+@app.command()
+def data(
+    name: Annotated[str | None, typer.Argument(help="A data set; without one, the list.")] = None,
+    root: Annotated[str | None, typer.Option(help="Its folder, where it has one.")] = None,
+    labels: Annotated[str, typer.Option(help="Label set or column.")] = "class",
+) -> None:
+    """The data sets there are; with a name, read one and say what is in it."""
+    from .config import Data
+    from .data.images import ROWS, load_images
+
+    if name is None:
+        for known, row in ROWS.items():
+            print(f"{known:<14} {row.about}")
+        return
+    images = load_images(Data(name, root=root, labels=labels))
+    print(f"{images}\nclasses: {', '.join(images.class_names[:20])}{', ...' if images.num_classes > 20 else ''}")
 
 
 @app.command()
