@@ -38,6 +38,8 @@ def test_final_is_the_input_of_the_classifier():
         ("resnetv2_50", ["head.fc"], 1),  # a 1x1 convolution on (n, c, 1, 1)
         ("crossvit_tiny_240", ["head.0", "head.1"], -1),
         ("deit_tiny_distilled_patch16_224", ["head", "head_dist"], -1),
+        ("caformer_s18", ["head.fc"], -1),  # the whole perceptron that timm calls the classifier
+        ("samvit_base_patch16_224", ["head.fc"], -1),  # timm names a head that pools; the layer inside counts
         ("vgg11", ["head.fc"], -1),  # has no blocks, and needs none
         ("torchvision:mobilenet_v3_small", ["classifier.3"], -1),
         ("torchvision:vit_b_32", ["heads.head"], -1),
@@ -49,6 +51,8 @@ def test_final_is_the_input_of_the_classifier():
 def test_final_without_a_classifier():
     pooled = find_blocks(build_shell("resnet18", num_classes=0), "final")
     assert names(pooled) == ["fc"] and type(pooled[0].module) is nn.Identity
+    # Attention pooling ends in a linear layer that is no classifier.
+    assert names(find_blocks(build_shell("vit_base_patch16_siglip_224"), "final")) == ["head"]
     for name in ("resnet18", "vit_tiny_patch16_224"):
         with pytest.raises(BlocksNotFoundError, match=r"no classifier in Feature.*num_classes > 0"):
             find_blocks(build_shell(name, features_only=True), "final")

@@ -34,6 +34,7 @@ TIMM = {
     "mobilevitv2_050": (15, "stages.0.0", {1}),
     "mambaout_femto": (18, "stages.0.blocks.0", {-1}),
     "tiny_vit_5m_224": (12, "stages.0.blocks.0", {1, -1}),
+    "repvit_m0_9": (23, "stages.0.blocks.0", {1}),  # three of them beside their stage's list
     "coat_tiny": (14, "serial_blocks1.0", {-1}),
     "hrnet_w18_small": (23, "layer1.0", {1}),
     "repvgg_a0": (22, "stem", {1}),

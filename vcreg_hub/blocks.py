@@ -142,8 +142,10 @@ def _axis_unlike(shape: Shape) -> int:
 
 
 def _input_axis(call: Call) -> int:
-    """The classifier's channel axis: linear layers take the last, convolutions the first."""
-    return 1 if issubclass(call.kind, nn.Conv1d | nn.Conv2d | nn.Conv3d) else -1
+    """The classifier's channel axis: the last, or the first after the batch for convolutions and 1x1 maps."""
+    shape = call.input or ()
+    convolution = issubclass(call.kind, nn.Conv1d | nn.Conv2d | nn.Conv3d)
+    return 1 if convolution or (len(shape) > 2 and math.prod(shape[2:]) == 1) else -1
 
 
 def _placed(seen: Trace, where: str, model: nn.Module) -> list[int]:
@@ -189,10 +191,13 @@ def _positions(call: Call, shape: Shape | None) -> int:
 
 def _heads(seen: Trace, model: nn.Module) -> list[int]:
     """The calls that turn the final representation into logits."""
+    declared = _declared_heads(seen, model)
+    if declared:
+        return declared
     last_block = max(residual_blocks(seen)[1], default=0)
     classes = seen.output[-1] if seen.output else None
     heads = []
-    for i in sorted(seen.makers):
+    for i in sorted(seen.makers) if getattr(model, "num_classes", None) != 0 else ():
         call = seen.calls[i]
         if i < last_block or last_block in seen.chain(i):
             continue
@@ -208,6 +213,25 @@ def _heads(seen: Trace, model: nn.Module) -> list[int]:
             f"{makers}). Build it with a classifier (num_classes > 0), or pass where='<glob over module names>'"
         )
     return list({seen.calls[i].name: i for i in heads}.values())
+
+
+def _declared_heads(seen: Trace, model: nn.Module) -> list[int]:
+    """The classifiers that timm names, if each is called with one vector a sample (some name a head that pools)."""
+    get_classifier: Any = getattr(model, "get_classifier", None)
+    if get_classifier is None:
+        return []
+    pending, named = [get_classifier()], set()
+    while pending:
+        head = pending.pop()
+        if isinstance(head, list | tuple | nn.ModuleList):
+            pending.extend(head)
+        else:
+            named.add(head)
+    names = {name for name, module in model.named_modules() if module in named}
+    calls = {call.name: i for i, call in enumerate(seen.calls) if call.name in names}
+    inputs = [seen.calls[i].input or (0, 0, 0) for i in calls.values()]
+    vectors = all(math.prod(shape[1:]) == max(shape[1:]) > 0 for shape in inputs)
+    return sorted(calls.values()) if vectors and len(calls) == len(names) else []
 
 
 def _matching(seen: Trace, where: str, model: nn.Module) -> list[int]:

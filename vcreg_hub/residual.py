@@ -17,23 +17,21 @@ from .tracing import Trace
 def residual_blocks(trace: Trace) -> tuple[str, list[int]]:
     """(tier, indices into trace.calls); tier is "skip", "projection", "concat", "list" or "none", with no indices."""
     calls = list(enumerate(trace.calls))
-    for tier, seeds in (
-        ("skip", [i for i, call in calls if call.skip]),
-        ("projection", [i for i, call in calls if call.projected]),
-        ("concat", [i for i, call in calls if call.joined]),
-    ):
-        found = _innermost(trace, _lifted(trace, seeds))
-        if found and tier == "skip":
-            found = sorted(found + _elsewhere(trace, found))
-        if found:
-            return tier, found
-    lists = [i for i, c in calls if c.element and c.matrices >= 2 and _usable(c)]
-    found = _innermost(trace, lists)
-    return ("list" if found else "none"), found
+    skips = _blocks(trace, [i for i, call in calls if call.skip])
+    if skips:
+        return "skip", sorted(skips + _elsewhere(trace, skips))
+    projections = _blocks(trace, [i for i, call in calls if call.projected])
+    if projections:
+        return "projection", projections
+    joins = _blocks(trace, [i for i, call in calls if call.joined])
+    if joins:
+        return "concat", [i for i in joins if trace.calls[i].element] or joins
+    lists = _innermost(trace, [i for i, call in calls if call.element and call.matrices >= 2 and _usable(call)])
+    return ("list" if lists else "none"), lists
 
 
-def _lifted(trace: Trace, seeds: list[int]) -> list[int]:
-    """The blocks that the calls of the seeds' classes stand for, in call order."""
+def _blocks(trace: Trace, seeds: list[int]) -> list[int]:
+    """The innermost blocks that the calls of the seeds' classes stand for, in call order."""
     kinds = {trace.calls[i].kind for i in seeds if i > 0}
     residual = [i for i, call in enumerate(trace.calls) if call.kind in kinds and i > 0]
     element_of = {i: next((j for j in trace.chain(i) if trace.calls[j].element), None) for i in residual}
@@ -44,14 +42,26 @@ def _lifted(trace: Trace, seeds: list[int]) -> list[int]:
         if block is None:
             block = next((j for j in trace.chain(i) if trace.calls[j].kind in block_kinds), i)
         found.add(block)
-    return sorted(i for i in found if _usable(trace.calls[i]))
+    kept = _innermost(trace, sorted(i for i in found if _usable(trace.calls[i])))
+    return sorted(kept + _strays(trace, residual, kept))
+
+
+def _strays(trace: Trace, residual: list[int], kept: list[int]) -> list[int]:
+    """Blocks beside a list instead of in it (RepViT's and MobileViT's first of a stage): known by their class only."""
+    taken, kinds = set(kept), {trace.calls[i].kind for i in kept}
+    around = {j for i in kept for j in trace.chain(i)}
+    found = set()
+    for i in residual:
+        if i not in around and not taken & set(trace.chain(i)):
+            found.update([j for j in trace.chain(i) if trace.calls[j].kind in kinds and j not in around][:1])
+    return _innermost(trace, sorted(i for i in found if _usable(trace.calls[i])))
 
 
 def _elsewhere(trace: Trace, found: list[int]) -> list[int]:
     """Blocks around a shortcut with weights, apart from those found (HRNet's first stage, CoaT's serial blocks)."""
     taken = set(found)
     around = {j for i in found for j in trace.chain(i)}
-    more = _lifted(trace, [i for i, call in enumerate(trace.calls) if call.bypass])
+    more = _blocks(trace, [i for i, call in enumerate(trace.calls) if call.bypass])
     return _innermost(trace, [i for i in more if i not in around and not taken & set(trace.chain(i))])
 
 
