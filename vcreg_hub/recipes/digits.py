@@ -20,7 +20,7 @@ def convnext_atto() -> Recipe:
         name="digits_convnext_atto",
         model=Model("convnext_atto"),
         data=Data("digits", labels="superclass", image_size=32, crop="pad", hflip=0.0, workers=0),
-        optim=Optim("adamw", lr=2e-3, weight_decay=0.05, norm_weight_decay=0.0, warmup_epochs=1),
+        optim=Optim("adamw", lr=2e-3, weight_decay=0.05, norm_weight_decay=0.0, warmup_epochs=1, schedule_per="step"),
         train=Train(epochs=10, batch_size=64),
         eval=Eval(("classification", "probe")),
     )
