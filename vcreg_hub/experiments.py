@@ -39,8 +39,8 @@ EXPERIMENTS = {
         vcreg="fashion_mnist:superclass_vcreg",
         grid={"vcreg.alpha": ("1.28", "0.64", "0.32", "0.16"), "vcreg.beta": ("0.16", "0.08", "0.04", "0.02", "0.01")},
         metric="probe_top1",
-        selection_seeds=(100, 101),
-        seeds=(0, 1, 2, 3, 4, 5, 6, 7, 8, 9),
+        selection_seeds=(100,),
+        seeds=(0, 1, 2, 3, 4),
         paper="Table 5 does the same with CIFAR-100 and ConvNeXt-Atto: 60.7% plain, 72.9% VCReg",
     ),
 }
