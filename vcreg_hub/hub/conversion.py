@@ -26,7 +26,6 @@ TWINS: dict[str, str] = {
     "vit_b_32": "vit_base_patch32_224",
     "vit_l_16": "vit_large_patch16_224",
     "vit_l_32": "vit_large_patch32_224",
-    "vit_h_14": "vit_huge_patch14_224",
 }
 
 
