@@ -119,6 +119,11 @@ def test_unknown_names():
         build_shell("torchvision:swn_t")
 
 
+def test_a_config_that_is_not_there(tmp_path):
+    with pytest.raises(UsageError, match=r"no transformers config at .*nowhere"):
+        build_shell(f"hf:{tmp_path}/nowhere")
+
+
 def test_a_config_without_a_vision_classifier(tmp_path):
     import transformers
 

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from torch import nn
 
+from .classifier import classifier_calls, input_axis
 from .errors import BlocksNotFoundError
 from .recorder import Call, Shape
 from .residual import residual_blocks
@@ -59,8 +60,8 @@ def sites_in(model: nn.Module, seen: Trace, where: str) -> list[Site]:
     """`find_blocks` for a model whose dry run is already at hand (several placements of one model)."""
     if where == "final":
         return [
-            Site(seen.calls[i].name, model.get_submodule(seen.calls[i].name), _input_axis(seen.calls[i]), "input")
-            for i in _heads(seen, model)
+            Site(seen.calls[i].name, model.get_submodule(seen.calls[i].name), input_axis(seen.calls[i]), "input")
+            for i in classifier_calls(seen, model)
         ]
     if where in PLACEMENTS:
         found = _placed(seen, where, model)
@@ -141,13 +142,6 @@ def _axis_unlike(shape: Shape) -> int:
     return -1 if shape[-3] == shape[-2] != shape[-1] else 0
 
 
-def _input_axis(call: Call) -> int:
-    """The classifier's channel axis: the last, or the first after the batch for convolutions and 1x1 maps."""
-    shape = call.input or ()
-    convolution = issubclass(call.kind, nn.Conv1d | nn.Conv2d | nn.Conv3d)
-    return 1 if convolution or (len(shape) > 2 and math.prod(shape[2:]) == 1) else -1
-
-
 def _placed(seen: Trace, where: str, model: nn.Module) -> list[int]:
     _, blocks = residual_blocks(seen)
     if not blocks:
@@ -189,56 +183,12 @@ def _positions(call: Call, shape: Shape | None) -> int:
     return math.prod(shape) // max(shape[axis], 1)
 
 
-def _heads(seen: Trace, model: nn.Module) -> list[int]:
-    """The calls that turn the final representation into logits."""
-    declared = _declared_heads(seen, model)
-    if declared:
-        return declared
-    last_block = max(residual_blocks(seen)[1], default=0)
-    classes = seen.output[-1] if seen.output else None
-    heads = []
-    for i in sorted(seen.makers) if getattr(model, "num_classes", None) != 0 else ():
-        call = seen.calls[i]
-        if i < last_block or last_block in seen.chain(i):
-            continue
-        if call.matrices and call.output and classes in (call.output[1], call.output[-1]):
-            heads.append(i)
-    last = seen.calls[-1]
-    if not heads and last.kind is nn.Identity and last.output == seen.output:
-        heads.append(len(seen.calls) - 1)  # num_classes=0 leaves the place of the classifier to an Identity
-    if not heads:
-        makers = ", ".join(repr(seen.calls[i].name) for i in sorted(seen.makers)[:3]) or "no layer"
-        raise BlocksNotFoundError(
-            f"no classifier in {type(model).__name__} ({len(seen.modules)} modules looked at; its output comes from "
-            f"{makers}). Build it with a classifier (num_classes > 0), or pass where='<glob over module names>'"
-        )
-    return list({seen.calls[i].name: i for i in heads}.values())
-
-
-def _declared_heads(seen: Trace, model: nn.Module) -> list[int]:
-    """The classifiers that timm names, if each is called with one vector a sample (some name a head that pools)."""
-    get_classifier: Any = getattr(model, "get_classifier", None)
-    if get_classifier is None:
-        return []
-    pending, named = [get_classifier()], set()
-    while pending:
-        head = pending.pop()
-        if isinstance(head, list | tuple | nn.ModuleList):
-            pending.extend(head)
-        else:
-            named.add(head)
-    names = {name for name, module in model.named_modules() if module in named}
-    calls = {call.name: i for i, call in enumerate(seen.calls) if call.name in names}
-    inputs = [seen.calls[i].input or (0, 0, 0) for i in calls.values()]
-    vectors = all(math.prod(shape[1:]) == max(shape[1:]) > 0 for shape in inputs)
-    return sorted(calls.values()) if vectors and len(calls) == len(names) else []
-
-
 def _matching(seen: Trace, where: str, model: nn.Module) -> list[int]:
     """The outermost calls whose module name matches the glob."""
     names = set(fnmatch.filter((name for name in seen.modules if name), where))
     called = [i for i, call in enumerate(seen.calls) if call.name in names and len(call.output or ()) >= 2]
-    found = [i for i in called if not any(j in set(called) for j in seen.chain(seen.calls[i].parent))]
+    matched = set(called)
+    found = [i for i in called if not matched.intersection(seen.chain(seen.calls[i].parent))]
     if found:
         return found
     if names:

@@ -3,7 +3,9 @@
 1. A call that added a tensor it received to what it computed is residual, and so is every call of a module of its
    class (which covers the strided instances, whose shortcut has weights).
 2. Each stands for the innermost list element around it (`layer1.0`, `stages.2.blocks.4`); where such elements nest,
-   the innermost count. One outside every list stands for the call around it whose class is already a block, or itself.
+   the innermost count, and one beside them if its class does. One outside every list stands for the call around it
+   whose class is already a block, or for itself. A class that occurs with weighted shortcuts only is added where its
+   calls neither hold nor sit in one of these.
 3. If nothing at all is residual, shortcuts with weights count; if there are none either, modules that concatenate
    (dense and Inception blocks); at last the innermost list elements with two or more weight matrices.
 """

@@ -15,16 +15,17 @@ def build_shell(name: str, **kwargs: Any) -> nn.Module:
     """The network `name` on the meta device: a timm architecture, `hf:<id, folder or config.json>` or
     `torchvision:<name>`; `kwargs` go to the library's own constructor.
 
-    Raises UnknownNameError for a name the library does not have, UsageError for a config without a vision classifier.
+    Raises UnknownNameError for a name the library does not have, UsageError for a config that is not there or has no
+    vision classifier.
     """
-    library, _, rest = name.rpartition(":")
+    library, _, rest = name.partition(":")
     if library == "hf":
         return _transformers(rest, **kwargs)
     if library == "torchvision":
         return _torchvision(rest, **kwargs)
     import timm
 
-    if not timm.is_model(name.split(".")[0]):
+    if not rest and not timm.is_model(name.split(".")[0]):  # with a prefix (hf-hub:, local-dir:) timm looks elsewhere
         raise unknown_name("timm architecture", name, timm.list_models())
     with torch.device("meta"):
         return timm.create_model(name, pretrained=False, **kwargs)
@@ -48,7 +49,10 @@ def _transformers(source: str, **kwargs: Any) -> nn.Module:
 
     if Path(source).name == "config.json":
         source = str(Path(source).parent)
-    config = transformers.AutoConfig.from_pretrained(source, **kwargs)
+    try:
+        config = transformers.AutoConfig.from_pretrained(source, **kwargs)
+    except OSError as error:
+        raise UsageError(f"no transformers config at {source!r}: {str(error).strip().splitlines()[0]}") from error
     stated = getattr(transformers, (config.architectures or [""])[0], None)
     with torch.device("meta"):
         if stated is not None:
