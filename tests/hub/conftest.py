@@ -35,8 +35,14 @@ def hub(monkeypatch, tmp_path, naps):
     monkeypatch.delenv("HF_TOKEN", raising=False)
     with Loopback() as loopback:
         yield loopback
-        get_session().close()
-        huggingface_hub.close_session()
+    # One client for all tests: making one reads the certificates again. What a test set on it does not stay.
+    get_session().timeout = None
+
+
+@pytest.fixture(autouse=True, scope="session")
+def closed_at_the_end():
+    yield
+    huggingface_hub.close_session()
 
 
 @pytest.fixture

@@ -108,7 +108,8 @@ def missing(code: str, commit: str | None = None) -> Answer:
 
 
 class Loopback:
-    """The hub. `repos` is its state; `log` has (route, path) of every request that arrived."""
+    """The hub. `repos` is its state; `log` has (route, path) of every request that arrived, `ranges` (path, Range) of
+    every file that was asked for."""
 
     token = "hf_" + "loopback" * 4
     user = "me"
@@ -116,6 +117,7 @@ class Loopback:
     def __init__(self, page: int = 1000) -> None:
         self.repos: dict[str, Repo] = {}
         self.log: list[tuple[str, str]] = []
+        self.ranges: list[tuple[str, str | None]] = []
         self.page = page
         self.rejected_card: str | None = None
         self.lock = threading.RLock()
@@ -346,6 +348,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         }
         if blob.lfs:
             headers |= {"X-Linked-Etag": f'"{blob.etag}"', "X-Linked-Size": str(len(blob.data))}
+        if self.command == "GET":
+            self.server.hub.ranges.append((path, self.headers.get("Range")))
         asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         if asked is None:
             raise Answer(200, blob.data, headers)

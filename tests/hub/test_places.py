@@ -43,9 +43,7 @@ def test_the_only_tag_and_several(hub):
 
 
 def test_nothing_there(hub):
-    with pytest.raises(
-        WeightsNotFoundError, match=r"for .resnet50_vcreg. in VCREG_HUB_NAMESPACE=me on http"
-    ):
+    with pytest.raises(WeightsNotFoundError, match=r"for .resnet50_vcreg. in VCREG_HUB_NAMESPACE=me on http"):
         find_weights("resnet50_vcreg")
 
 

@@ -5,17 +5,102 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from ..errors import IntegrityError, RunFolderError
+from ..errors import IntegrityError, RunFolderError, VCRegError
+from ..releases import RELEASES
 from ..rundir import sha256
-from .bundle import Bundle
+from .bundle import Bundle, git_hash, is_allowed
+from .download import SUMS, WEIGHTS, cached_hash
 from .retry import Patience, attempt
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
     from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at. ok: None where there is nothing to compare with."""
+
+    what: str
+    ok: bool | None
+    detail: str
+
+
+def verify(target: str | Path, *, revision: str | None = None, load: bool = True) -> list[Check]:
+    """Look again at a folder, or at what the cache holds of a repo (`owner/name`); never asks the network.
+
+    A folder's files are compared with its SHA256SUMS, a cache's with the hashes it keeps them under, and the weights
+    with the table of releases. load: build the network too and look at its logits for a fixed input.
+    Errors: VCRegError when there is no such folder and the cache has no such repo.
+    """
+    folder = Path(target)
+    if not folder.is_dir():
+        folder = _cached_folder(str(target), revision)
+    checks = [_hash_check(path, folder) for path in sorted(folder.rglob("*")) if _counts(path, folder)]
+    checks += [
+        Check(name, False, f"{SUMS} lists it, but it is not there") for name in _sums(folder) if _gone(folder, name)
+    ]
+    if (folder / WEIGHTS).is_file():
+        checks.append(_release_check(folder / WEIGHTS))
+    if load:
+        checks.append(_load_check(folder))
+    return checks
+
+
+def _cached_folder(repo: str, revision: str | None) -> Path:
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    there = try_to_load_from_cache(repo, WEIGHTS, revision=revision, cache_dir=constants.HF_HUB_CACHE)
+    if not isinstance(there, str):
+        raise VCRegError(f"{repo} is no folder, and the cache has no {WEIGHTS} of a repo of that name")
+    return Path(there).parent
+
+
+def _counts(path: Path, folder: Path) -> bool:
+    return path.is_file() and is_allowed(str(PurePosixPath(path.relative_to(folder))))
+
+
+def _gone(folder: Path, name: str) -> bool:
+    return not (folder / name).is_file()
+
+
+def _sums(folder: Path) -> dict[str, str]:
+    """Name -> SHA-256 of the folder's SHA256SUMS; empty without one."""
+    if _gone(folder, SUMS):
+        return {}
+    lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
+    return {name: digest for digest, _, name in (line.partition("  ") for line in lines) if name}
+
+
+def _hash_check(path: Path, folder: Path) -> Check:
+    name, found = str(PurePosixPath(path.relative_to(folder))), sha256(path)
+    if expected := _sums(folder).get(name) or cached_hash(path):
+        if expected not in (found, git_hash(path)):
+            return Check(name, False, f"SHA-256 {found}, recorded was {expected}")
+        return Check(name, True, f"SHA-256 {found}")
+    return Check(name, None, f"SHA-256 {found}; nothing recorded to compare it with")
+
+
+def _release_check(weights: Path) -> Check:
+    found = sha256(weights)
+    if row := next((row for row in RELEASES if row.sha256 == found), None):
+        return Check("release", True, f"these are the weights of {row.full_name}")
+    if row := next((row for row in RELEASES if row.full_name == weights.parent.name and row.sha256), None):
+        return Check("release", False, f"{row.full_name} has SHA-256 {row.sha256}, these weights have {found}")
+    return Check("release", None, "these weights are not in this version's table of releases")
+
+
+def _load_check(folder: Path) -> Check:
+    try:
+        _, logits = _fixed_logits(folder)
+    except Exception as error:
+        return Check("loads", False, f"{type(error).__name__}: {error}")
+    finite = bool(logits.isfinite().all())
+    return Check("loads", finite, f"logits {tuple(logits.shape)}, {'finite' if finite else 'not all finite'}")
 
 
 def verify_download(

@@ -53,13 +53,13 @@ def find_weights(name: str) -> Weights:
     """
     asked = places()
     for place in asked:
-        for full_name in _candidates(place, name):
+        for full_name in candidates(place, name):
             folder = place.folder(full_name)
             if folder is not None:
                 weights = read_folder(folder, f"{full_name} from {place}")
-                _check_hash(weights.file, full_name)
+                check_hash(weights.file, full_name)
                 return weights
-    raise WeightsNotFoundError(_nobody_published(name, asked))
+    raise WeightsNotFoundError(nobody_published(name, asked))
 
 
 def resolve(source: str) -> Weights:
@@ -124,7 +124,7 @@ def check_class_count(weights: Weights) -> int:
     return classes
 
 
-def _candidates(place: Place, name: str) -> Iterator[str]:
+def candidates(place: Place, name: str) -> Iterator[str]:
     """The full names that `name` may mean at one place, the likeliest first, each found out when it is asked for.
 
     Errors: UsageError when a bare name fits several tags and none is the default.
@@ -141,7 +141,8 @@ def _candidates(place: Place, name: str) -> Iterator[str]:
     yield from tags
 
 
-def _nobody_published(name: str, asked: list[Place]) -> str:
+def nobody_published(name: str, asked: list[Place]) -> str:
+    """What to say when no place has `name`: where was looked, which recipe makes it, which variables point elsewhere."""
     lines = [f"there are no weights for {name!r} in " + ", nor in ".join(str(place) for place in asked) + "."]
     lines += [f"({trouble})" for place in asked for trouble in place.troubles]
     bare = name.partition(".")[0]
@@ -158,7 +159,8 @@ def _nobody_published(name: str, asked: list[Place]) -> str:
     return " ".join(lines)
 
 
-def _check_hash(file: Path, full_name: str) -> None:
+def check_hash(file: Path, full_name: str) -> None:
+    """IntegrityError unless `file` has the SHA-256 that `releases.py` records for `<name>.<tag>`, where it does."""
     row = find_release(full_name)
     if row is None or row.sha256 is None or full_name != row.full_name:
         return

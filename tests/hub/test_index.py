@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from hub.folders import make_export, make_run, results, row
+
+from vcreg_hub.errors import RunFolderError, WeightsNotFoundError
+from vcreg_hub.hub.index import (
+    cards_folder,
+    drifted,
+    headline_text,
+    read_card,
+    read_records,
+    render_index,
+    write_release,
+)
+from vcreg_hub.hub.listing import list_releases
+from vcreg_hub.hub.record import collect
+from vcreg_hub.models import places
+from vcreg_hub.releases import RELEASES
+
+NAME = "test_resnet_vcreg.fashion_mnist"
+
+
+@pytest.fixture
+def cards(tmp_path):
+    runs = [
+        make_run(tmp_path / f"v{s}", seed=s, values=results(row(80.0 + s), row(70.0 + s, metric="probe_top1")))
+        for s in range(3)
+    ]
+    twins = [
+        make_run(tmp_path / f"p{s}", seed=s, vcreg=None, values=results(row(78.0), row(65.0 + s, metric="probe_top1")))
+        for s in range(3)
+    ]
+    folder = tmp_path / "model_cards"
+    write_release(collect(runs[0], licence="mit", name=NAME, siblings=runs, twins=twins), folder)
+    return folder
+
+
+def test_a_release_is_a_pair_of_files_and_a_line(cards):
+    assert sorted(path.name for path in cards.iterdir()) == ["README.md", f"{NAME}.json", f"{NAME}.md"]
+    (record,) = read_records(cards)
+    assert len(record["weights"]["sha256"]) == 64
+    index = (cards / "README.md").read_text(encoding="utf-8")
+    assert (
+        f"| [{NAME}]({NAME}.md) | timm | probe\\_top1".replace("\\_", "_") + " on fashion_mnist, class, test "
+        "| 71.00 ± 1.00 % (n = 3) | 66.00 ± 1.00 (n = 3) | 0.00 MB | mit |"
+    ) in index
+    assert headline_text(record) == "probe_top1 71.00 ± 1.00 % (n = 3; plain twin 66.00 ± 1.00)"
+    for release in RELEASES:
+        assert f"| {release.full_name} | `vcreg train {release.recipe}` |" in index
+
+
+def test_a_record_holds_all_that_its_card_is_rendered_from(cards):
+    assert drifted(cards) == []
+    path = cards / f"{NAME}.md"
+    path.write_text(path.read_text(encoding="utf-8").replace("71.00", "99.00"), encoding="utf-8")
+    assert drifted(cards) == [f"{NAME}.md"]
+    (cards / "README.md").unlink()
+    assert drifted(cards) == [f"{NAME}.md", "README.md"]
+
+
+def test_a_damaged_record_is_named(cards):
+    record = json.loads((cards / f"{NAME}.json").read_text(encoding="utf-8"))
+    (cards / f"{NAME}.json").write_text(json.dumps(record | {"format": 99}), encoding="utf-8")
+    with pytest.raises(RunFolderError, match="format 1"):
+        read_records(cards)
+
+
+def test_a_card_is_found_by_its_name_with_or_without_tag(cards):
+    assert read_card(NAME, cards) == read_card("test_resnet_vcreg", cards) == (cards / f"{NAME}.md").read_text("utf-8")
+    with pytest.raises(WeightsNotFoundError, match=f"there are: {NAME}"):
+        read_card("absent_vcreg", cards)
+
+
+def test_an_index_without_releases_lists_what_is_missing():
+    text = render_index([])
+    assert "## Not trained yet" in text
+    assert "| resnet50_vcreg.in1k |" in text
+
+
+def test_the_cards_of_this_repository_are_rendered_from_their_numbers():
+    folder = cards_folder()
+    if folder is None:
+        pytest.skip("no model cards yet")
+    assert drifted(folder) == []
+
+
+@pytest.fixture
+def nowhere(monkeypatch, tmp_path):
+    monkeypatch.delenv(places.FOLDER_VARIABLE, raising=False)
+    monkeypatch.delenv(places.NAMESPACE_VARIABLE, raising=False)
+    monkeypatch.setattr(places, "PACKAGED", tmp_path / "packaged")
+
+
+def test_the_list_is_the_table_and_what_is_really_there(nowhere, hub, api, patience, cards, tmp_path, monkeypatch):
+    hub.add("me/convnext_atto_vcreg.in1k", {"config.json": b"{}"})
+    hub.add("me/swin_vcreg.mine", {"config.json": b"{}"})
+    hub.add("me/unrelated", {"config.json": b"{}"})
+    hub.add("you/resnet50_vcreg.in1k", {"config.json": b"{}"})
+    make_export(tmp_path / "given" / NAME)
+    monkeypatch.setenv(places.NAMESPACE_VARIABLE, "me")
+    monkeypatch.setenv(places.FOLDER_VARIABLE, str(tmp_path / "given"))
+    listed, notes = list_releases(api=api, cards=cards, patience=patience)
+    by_name = {entry.name: entry for entry in listed}
+    assert set(by_name) == {row.full_name for row in RELEASES} | {"swin_vcreg.mine", NAME}
+    assert notes == []
+    assert by_name["convnext_atto_vcreg.in1k"].places[0].startswith("VCREG_HUB_NAMESPACE=me")
+    assert by_name["resnet50_vcreg.in1k"].places == ()
+    assert by_name["resnet50_vcreg.in1k"].headline == "not trained yet"
+    assert by_name[NAME].places == (f"VCREG_HUB_DIR={tmp_path / 'given'}",)
+    assert by_name[NAME].headline.startswith("probe_top1 71.00")
+    assert json.dumps([entry.as_dict() for entry in listed])
+
+
+def test_a_namespace_that_does_not_answer_is_a_note(nowhere, hub, api, patience, monkeypatch):
+    monkeypatch.setenv(places.NAMESPACE_VARIABLE, "me")
+    hub.fault("list", "500", times=None)
+    listed, notes = list_releases(api=api, patience=patience)
+    assert len(listed) == len(RELEASES)
+    assert len(notes) == 1
+    assert "listing me" in notes[0]
+
+
+def test_offline_the_cache_is_listed(nowhere, hub, api, patience, monkeypatch):
+    monkeypatch.setenv(places.NAMESPACE_VARIABLE, "me")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    _, notes = list_releases(api=api, patience=patience)
+    assert hub.log == []
+    assert "offline mode" in notes[0]
