@@ -21,7 +21,4 @@ METRICS = {
     "loss": Metric("nats", False, "mean cross-entropy"),
     "probe_top1": Metric("%", True, "top-1 accuracy of a linear probe on frozen features"),
     "probe_mean_per_class": Metric("%", True, "mean per-class accuracy of a linear probe on frozen features"),
-    "effective_rank": Metric(
-        "dimensions", True, "exp of the entropy of the normalised covariance spectrum of the frozen test features"
-    ),
 }
