@@ -12,8 +12,10 @@ from vcreg_hub.core import VCReg, covariance, covariance_loss, rows, variance_lo
 from vcreg_hub.hooks import attach
 from vcreg_hub.statistics import NAMES, Statistics, describe_covariance
 
+DEFAULT = VCReg()
 
-def described(c, cfg=VCReg()):
+
+def described(c, cfg=DEFAULT):
     return dict(zip(NAMES, describe_covariance(c, cfg).tolist(), strict=True))
 
 

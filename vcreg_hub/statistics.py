@@ -28,14 +28,20 @@ def describe_covariance(c: Tensor, cfg: VCReg) -> Tensor:
     """
     d = c.shape[0]
     variances = c.diagonal()
-    # smooth_l1(x) = k (2x - k) with k = clamp(x): two dot products instead of six passes.
-    k = c if cfg.delta is None else c.clamp(-cfg.delta, cfg.delta)
-    on = k.diagonal()
-    pairs = 2 * _dot(k, c) - _dot(k, k) - (on * (2 * variances - on)).sum()
+    pairs = -_penalty_sum(variances, cfg)
+    squares = torch.zeros_like(pairs)
+    for strip in c.split(256):  # so that no second d x d matrix is made
+        pairs += _penalty_sum(strip, cfg)
+        squares += _dot(strip, strip)
     collapsed = (variances < cfg.eps).to(c.dtype).mean()
-    trace, squares = variances.sum(), _dot(c, c)
-    rank = torch.where(squares > 0, trace.square() / squares, 0)
+    rank = torch.where(squares > 0, variances.sum().square() / squares, 0)
     return torch.stack([variance_loss(c, cfg.eps), pairs / max(1, d * (d - 1)), collapsed, rank])
+
+
+def _penalty_sum(x: Tensor, cfg: VCReg) -> Tensor:
+    """Sum of smooth_l1(x) = k (2x - k) with k = clamp(x): two dot products instead of six passes."""
+    k = x if cfg.delta is None else x.clamp(-cfg.delta, cfg.delta)
+    return 2 * _dot(k, x) - _dot(k, k)
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:

@@ -1,0 +1,85 @@
+"""The result of `overhead` as a text table (GitHub Markdown)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+TITLES = {
+    "identity": "identity",
+    "products": "two products",
+    "naive": "VCReg, naive loss",
+    "algorithm1": "VCReg, Algorithm 1",
+    "ours": "VCReg, ours",
+    "batchnorm": "BatchNorm",
+}
+
+
+def render(result: dict[str, Any]) -> str:
+    """Networks, then single blocks; every number is `median ± interquartile range`."""
+    env = result["env"]
+    lines = [
+        f"One forward and backward pass on {env['device']}, {env['threads']} threads, torch "
+        f"{env['packages'].get('torch')}, precision {result['precision']}.",
+    ]
+    if result["networks"]:
+        lines += ["", *_networks(result["networks"])]
+    if result["blocks"]:
+        lines += ["", *_blocks(result["blocks"])]
+    return "\n".join(lines) + "\n"
+
+
+def _networks(networks: Sequence[dict[str, Any]]) -> list[str]:
+    rows = []
+    for network in networks:
+        paper = network["paper_seconds"] or {}
+        for name, v in network["variants"].items():
+            # The paper's fast form is Algorithm 1; ours stands beside it.
+            reported = paper.get("algorithm1" if name == "ours" else name)
+            rows.append([
+                f"{network['name']} (batch {network['batch_size']}, {network['sites']} blocks)",
+                TITLES[name],
+                f"{v['median_ms']:.1f} ± {v['spread_ms']:.1f}",
+                f"{v['ratio']:.3f} ± {v['ratio_spread']:.3f}",
+                f"{100 * (v['peak_ratio'] - 1):+.2f}%",
+                f"{reported / paper['identity']:.2f}" if reported else "-",
+            ])  # fmt: skip
+    shares = ", ".join(f"{network['name']} {100 * network['flop_share']:.1f}%" for network in networks)
+    header = ["network", "layer", "ms", "of identity", "peak memory", "paper (A100, batch 128)"]
+    return [
+        *_table(header, rows),
+        "",
+        f"Share of the two products in each network's arithmetic: {shares}.",
+    ]
+
+
+def _blocks(blocks: Sequence[dict[str, Any]]) -> list[str]:
+    rows = []
+    for block in blocks:
+        variants = block["variants"]
+        naive = variants["naive"]["median_ms"] / variants["ours"]["median_ms"]
+        rows.append([
+            block["name"],
+            " x ".join(map(str, block["shape"])),
+            f"{variants['products']['median_ms']:.2f}",
+            *(
+                f"{variants[name]['ratio']:.2f} ± {variants[name]['ratio_spread']:.2f}"
+                for name in ("ours", "algorithm1", "naive", "batchnorm")
+            ),
+            f"{naive:.2f}x",
+        ])  # fmt: skip
+    header = ["block", "shape", "two products, ms", *(TITLES[n] for n in ("ours", "algorithm1", "naive", "batchnorm"))]
+    return [
+        "Single blocks, as multiples of the time of the two matrix products:",
+        "",
+        *_table([*header, "ours over naive"], rows),
+    ]
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |"
+
+    return [line(header), line(["-" * width for width in widths]), *map(line, rows)]
