@@ -252,7 +252,7 @@ def test_our_own_architecture(tmp_path):
     assert torch.equal(model(fixed_input(3, 32)), run_logits(run))
 
 
-def test_torchvision_without_a_twin_says_how_it_is_loaded(tmp_path):
+def test_torchvision_without_a_twin_says_how_it_is_loaded(tmp_path, monkeypatch):
     import safetensors.torch
     import torchvision
 
@@ -263,7 +263,7 @@ def test_torchvision_without_a_twin_says_how_it_is_loaded(tmp_path):
     assert "neither timm nor transformers loads this" in config["note"]
     scope = {"torchvision": torchvision, "safetensors": safetensors}
     scope |= {name: config[name] for name in ("architecture", "model_args")}
-    os.chdir(out)
+    monkeypatch.chdir(out)
     exec(config["note"].partition("this: ")[2], scope)
     assert torch.equal(scope["model"].eval()(fixed_input(3, 32)), run_logits(run))
 
