@@ -230,7 +230,7 @@ def _refuse_compiled(model: nn.Module, inner: nn.Module, sites: Sequence[Site]) 
     from torch._C._dynamo.eval_frame import _debug_get_cache_entry_list
 
     within = {site.module for site in sites}
-    frames = [type(m).forward for m in inner.modules() if m in within or within & set(m.modules())]
+    frames: list[Any] = [type(m).forward for m in inner.modules() if m in within or within & set(m.modules())]
     frames.append(getattr(model, "_torchdynamo_orig_callable", None))
     for frame in frames:
         code = getattr(frame, "__code__", None)

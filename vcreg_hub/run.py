@@ -429,7 +429,7 @@ def _regularizer_row(attachment: Any) -> dict[str, float]:
     """Means over the sites of the last step's statistics, for an epoch's row."""
     if attachment is None:
         return {}
-    sites = attachment.statistics()
+    sites = [site for site in attachment.statistics() if site["backwards"]]
     names = [name for name, value in sites[0].items() if isinstance(value, float)] if sites else []
     return {f"vcreg_{name}": round(sum(site[name] for site in sites) / len(sites), 6) for name in names}
 

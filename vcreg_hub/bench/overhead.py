@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -178,7 +178,7 @@ def _block(block: Block, batch: int, plan: _Plan) -> dict[str, Any]:
     }
 
 
-def _interleaved(calls: dict[str, Callable[[], object]], plan: _Plan) -> dict[str, list[float]]:
+def _interleaved(calls: Mapping[str, Callable[[], object]], plan: _Plan) -> dict[str, list[float]]:
     """Seconds of every call in every round."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     order = random.Random(0)
