@@ -51,7 +51,7 @@ def test_the_shape_moves_the_way_its_class_says() -> None:
             clip = action_shapes.draw_clip(dataclasses.replace(SMALL, min_frames=12), label, source, 0).astype(float)
             moving = clip - np.median(clip, axis=0)
             for first, second in zip(moving[:-2], moving[2:], strict=True):
-                shifts = [(dx, dy) for dx in range(-4, 5) for dy in range(-4, 5)]
+                shifts = [(dx, dy) for dx in range(-6, 7) for dy in range(-6, 7)]
                 match = [(np.roll(first, (dy, dx), (0, 1)) * second).sum() for dx, dy in shifts]
                 found += shifts[int(np.argmax(match))]
         assert np.argmax(np.abs(found)) == (0 if right else 1)

@@ -76,7 +76,20 @@ def test_carving_holds_out_whole_sources_within_the_fraction() -> None:
     for label in range(4):
         mine = [clips[n].source for n in held if clips[n].label == label]
         assert len(mine) == 6 and all(mine.count(source) == 3 for source in mine)
+    assert len({clips[n].source for n in held}) == 2, "the same films in every class that has them"
+    assert not {clips[n].source for n in held} & {clips[n].source for n in kept}
     assert not any(clips[n].label == 4 for n in held), "a class keeps its last source"
+
+
+def test_a_class_of_large_sources_gives_its_smallest() -> None:
+    sizes = {"a": 20, "b": 12, "c": 30}
+    clips = [Clip("x", 0, source, (TRAIN,)) for source, count in sizes.items() for _ in range(count)]
+    clips += [Clip("x", 1, f"film{i}", (TRAIN,)) for i in range(40)]
+    for seed in range(5):
+        kept, held = carve_by_source(clips, np.arange(len(clips)), 0.1, seed)
+        assert {clips[n].source for n in held if clips[n].label == 0} == {"b"}
+        assert sum(clips[n].label == 1 for n in held) == 4 and len(kept) + len(held) == len(clips)
+    assert not len(carve_by_source(clips, np.arange(len(clips)), 0.0, 0)[1])
 
 
 @pytest.mark.parametrize("workers", [0, 2])

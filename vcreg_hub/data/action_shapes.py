@@ -21,7 +21,7 @@ from ..errors import ConfigError, DataError
 from ..rundir import write_json, write_text
 from .video_file import write_video
 
-# Per frame and unit of speed: shift right, shift down (both in pixels), turn (in sixteenths of a radian).
+# Per frame and unit of speed: shift right, shift down (both in pixels), turn (in twelfths of a radian).
 MOTIONS: dict[str, tuple[int, int, int]] = {
     "slide_down": (0, 1, 0),
     "slide_left": (-1, 0, 0),
@@ -132,7 +132,7 @@ def draw_clip(spec: ActionShapes, label: int, source: int, take: int) -> np.ndar
     """uint8 (t, height, width, 3): clip `take` of a source in a class, the same on every call."""
     draws = np.random.default_rng([spec.seed, 1, label, source, take])
     length = int(draws.integers(spec.min_frames, spec.max_frames + 1))
-    speed = draws.uniform(0.8, 1.8)
+    speed = draws.uniform(1.2, 2.4)
     right, down, turn = MOTIONS[CLASSES[label]]
     motion = Motion(
         x=draws.uniform(0, spec.width),
@@ -140,7 +140,7 @@ def draw_clip(spec: ActionShapes, label: int, source: int, take: int) -> np.ndar
         angle=draws.uniform(0, 2 * np.pi),
         dx=right * speed,
         dy=down * speed,
-        turn=turn * speed / 16 * 2,
+        turn=turn * speed / 12,
     )
     return render(spec, source, motion, length)
 

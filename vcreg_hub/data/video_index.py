@@ -110,6 +110,7 @@ def write_index(folder: str | Path, index: VideoIndex) -> None:
     """Write `index.parquet` and, last, `dataset.json` into `folder`. A root inside the folder is kept
     relative to it, so that the folder can be moved."""
     from datasets import Dataset as Table
+    from datasets import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     folder = Path(folder)
     columns: dict[str, list[Any]] = {
@@ -124,8 +125,14 @@ def write_index(folder: str | Path, index: VideoIndex) -> None:
     }
     for split in range(index.splits):
         columns[f"split{split + 1}"] = [clip.flags[split] for clip in index.clips]
-    with replacing(folder / INDEX) as temporary, open(temporary, "wb") as file:
-        Table.from_dict(columns).to_parquet(file)
+    shown = not are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        with replacing(folder / INDEX) as temporary, open(temporary, "wb") as file:
+            Table.from_dict(columns).to_parquet(file)
+    finally:
+        if shown:
+            enable_progress_bars()
     root, here = index.root.resolve(), folder.resolve()
     about = {
         "format": 1,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,29 +125,38 @@ def load_videos(cfg: Data, video: Video) -> VideoData:
 def carve_by_source(
     clips: Sequence[Clip], numbers: np.ndarray, fraction: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(kept, held out) numbers, both ascending: of each class whole source videos are held out, as many as
-    fit into `fraction` of its clips, at least one where `fraction` is above 0 and the class has two sources
-    or more."""
+    """(kept, held out) numbers, both ascending: whole source videos are held out, also where clips of one
+    are in several classes, as many as fit into `fraction` of every class's clips; a class that got none and
+    has two sources or more gives its smallest one."""
     # RandomState, not Generator: NumPy promises that its stream stays as it is, and a published split must
     # too.
     random = np.random.RandomState(seed)
-    held: list[int] = []
-    for label in sorted({clips[n].label for n in numbers}):
-        sources: dict[str, list[int]] = {}
-        for n in numbers:
-            if clips[n].label == label:
-                sources.setdefault(clips[n].source, []).append(int(n))
-        names = [sorted(sources)[i] for i in random.permutation(len(sources))]
-        room = fraction * sum(map(len, sources.values()))
-        chosen: list[str] = []
-        for name in names[:-1]:  # the last one stays, whatever the fraction
-            if len(sources[name]) <= room:
-                chosen.append(name)
-                room -= len(sources[name])
-        if fraction and not chosen and len(names) > 1:
-            chosen = [min(names, key=lambda name: len(sources[name]))]
-        held += [n for name in chosen for n in sources[name]]
-    return np.setdiff1d(numbers, held), np.sort(np.array(held, dtype=np.int64))
+    of_source: dict[str, Counter[int]] = {}
+    for n in numbers:
+        of_source.setdefault(clips[n].source, Counter())[clips[n].label] += 1
+    left = sum(of_source.values(), Counter())
+    room = {label: fraction * count for label, count in left.items()}
+    held: set[str] = set()
+
+    def hold(source: str) -> None:
+        held.add(source)
+        left.subtract(of_source[source])
+        for label, count in of_source[source].items():
+            room[label] -= count
+
+    def leaves_some(source: str) -> bool:
+        return all(left[label] > count for label, count in of_source[source].items())
+
+    sources = [sorted(of_source)[i] for i in random.permutation(len(of_source))]
+    for source in sources:
+        if all(count <= room[label] for label, count in of_source[source].items()) and leaves_some(source):
+            hold(source)
+    for label in sorted(left) if fraction else []:
+        mine = [source for source in sources if label in of_source[source]]
+        if not held & set(mine) and (fitting := [source for source in mine if leaves_some(source)]):
+            hold(min(fitting, key=lambda source: of_source[source].total()))
+    out = [int(n) for n in numbers if clips[n].source in held]
+    return np.setdiff1d(numbers, out), np.sort(np.array(out, dtype=np.int64))
 
 
 def _prepared(cfg: Data) -> VideoIndex:
