@@ -107,16 +107,19 @@ def make_export(folder: Path, *, seed: int = 0, **changes: Any) -> Path:
     return folder
 
 
-def make_loadable(folder: Path, *, seed: int = 0, repo_id: str | None = None) -> Path:
-    """A folder that timm really loads: `export` of a run whose network is timm's smallest ResNet."""
-    import timm
-
+def make_loadable(folder: Path, name: str = "test_resnet", *, seed: int = 0, repo_id: str | None = None) -> Path:
+    """A folder that its library really loads: `export` of a run of an untrained network, with its card."""
+    from vcreg_hub.config import Video
     from vcreg_hub.hub.card import write_card
     from vcreg_hub.hub.export import export
+    from vcreg_hub.models.factory import build_model
+    from vcreg_hub.models.video_networks import NETWORKS
 
     torch.manual_seed(seed)
-    run = make_run(folder.with_name(folder.name + "-run"), seed=seed, weights=False)
-    write_tensors(run / "model.safetensors", timm.create_model("test_resnet", num_classes=3).state_dict())
+    video = Video(frames=8) if name in NETWORKS else None
+    run = make_run(folder.with_name(folder.name + "-run"), seed=seed, weights=False, model=Model(name), video=video)
+    model = build_model(Model(name), num_classes=len(CLASSES), in_chans=3, image_size=32)
+    write_tensors(run / "model.safetensors", model.state_dict())
     export(run, folder, licence="apache-2.0")
     write_card(folder, licence="apache-2.0", repo_id=repo_id)
     return folder

@@ -328,13 +328,15 @@ def test_the_git_hash_is_gits():
         assert git_hash(path) == hashlib.sha1(b"blob 16\0what is up, doc?").hexdigest()
 
 
-def test_a_hub_without_xet_is_explained(folder, hub, api, push, monkeypatch):
-    def upload(*_, **__):
-        raise ConnectionError(f"Network error: 404 Not Found, domain: {hub.url}/api/models/{REPO}/xet-write-token/main")
-
-    monkeypatch.setattr(HfApi, "preupload_lfs_files", upload)
+def test_a_hub_without_xet_is_explained(folder, hub, push, monkeypatch):
+    pytest.importorskip("hf_xet")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", False)
     with pytest.raises(HubError, match="Set HF_HUB_DISABLE_XET=1"):
         push(folder)
+    assert hub.seen("xet") > 0
+    assert set(hub.files(REPO)) == {".gitattributes"}
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+    push(folder)
 
 
 def _put(folder, place, secret):

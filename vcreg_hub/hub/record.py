@@ -100,7 +100,7 @@ def collect(
         "twins": [_summary(run) for run in plain],
         "weights": _weights(folder),
         "plots": sorted(path.name for path in folder.glob("*.png")),
-        "processor": (folder / "preprocessor_config.json").is_file(),
+        "processor": any(folder.glob("*preprocessor_config.json")),
     }
 
 

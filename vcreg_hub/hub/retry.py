@@ -94,7 +94,7 @@ def unwrapped(error: BaseException | None) -> BaseException | None:
 def lacks_xet(error: BaseException) -> bool:
     """Whether an upload failed because the server has no Xet storage, which huggingface_hub 2.x takes for granted."""
     text = str(error)
-    return "xet-write-token" in text or "xet-read-token" in text
+    return "404" in text and ("xet-write-token" in text or "xet-read-token" in text)
 
 
 def wait_after(error: BaseException, number: int, patience: Patience) -> float:

@@ -74,10 +74,12 @@ def _transformers(record: dict[str, Any]) -> str:
     source = _quoted(record["repo_id"] or ".")
     video = record["task"] == "video-classification"
     kind = record["loader"]
+    processor = "AutoVideoProcessor" if video else "AutoImageProcessor"
     lines = ["import torch"]
-    if record["processor"] and not video:
-        lines += [f"from transformers import AutoImageProcessor, {kind}", ""]
-        lines += [f"processor = AutoImageProcessor.from_pretrained({source})  # processor(images=a PIL image, ...)"]
+    if record["processor"]:
+        lines += [f"from transformers import {', '.join(sorted([processor, kind]))}", ""]
+        use = "list of frames" if video else "PIL image"
+        lines += [f'processor = {processor}.from_pretrained({source})  # processor(a {use}, return_tensors="pt")']
     else:
         lines += [f"from transformers import {kind}", ""]
     lines += [f"model = {kind}.from_pretrained({source}).eval()", "config = model.config"]
