@@ -1,0 +1,37 @@
+"""The command line: parses, calls, prints. Everything it does is a function of the package.
+
+Exit codes: 0 done, 1 failed, 2 the call itself was wrong, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import Any
+
+from ..errors import VCRegError
+from . import inspecting, publishing, training  # noqa: F401  (they put their commands into the application)
+from .app import app as app
+
+
+def main() -> None:
+    """Run the command line; a refusal is one clear line on stderr."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    if threads := os.environ.get("VCREG_THREADS"):
+        import torch
+
+        torch.set_num_threads(int(threads))
+    try:
+        app()
+    except VCRegError as error:
+        print(f"vcreg: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("vcreg: interrupted; the same command goes on from the last whole epoch", file=sys.stderr)
+        sys.exit(130)
+
+
+def _interrupt(_signal: int, _frame: Any) -> None:
+    # A cluster's warning before it takes the machine: leave as Ctrl-C does, with whatever is saved kept whole.
+    raise KeyboardInterrupt

@@ -1,0 +1,26 @@
+"""The typer application, and the options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    help="Train timm and transformers models with VCReg, measure what it gained, publish plain checkpoints.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a value of the recipe.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Out = Annotated[Path | None, typer.Option(help="The run's folder; a dated one below runs/ by default.")]
+Smoke = Annotated[bool, typer.Option("--smoke", help="Seconds on a CPU: synthetic data of the right shapes.")]
+Jobs = Annotated[int, typer.Option(min=1, help="Runs at a time.")]
+Overwrite = Annotated[bool, typer.Option(help="Replace what is there.")]
+Licence = Annotated[str, typer.Option(help="Licence of the weights, such as apache-2.0; there is no default.")]
+Siblings = Annotated[list[Path] | None, typer.Option("--sibling", help="A run with another seed; repeatable.")]
+Twins = Annotated[list[Path] | None, typer.Option("--twin", help="A plain twin's run; repeatable.")]

@@ -1,0 +1,62 @@
+"""blocks and bench: what VCReg does to a model, and what it costs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .app import Json, app
+from .printing import print_json, print_table
+
+
+@app.command()
+def blocks(
+    name: Annotated[str, typer.Argument(help="A timm architecture, hf:<config or id>, or torchvision:<name>.")],
+    where: Annotated[str, typer.Option(help="final, blocks, downsample, blocks+downsample, or a glob.")] = "blocks",
+    as_json: Json = False,
+) -> None:
+    """Where VCReg would sit in a model: sites with output shapes and channel axis. Builds no weights."""
+    from ..blocks import describe_name
+
+    rows = describe_name(name, where)
+    if as_json:
+        print_json(rows)
+        return
+    print_table(rows)
+    print(f"{len(rows)} sites")
+
+
+bench = typer.Typer(help="Measure on this machine.", no_args_is_help=True)
+app.add_typer(bench, name="bench")
+
+
+@bench.command()
+def overhead(
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    network: Annotated[list[str] | None, typer.Option(help="A timm architecture; repeatable.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=2, help="Images a step.")] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, help="Rounds a network and block.")] = None,
+    precision: Annotated[str, typer.Option(help="no or bf16.")] = "no",
+    out: Annotated[Path | None, typer.Option(help="Write the JSON here, which names the device.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Table 8: time and memory of identity, naive loss, Algorithm 1, VCReg and BatchNorm at the same places."""
+    from ..bench.overhead import PAPER
+    from ..bench.overhead import overhead as measure
+    from ..bench.table import render
+    from ..rundir import write_json
+
+    result = measure(
+        device,
+        networks=network or tuple(PAPER),
+        batch_size=batch_size,
+        rounds=rounds,
+        precision=precision,
+        say=lambda line: print(line, file=sys.stderr),
+    )
+    if out is not None:
+        write_json(out, result)
+    print_json(result) if as_json else print(render(result))

@@ -1,0 +1,145 @@
+"""export, card, publish, download, verify, list: from a run folder to a hub, and from a hub to a folder."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import IntegrityError, UsageError, VCRegError
+from .app import Json, Licence, Overwrite, Siblings, Twins, app
+from .printing import print_json, print_table
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="A finished run folder.")],
+    to: Annotated[Path, typer.Option(help="The folder to write.")],
+    licence: Licence,
+    siblings: Siblings = None,
+    twins: Twins = None,
+    weights: Annotated[str, typer.Option(help="model, or last / best where the run kept those.")] = "model",
+    overwrite: Overwrite = False,
+) -> None:
+    """A run as a folder that plain timm or transformers loads, with its model card."""
+    from ..hub.card import write_card
+    from ..hub.export import export as write
+
+    folder = write(run, to, licence=licence, weights=weights, overwrite=overwrite)
+    try:
+        card = write_card(folder, licence=licence, siblings=siblings or [], twins=twins or [])
+    except VCRegError as error:
+        raise VCRegError(f"the weights are exported to {folder}, but not the card: {error}") from error
+    print(f"weights: {folder / 'model.safetensors'}\ncard:    {card}")
+
+
+@app.command()
+def card(
+    name: Annotated[str, typer.Argument(help="A release, or a run or export folder.")],
+    licence: Annotated[str | None, typer.Option(help="Of the weights in a folder.")] = None,
+    siblings: Siblings = None,
+    twins: Twins = None,
+    repo: Annotated[str | None, typer.Option(help="Where a folder is or will be published, owner/name.")] = None,
+) -> None:
+    """Print a release's model card, or render that of a run or export folder from its files alone."""
+    from ..hub.card import render_card
+    from ..hub.index import read_card
+
+    if Path(name).is_dir():
+        print(render_card(name, licence=licence, repo_id=repo, siblings=siblings or [], twins=twins or []))
+    else:
+        print(read_card(name))
+
+
+@app.command()
+def publish(
+    run: Annotated[Path, typer.Argument(help="A finished run folder, or an export folder with its card.")],
+    repo: Annotated[str, typer.Option(help="Where to, owner/name.")],
+    licence: Annotated[str | None, typer.Option(help="Licence of the weights; needed for a run folder.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it; without, only say what would be done.")] = False,
+    private: Annotated[bool | None, typer.Option(help="Visibility; an existing repo's is checked.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch to commit to.")] = None,
+    pr: Annotated[bool, typer.Option("--pr", help="Open a pull request instead.")] = False,
+    tag: Annotated[str | None, typer.Option(help="Tag the commit, such as v1.")] = None,
+    verify: Annotated[bool, typer.Option(help="Download it again and compare.")] = True,
+    siblings: Siblings = None,
+    twins: Twins = None,
+) -> None:
+    """Publish to the Hub in one commit. The token is that of `hf auth login` or HF_TOKEN."""
+    from ..hub.plan import plan
+    from ..hub.publish import publish as push
+
+    folder = _ready_to_publish(run, repo, licence, siblings or [], twins or [])
+    where = {"private": private, "revision": revision, "pr": pr, "tag": tag}
+    if not yes:
+        print(plan(folder, repo, **where).describe())
+        print("nothing was sent; --yes does it")
+        return
+    done = push(folder, repo, **where, verify=verify, say=print)
+    print(done.url)
+
+
+def _ready_to_publish(run: Path, repo: str, licence: str | None, siblings: list[Path], twins: list[Path]) -> Path:
+    """An export folder as it is; a run folder exported, with its card, into <run>/export."""
+    if (run / "config.json").is_file():
+        return run
+    if licence is None:
+        raise UsageError("publishing a run needs --licence, the licence of its weights, such as apache-2.0")
+    from ..hub.card import write_card
+    from ..hub.export import export as write
+
+    folder = write(run, run / "export", licence=licence, overwrite=True)
+    write_card(folder, licence=licence, repo_id=repo, siblings=siblings, twins=twins)
+    return folder
+
+
+@app.command()
+def download(
+    name: Annotated[str, typer.Argument(help="A release with or without tag, or owner/name.")],
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit.")] = None,
+    to: Annotated[Path | None, typer.Option(help="Also copy the files here.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Fetch again what is there already.")] = False,
+) -> None:
+    """Fetch a release; every hash is checked before anything is loaded."""
+    from ..hub.download import download as fetch
+
+    done = fetch(name, revision=revision, to=to, force=force, say=print)
+    print(f"{done.folder}{' (from the cache, the hub was not asked)' if done.offline else ''}")
+
+
+@app.command()
+def verify(
+    target: Annotated[str, typer.Argument(help="A folder, or a release in the cache.")],
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit.")] = None,
+) -> None:
+    """Check the hashes of a folder or of the cache again, and that the weights load."""
+    from ..hub.verify import verify as check
+
+    rows = [vars(found) for found in check(target, revision=revision)]
+    print_table(rows)
+    if bad := [row for row in rows if row["ok"] is False]:
+        raise IntegrityError(f"{len(bad)} of {len(rows)} checks failed")
+
+
+@app.command(name="list")
+def list_(as_json: Json = False) -> None:
+    """The releases: what can be had, where it is, and what it scored."""
+    from ..hub.listing import list_releases
+
+    found, notes = list_releases()
+    if as_json:
+        print_json([entry.as_dict() for entry in found])
+    else:
+        rows = [
+            {
+                "name": entry.name,
+                "where": ", ".join(entry.places) or f"not published yet: vcreg train {entry.recipe}",
+                "result": entry.headline,
+            }
+            for entry in found
+        ]
+        print_table(rows)
+    for note in notes:
+        print(note, file=sys.stderr)

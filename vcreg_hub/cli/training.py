@@ -1,0 +1,162 @@
+"""train, eval, sweep, report, reproduce, recipes, data, env."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..errors import UsageError
+from .app import Jobs, Json, Out, Overwrite, Set, Smoke, app
+from .printing import print_json, print_metrics
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="module:function, or a recipe.json to repeat.")],
+    out: Out = None,
+    set_: Set = None,
+    smoke: Smoke = False,
+    overwrite: Overwrite = False,
+    tracker: Annotated[str | None, typer.Option(help="Any tracker accelerate knows, such as tensorboard.")] = None,
+    bar: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
+) -> None:
+    """Train and evaluate a recipe. Run it again to resume. Also under accelerate launch -m vcreg_hub."""
+    from ..run import smoke_test
+    from ..run import train as run
+
+    chosen = _recipe(recipe, set_)
+    if smoke:
+        chosen = smoke_test(chosen)
+    folder = run(chosen, out, overwrite=overwrite, bar=bar and sys.stderr.isatty(), tracker=tracker)
+    if os.environ.get("RANK", "0") == "0":
+        print_metrics(folder.results()["metrics"])
+        print(f"run folder: {folder.path}")
+
+
+@app.command(name="eval")
+def eval_(
+    run: Annotated[Path, typer.Argument(help="A finished run folder.")],
+    set_: Set = None,
+    save: Annotated[bool, typer.Option(help="Add the metrics to the run's results.json.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Evaluate a run's weights again: other protocols, data or splits through --set eval.* and --set data.*."""
+    from ..run import evaluate_run
+
+    rows = evaluate_run(run, set_ or [], save=save)
+    print_json(rows) if as_json else print_metrics(rows)
+
+
+@app.command()
+def sweep(
+    recipe: Annotated[str, typer.Argument(help="module:function, or a recipe.json.")],
+    out: Annotated[Path, typer.Option(help="The study's folder.")],
+    grid: Annotated[list[str] | None, typer.Option(metavar="FIELD=V1,V2", help="Values to try; repeatable.")] = None,
+    seeds: Annotated[str, typer.Option(help="Seeds, such as 0,1,2.")] = "0",
+    jobs: Jobs = 1,
+    set_: Set = None,
+) -> None:
+    """Train every combination of a grid and seeds, resumable, and print a table. Chooses nothing by test data."""
+    from ..study import cells, check, markdown, parse_grid, parse_seeds, run_cells, summarise, write_report
+
+    todo = cells(_recipe(recipe, set_), parse_grid(grid or []), parse_seeds(seeds))
+    failed = run_cells(todo, out, jobs)
+    check(failed)
+    rows = summarise([out])
+    write_report(out, rows)
+    print(markdown(rows))
+
+
+@app.command()
+def report(
+    folders: Annotated[list[Path], typer.Argument(help="Run folders, or folders that hold them.")],
+    out: Annotated[Path | None, typer.Option(help="Also write summary.json, report.md and report.png here.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Mean and standard deviation over seeds of finished runs."""
+    from ..study import markdown, summarise, write_report
+
+    rows = summarise(folders)
+    if out is not None:
+        write_report(out, rows)
+    print_json(rows) if as_json else print(markdown(rows))
+
+
+@app.command()
+def reproduce(
+    name: Annotated[str | None, typer.Argument(help="An experiment; without one, the list.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Its folder; runs/NAME by default.")] = None,
+    jobs: Jobs = 1,
+    set_: Set = None,
+) -> None:
+    """Repeat a whole experiment: coefficients chosen on held-out training images, then several seeds on test."""
+    from ..config import override
+    from ..experiments import EXPERIMENTS
+    from ..experiments import reproduce as walk
+    from ..study import markdown
+
+    if name is None:
+        for known, experiment in EXPERIMENTS.items():
+            print(f"{known}: {experiment.plain} against {experiment.vcreg}. {experiment.paper}")
+        return
+    rows = walk(name, out or Path("runs") / name, jobs, change=lambda recipe: override(recipe, set_ or []))
+    print(markdown(rows))
+
+
+@app.command()
+def recipes(as_json: Json = False) -> None:
+    """The recipes of this package, each with the first line of what it says about itself."""
+    from ..recipes import addresses, summary
+
+    found = {address: summary(address) for address in addresses()}
+    if as_json:
+        print_json(found)
+        return
+    width = max(map(len, found))
+    for address, line in found.items():
+        print(f"{address:<{width}}  {line}")
+
+
+@app.command()
+def data(
+    name: Annotated[str | None, typer.Argument(help="A data set; without one, the list.")] = None,
+    root: Annotated[str | None, typer.Option(help="Its folder, where it has one.")] = None,
+    labels: Annotated[str, typer.Option(help="Label set or column.")] = "class",
+) -> None:
+    """The data sets there are; with a name, read one and say what is in it."""
+    from ..config import Data
+    from ..data.images import ROWS, load_images
+
+    if name is None:
+        for known, row in ROWS.items():
+            print(f"{known:<14} {row.about}")
+        return
+    images = load_images(Data(name, root=root, labels=labels))
+    print(f"{images}\nclasses: {', '.join(images.class_names[:20])}{', ...' if images.num_classes > 20 else ''}")
+
+
+@app.command()
+def env() -> None:
+    """What this machine and installation are, as written into every run."""
+    from ..env import describe_env
+
+    print_json(describe_env())
+
+
+def _recipe(address: str, settings: list[str] | None) -> Any:
+    from ..config import from_json, override
+    from ..recipes import load_recipe
+
+    if address.endswith(".json"):
+        path = Path(address)
+        if not path.is_file():
+            raise UsageError(f"there is no recipe file {path}")
+        recipe = from_json(path.read_text(encoding="utf-8"))
+    else:
+        sys.path.insert(0, os.getcwd())
+        recipe = load_recipe(address)
+    return override(recipe, settings or [])
