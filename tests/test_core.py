@@ -62,26 +62,29 @@ def distance(a, b):
     return ((a - b).norm() / b.norm().clamp_min(1e-300)).item()
 
 
-@pytest.mark.parametrize("delta", [None, 1e-3, 0.3, 1.0, 1e3])
+DELTAS = (None, 1e-3, 0.3, 1.0, 1e3)
+
+
 @pytest.mark.parametrize("name", SHAPES)
-def test_the_loss_is_the_printed_sums(name, delta):
+def test_the_loss_is_the_printed_sums(name):
     z = rows(features(*SHAPES[name], mean=2.0, spread=(0.3, 1.0, 3.0)), SHAPES[name][1])
-    cfg = VCReg(alpha=0.7, beta=0.4, delta=delta, eps=1e-3)
-    assert vcreg_loss(z, cfg).item() == pytest.approx(by_hand(z, cfg), rel=1e-12)
+    for delta in DELTAS:
+        cfg = VCReg(alpha=0.7, beta=0.4, delta=delta, eps=1e-3)
+        assert vcreg_loss(z, cfg).item() == pytest.approx(by_hand(z, cfg), rel=1e-12)
 
 
 @pytest.mark.parametrize("mean", [0.0, -3.0, 100.0])
-@pytest.mark.parametrize("delta", [None, 1e-3, 0.3, 1.0, 1e3])
 @pytest.mark.parametrize("name", SHAPES)
-def test_the_closed_form_is_the_gradient(name, delta, mean):
+def test_the_closed_form_is_the_gradient(name, mean):
     shape, axis = SHAPES[name]
     z = features(shape, axis, mean=mean, spread=(0.0, 1e-6, 1.0, 10.0, 0.5)).requires_grad_()
-    cfg = VCReg(alpha=0.64, beta=0.08, delta=delta)
-    (expected,) = torch.autograd.grad(vcreg_loss(rows(z, axis), cfg), z)
-    assert distance(vcreg_gradient(rows(z.detach(), axis), cfg), rows(expected, axis)) < 1e-10
+    for delta in DELTAS:
+        cfg = VCReg(alpha=0.64, beta=0.08, delta=delta)
+        (expected,) = torch.autograd.grad(vcreg_loss(rows(z, axis), cfg), z)
+        assert distance(vcreg_gradient(rows(z.detach(), axis), cfg), rows(expected, axis)) < 1e-10
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     n=st.integers(2, 12),
     d=st.integers(1, 12),
