@@ -93,6 +93,7 @@ class Video:
     noise: standard deviation of Gaussian noise on training, validation and test clips; 0 for none.
     noise_place: `normalised`, on what the network is given, or `pixels`, on values in [0, 1], which clips them there.
     max_failed: how many clips of a run may fail to decode before it stops.
+    decoder: `pyav`, or another library, which is used for the files on which it agrees with PyAV.
     """
 
     split: int = 1
@@ -106,6 +107,7 @@ class Video:
     noise_place: Literal["normalised", "pixels"] = "normalised"
     noise_seed: int = 0
     max_failed: int = 10
+    decoder: Literal["pyav", "torchcodec", "decord"] = "pyav"
 
 
 @dataclass(frozen=True)

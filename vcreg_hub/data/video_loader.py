@@ -22,7 +22,8 @@ from .clips import Views, distinct_views, training_indices
 from .loader import Key, TrainLoader, _mixup, _Order, _workers
 from .noise import Noise, normalise
 from .randomness import mixed, numpy_drawn_from
-from .video_file import UnreadableVideoError, decode_frames
+from .video_decoders import Decoder
+from .video_file import UnreadableVideoError
 from .video_views import TrainClipView, centre, resize_short
 from .videos import ClipList, VideoData
 
@@ -144,6 +145,7 @@ class _TrainClips(Dataset):
 
     def __init__(self, clips: ClipList, view: TrainClipView, video: Video, failures: Failures) -> None:
         self.clips, self.view, self.video, self.failures = clips, view, video, failures
+        self.decode = Decoder(video.decoder)
 
     def __getitem__(self, item: tuple[Key, int]) -> tuple[Tensor, int, Key]:
         key, place = item
@@ -152,7 +154,7 @@ class _TrainClips(Dataset):
             draws = torch.Generator().manual_seed(mixed(*key, attempt))
             indices = training_indices(clip.frames, self.video.frames, self.video.stride, draws)
             try:
-                frames = decode_frames(self.clips.index.root / clip.path, indices)
+                frames = self.decode(self.clips.index.root / clip.path, indices)
             except UnreadableVideoError as error:
                 self.failures.add(number, error)
                 place = int(torch.randint(len(self.clips), (), generator=draws))
@@ -165,6 +167,7 @@ class _TrainClips(Dataset):
 class _MiddleClips(Dataset):
     def __init__(self, clips: ClipList, data: Data, video: Video, mean: Sequence[float], std: Sequence[float]) -> None:
         self.clips, self.data, self.video, self.mean, self.std = clips, data, video, mean, std
+        self.decode = Decoder(video.decoder)
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -172,7 +175,7 @@ class _MiddleClips(Dataset):
     def __getitem__(self, place: int) -> tuple[Tensor, int, int]:
         clip, number = self.clips[place], int(self.clips.numbers[place])
         indices = training_indices(max(clip.frames, 1), self.video.frames, self.video.stride)
-        frames = decode_frames(self.clips.index.root / clip.path, indices).permute(0, 3, 1, 2)
+        frames = self.decode(self.clips.index.root / clip.path, indices).permute(0, 3, 1, 2)
         size = self.data.image_size
         shown = centre(resize_short(frames, size, self.data.interpolation), size)
         return normalise(shown, self.mean, self.std, Noise.of(self.video), (number,), indices), clip.label, number
@@ -189,6 +192,7 @@ class _TestFiles(Dataset):
         std: Sequence[float],
     ) -> None:
         self.clips, self.places, self.data, self.video, self.mean, self.std = clips, places, data, video, mean, std
+        self.decode = Decoder(video.decoder)
 
     def __len__(self) -> int:
         return len(self.places)
@@ -211,7 +215,7 @@ class _TestFiles(Dataset):
                 crops=video.crops,
             )
             needed = sorted({index for indices in views.clips for index in indices})
-            frames = decode_frames(self.clips.index.root / clip.path, needed).permute(0, 3, 1, 2)
+            frames = self.decode(self.clips.index.root / clip.path, needed).permute(0, 3, 1, 2)
         except UnreadableVideoError as error:
             _logger.warning("%s; the clip counts as wrong", error)
             return _without_frames(clip.label, number)
