@@ -109,8 +109,7 @@ class _Rows:
             into = flat.view(self.d, z.shape[0], z.shape[1]).permute(1, 2, 0)
             x = flat.view(self.d, m).T
         if not (self.one_chunk and self._filled):  # a single chunk is still there for the second product
-            # `out` decides the type of the result; the subtraction itself runs in the wide one.
-            torch.sub(z if z.dtype == self.wide else z.to(self.wide), mean, out=into)
+            torch.sub(z, mean, out=into)  # in the type of the mean, the wide one; only the result may be rounded
             self._filled = True
         return x
 

@@ -227,7 +227,10 @@ def _refuse_compiled(model: nn.Module, inner: nn.Module, sites: Sequence[Site]) 
     """torch.compile does not guard on hooks: code compiled before them, even for another instance, would be reused."""
     if "torch._dynamo" not in sys.modules:
         return
-    from torch._C._dynamo.eval_frame import _debug_get_cache_entry_list
+    try:
+        from torch._C._dynamo.eval_frame import _debug_get_cache_entry_list
+    except ImportError:  # not promised by torch; the first watched backward pass finds out anyway
+        return
 
     within = {site.module for site in sites}
     frames: list[Any] = [type(m).forward for m in inner.modules() if m in within or within & set(m.modules())]
