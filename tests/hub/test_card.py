@@ -361,6 +361,7 @@ def test_text_is_made_harmless(text):
     assert len(one_line(text).splitlines()) <= 1
     assert len(prose(text).splitlines()) <= 1
     assert "<" not in prose(text)
+    assert "`" not in prose(text)
     assert not re.search(r"(?<!\\)[`*\[\]|]", prose(text).replace("\\\\", ""))
     assert code(text).count("`") == 2
     assert re.fullmatch(r"[a-z0-9._-]+", slug(text))

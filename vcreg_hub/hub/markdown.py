@@ -26,8 +26,8 @@ def one_line(value: Any) -> str:
 
 def prose(value: Any) -> str:
     """`value` as running text or a table cell: no markup of its own, no HTML, no cell border."""
-    text = one_line(value).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*\[\]|~#])", r"\\\1", text)
+    text = one_line(value).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("`", "'")
+    return re.sub(r"([\\*\[\]|~#])", r"\\\1", text)
 
 
 def code(value: Any) -> str:
