@@ -116,8 +116,20 @@ def test_twins_start_alike_and_vcreg_changes_the_end(tmp_path):
 
 
 def test_accumulation_takes_the_same_step(tmp_path):
-    base = override(TINY, ["train.epochs=1", "optim.warmup_epochs=0", "train.mixup=0", "train.cutmix=0", "train.ema_decay=null",
-                           "model.kwargs.drop_path_rate=0.0", "eval.protocols=[]", "optim.name=momentum", "optim.lr=0.1"])  # fmt: skip
+    base = override(
+        TINY,
+        [
+            "train.epochs=1",
+            "optim.warmup_epochs=0",
+            "train.mixup=0",
+            "train.cutmix=0",
+            "train.ema_decay=null",
+            "model.kwargs.drop_path_rate=0.0",
+            "eval.protocols=[]",
+            "optim.name=momentum",
+            "optim.lr=0.1",
+        ],
+    )
     base = replace(base, vcreg=None)
     once = train(base, tmp_path / "once", say=quiet).tensors()
     four = train(override(base, ["train.accumulation=4"]), tmp_path / "four", say=quiet).tensors()
@@ -205,8 +217,18 @@ def _torchrun(tmp_path, recipe, out, processes):
 
 
 def test_two_processes_train_what_one_trains(tmp_path):
-    recipe = override(TINY, ["train.epochs=2", "train.mixup=0", "train.cutmix=0", "vcreg.sync=true", "optim.name=momentum",
-                             "optim.lr=0.1", "model.kwargs.drop_path_rate=0.0"])  # fmt: skip
+    recipe = override(
+        TINY,
+        [
+            "train.epochs=2",
+            "train.mixup=0",
+            "train.cutmix=0",
+            "vcreg.sync=true",
+            "optim.name=momentum",
+            "optim.lr=0.1",
+            "model.kwargs.drop_path_rate=0.0",
+        ],
+    )
     done = _torchrun(tmp_path, recipe, tmp_path / "two", 2)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "processes: 2" in done.stdout
@@ -231,7 +253,8 @@ def test_two_processes_fine_tune(tmp_path):
     recipe = override(
         load_recipe("finetune:image"),
         ["model.name=test_convnext", f"model.pretrained={tmp_path / 'start.safetensors'}", "data.image_size=32",
-         f"data.root={tmp_path / 'photos'}", "data.resize=36", "train.epochs=2", "train.batch_size=8", "data.workers=0"],
+         f"data.root={tmp_path / 'photos'}", "data.resize=36", "train.epochs=2", "train.batch_size=8",
+         "data.workers=0"],
     )  # fmt: skip
     done = _torchrun(tmp_path, recipe, tmp_path / "two", 2)
     assert done.returncode == 0, done.stderr[-2000:]

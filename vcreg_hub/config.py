@@ -326,11 +326,11 @@ def _checked(hint: Any, value: Any, path: str) -> Any:
         if len(items) != len(value):
             raise ConfigError(f"{path} has {len(items)} values, got {len(value)}: {value!r}")
         return tuple(_checked(item, part, f"{path}[{i}]") for i, (item, part) in enumerate(zip(items, value)))
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         if isinstance(value, hint):
             return value
         if isinstance(value, Mapping):
-            return from_dict(typing.cast(type, hint), value, f"{path}.")
+            return from_dict(hint, value, f"{path}.")
     if origin is dict and isinstance(value, Mapping):
         return dict(value)
     if hint is Any or (isinstance(hint, type) and type(value) is hint):

@@ -24,8 +24,9 @@ def given(example_input: Any) -> Example:
 
 def candidates(model: nn.Module) -> Iterator[Example]:
     """Inputs to try in turn, on the meta device, most likely first; (1, channels, height, width) for most models."""
-    if hasattr(model, "config") and isinstance(getattr(model, "main_input_name", None), str):
-        yield (), {model.main_input_name: _of_config(model)}
+    named = getattr(model, "main_input_name", None)
+    if hasattr(model, "config") and isinstance(named, str):
+        yield (), {named: _of_config(model)}
         return
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
     first = _first_layer(model)

@@ -324,7 +324,7 @@ def _fit(
 
     rank, world = accelerator.process_index, accelerator.num_processes
     batches = train_loader(images, recipe.data, recipe.train, rank=rank, world=world)
-    held_out = _batches(recipe, images, "val", accelerator) if len(images.val) else None
+    held_out: Any = _batches(recipe, images, "val", accelerator) if len(images.val) else None
 
     def validate(network: nn.Module) -> dict[str, float]:
         return dict(classification.evaluate(network, held_out, accelerator, images.num_classes))
@@ -435,10 +435,13 @@ def _regularizer_row(attachment: Any) -> dict[str, float]:
 
 
 def _checkpoint_gradients(model: nn.Module) -> None:
-    if hasattr(model, "set_grad_checkpointing"):
-        model.set_grad_checkpointing(True)
-    elif hasattr(model, "gradient_checkpointing_enable"):
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    timm_s, transformers_s = (
+        getattr(model, n, None) for n in ("set_grad_checkpointing", "gradient_checkpointing_enable")
+    )
+    if callable(timm_s):
+        timm_s(True)
+    elif callable(transformers_s):
+        transformers_s(gradient_checkpointing_kwargs={"use_reentrant": False})
     else:
         raise ConfigError(
             f"train.gradient_checkpointing: {type(model).__name__} offers none; timm and transformers models do"

@@ -61,12 +61,12 @@ def trace(model: nn.Module, example_input: Any = None) -> Trace:
                 return _run(twin(model, device), placed, target)
             except Exception as error:
                 failures.append((_show(placed), error))
-    shown, error = failures[0]
+    shown, first = failures[0]
     raise BlocksNotFoundError(
         f"the dry run of {type(model).__name__} with input {shown} failed: "
-        f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no message'}. "
+        f"{type(first).__name__}: {str(first).strip().splitlines()[0] if str(first).strip() else 'no message'}. "
         "Pass example_input=... (a tensor, a tuple of arguments or a dict of keyword arguments) that it accepts"
-    ) from error
+    ) from first
 
 
 def _run(model: nn.Module, example: Example, device: torch.device) -> Trace:

@@ -20,8 +20,9 @@ _HOOK_TABLES = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_bac
 def unwrap(model: nn.Module) -> nn.Module:
     """The model inside torch.compile's, DistributedDataParallel's or DataParallel's wrapper; else `model` itself."""
     while True:
-        if isinstance(getattr(model, "_orig_mod", None), nn.Module):
-            model = model._orig_mod  # torch.compile's OptimizedModule, without importing dynamo to ask
+        compiled = getattr(model, "_orig_mod", None)  # torch.compile's, without importing dynamo to ask
+        if isinstance(compiled, nn.Module):
+            model = compiled
         elif isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel):
             model = model.module
         else:

@@ -383,8 +383,19 @@ def test_a_folder_without_sums_says_that_there_is_nothing_to_compare_with(export
 
 
 def test_what_is_not_there_cannot_be_verified(hub, api):
-    with pytest.raises(VCRegError, match="the cache has no"):
-        verify("me/absent")
+    for name in ("me/absent", "absent_vcreg.x"):
+        with pytest.raises(VCRegError, match="on this machine"):
+            verify(name)
+
+
+def test_a_release_is_verified_by_its_name(hub, get, files, exported, tmp_path, monkeypatch):
+    hub.add(REPO, files)
+    get()
+    assert states(verify(NAME, load=False))["model.safetensors"] is True
+    copy_to(exported, tmp_path / "given" / NAME)
+    monkeypatch.setenv(places.FOLDER_VARIABLE, str(tmp_path / "given"))
+    (tmp_path / "given" / NAME / "README.md").write_text("other")
+    assert states(verify(NAME, load=False))["README.md"] is False
 
 
 def test_the_same_trust_holds_where_timm_loads(hub, get, files, released):

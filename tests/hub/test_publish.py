@@ -73,6 +73,12 @@ def test_a_plan_shows_the_difference_from_what_is_there(folder, hub, api, push, 
     assert re.search(r"same +128 bytes  model\.safetensors", text)
 
 
+def test_a_plan_notes_a_card_that_does_not_know_its_repo(folder, hub, api, patience):
+    assert "the card does not say how to load it" in plan(folder, REPO, api=api, patience=patience).describe()
+    write_card(folder, licence="apache-2.0", repo_id=REPO)
+    assert "the card does not say" not in plan(folder, REPO, api=api, patience=patience).describe()
+
+
 def test_a_plan_for_the_same_again_says_so(folder, api, push, patience):
     push(folder)
     assert "nothing to change" in plan(folder, REPO, api=api, patience=patience).describe()

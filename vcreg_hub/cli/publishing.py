@@ -72,12 +72,11 @@ def publish(
     from ..hub.publish import publish as push
 
     folder = _ready_to_publish(run, repo, licence, siblings or [], twins or [])
-    where = {"private": private, "revision": revision, "pr": pr, "tag": tag}
     if not yes:
-        print(plan(folder, repo, **where).describe())
+        print(plan(folder, repo, private=private, revision=revision, pr=pr, tag=tag).describe())
         print("nothing was sent; --yes does it")
         return
-    done = push(folder, repo, **where, verify=verify, say=print)
+    done = push(folder, repo, private=private, revision=revision, pr=pr, tag=tag, verify=verify, say=print)
     print(done.url)
 
 

@@ -109,6 +109,4 @@ def _starts(room: int, count: int) -> list[int]:
 
 def _check(length: int, frames: int, stride: int) -> None:
     if length < 1 or frames < 1 or stride < 1:
-        raise ConfigError(
-            f"expected length, frames and stride of at least 1, got {length}, {frames}, {stride}"
-        )
+        raise ConfigError(f"expected length, frames and stride of at least 1, got {length}, {frames}, {stride}")

@@ -29,11 +29,12 @@ def load(cfg: Data) -> Source:
             "data.name=imagenet needs data.root: a folder with train/ and val/, hfds/<id>, hfids/<id> or wds/<folder> "
             "(--set data.root=DIR)"
         )
+    root = cfg.root
     cfg = replace(cfg, test_split="validation" if cfg.test_split == "test" else cfg.test_split)
-    if cfg.root.startswith(PREFIXES):
-        return _streamed(cfg, cfg.root)
-    if cfg.root.startswith("hfds/"):
-        return hf.load(replace(cfg, name=f"hf:{cfg.root.removeprefix('hfds/')}", root=None))
+    if root.startswith(PREFIXES):
+        return _streamed(cfg, root)
+    if root.startswith("hfds/"):
+        return hf.load(replace(cfg, name=f"hf:{root.removeprefix('hfds/')}", root=None))
     return folder.load(cfg)
 
 

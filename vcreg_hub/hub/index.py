@@ -59,6 +59,14 @@ def rendered(folder: str | Path) -> dict[str, str]:
     return {f"{record['name']}.md": render(record) for record in records} | {"README.md": render_index(records)}
 
 
+def refresh(folder: str | Path) -> list[str]:
+    """Render what has drifted anew; returns the names of those files."""
+    texts, changed = rendered(folder), drifted(folder)
+    for name in changed:
+        write_text(Path(folder) / name, texts[name])
+    return changed
+
+
 def drifted(folder: str | Path) -> list[str]:
     """The files of a cards folder that are absent or not what would be rendered now."""
     folder = Path(folder)

@@ -180,7 +180,10 @@ def _lines(plan: Plan) -> list[str]:
         lines.append("nothing to change: the branch holds these files already")
     if plan.diff:
         lines += ["", "difference from what is there", plan.diff]
-    return [*lines, "", "card", (bundle.folder / "README.md").read_text(encoding="utf-8")]
+    card = (bundle.folder / "README.md").read_text(encoding="utf-8")
+    if plan.repo_id not in card:
+        lines.append(f"note: the card does not say how to load it from {plan.repo_id}: it was rendered without that name")
+    return [*lines, "", "card", card]
 
 
 def _text_changes(plan: Plan, api: HfApi, patience: Patience) -> str:

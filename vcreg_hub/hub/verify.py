@@ -10,10 +10,12 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from ..errors import IntegrityError, RunFolderError, VCRegError
+from ..models.places import HubPlace, places
 from ..releases import RELEASES
 from ..rundir import sha256
 from .bundle import Bundle, git_hash, is_allowed
 from .download import SUMS, WEIGHTS, cached_hash
+from .record import check_repo_id
 from .retry import Patience, attempt
 
 if TYPE_CHECKING:
@@ -31,15 +33,15 @@ class Check:
 
 
 def verify(target: str | Path, *, revision: str | None = None, load: bool = True) -> list[Check]:
-    """Look again at a folder, or at what the cache holds of a repo (`owner/name`); never asks the network.
+    """Look again at a folder, a release (`<name>.<tag>`), or a repo (`owner/name`) in the cache; asks no network.
 
     A folder's files are compared with its SHA256SUMS, a cache's with the hashes it keeps them under, and the weights
     with the table of releases. load: build the network too and look at its logits for a fixed input.
-    Errors: VCRegError when there is no such folder and the cache has no such repo.
+    Errors: VCRegError when there is no such folder or release, and the cache has no such repo.
     """
     folder = Path(target)
     if not folder.is_dir():
-        folder = _cached_folder(str(target), revision)
+        folder = _folder_here(str(target), revision)
     checks = [_hash_check(path, folder) for path in sorted(folder.rglob("*")) if _counts(path, folder)]
     checks += [
         Check(name, False, f"{SUMS} lists it, but it is not there") for name in _sums(folder) if _gone(folder, name)
@@ -51,13 +53,25 @@ def verify(target: str | Path, *, revision: str | None = None, load: bool = True
     return checks
 
 
-def _cached_folder(repo: str, revision: str | None) -> Path:
+def _folder_here(name: str, revision: str | None) -> Path:
+    """The folder on this machine of a release or repo."""
     from huggingface_hub import constants, try_to_load_from_cache
 
-    there = try_to_load_from_cache(repo, WEIGHTS, revision=revision, cache_dir=constants.HF_HUB_CACHE)
-    if not isinstance(there, str):
-        raise VCRegError(f"{repo} is no folder, and the cache has no {WEIGHTS} of a repo of that name")
-    return Path(there).parent
+    repos = [name] if "/" in name else []
+    for place in [] if repos else places():
+        if isinstance(place, HubPlace):
+            repos.append(f"{place.namespace}/{name}")
+        elif (folder := place.folder(name)) is not None:
+            return folder
+    for repo in repos:
+        check_repo_id(repo)
+        there = try_to_load_from_cache(repo, WEIGHTS, revision=revision, cache_dir=constants.HF_HUB_CACHE)
+        if isinstance(there, str):
+            return Path(there).parent
+    raise VCRegError(
+        f"there is no {name!r} on this machine: it is no folder, and neither the places of releases nor the cache of "
+        f"{', '.join(repos) or 'a hub'} have it. `vcreg download` fetches it"
+    )
 
 
 def _counts(path: Path, folder: Path) -> bool:

@@ -142,7 +142,7 @@ def candidates(place: Place, name: str) -> Iterator[str]:
 
 
 def nobody_published(name: str, asked: list[Place]) -> str:
-    """What to say when no place has `name`: where was looked, which recipe makes it, which variables point elsewhere."""
+    """What to say when no place has `name`: where was looked, which recipe makes it, which variables help."""
     lines = [f"there are no weights for {name!r} in " + ", nor in ".join(str(place) for place in asked) + "."]
     lines += [f"({trouble})" for place in asked for trouble in place.troubles]
     bare = name.partition(".")[0]

@@ -20,7 +20,8 @@ from ..core import VCReg
 _SECOND_GENERATION = Data(
     "imagenet", train_size=176, image_size=224, resize=232, augment="ta_wide", random_erase=0.1, repeats=4, workers=16
 )
-_EMA = dict(ema_decay=0.99998, ema_every=32, ema_rule="torchvision")
+# Label smoothing, mixing and averaging of the same recipes.
+_MIXED = Train(label_smoothing=0.1, mixup=0.2, cutmix=1.0, ema_decay=0.99998, ema_every=32, ema_rule="torchvision")
 
 
 def resnet50() -> Recipe:
@@ -34,7 +35,7 @@ def resnet50() -> Recipe:
         model=Model("resnet50", kwargs={"zero_init_last": False}),
         data=_SECOND_GENERATION,
         optim=Optim("momentum", lr=0.5, weight_decay=2e-5, norm_weight_decay=0.0, warmup_epochs=5),
-        train=Train(600, 1024, label_smoothing=0.1, mixup=0.2, cutmix=1.0, **_EMA),
+        train=replace(_MIXED, epochs=600, batch_size=1024),
     )
 
 
@@ -66,7 +67,7 @@ def convnext_tiny() -> Recipe:
         model=Model("convnext_tiny", kwargs={"drop_path_rate": 0.1}),
         data=_SECOND_GENERATION,
         optim=Optim("adamw", lr=1e-3, weight_decay=0.05, norm_weight_decay=0.0, warmup_epochs=5),
-        train=Train(600, 1024, label_smoothing=0.1, mixup=0.2, cutmix=1.0, **_EMA),
+        train=replace(_MIXED, epochs=600, batch_size=1024),
     )
 
 
@@ -82,7 +83,7 @@ def vit_base_patch32() -> Recipe:
         model=Model("vit_base_patch32_224", kwargs={"weight_init": "jax"}),
         data=Data("imagenet", image_size=224, resize=256, augment="aa_imagenet", repeats=3, workers=16),
         optim=Optim("adamw", lr=3e-3, weight_decay=0.3, warmup_epochs=30, warmup_start=0.033),
-        train=Train(300, 4096, precision="fp16", clip_norm=1.0, label_smoothing=0.11, mixup=0.2, cutmix=1.0, **_EMA),
+        train=replace(_MIXED, epochs=300, batch_size=4096, precision="fp16", clip_norm=1.0, label_smoothing=0.11),
     )
 
 
@@ -97,7 +98,7 @@ def convnext_atto(lr: float = 0.016) -> Recipe:
         model=Model("convnext_atto", kwargs={"drop_path_rate": 0.1}),
         data=_SECOND_GENERATION,
         optim=Optim("adamw", lr=lr, weight_decay=0.05, norm_weight_decay=0.0, warmup_epochs=5),
-        train=Train(90, 4096, label_smoothing=0.1, mixup=0.2, cutmix=1.0, **_EMA),
+        train=replace(_MIXED, epochs=90, batch_size=4096),
     )
 
 

@@ -37,8 +37,9 @@ def build_optimizer(model: nn.Module, optim: Optim, lr: float) -> torch.optim.Op
     """
     from timm.optim import create_optimizer_v2, get_optimizer_info, list_optimizers
 
-    if optim.name not in list_optimizers():
-        raise unknown_name("optimizer", optim.name, list_optimizers())
+    known = [str(name) for name in list_optimizers()]
+    if optim.name not in known:
+        raise unknown_name("optimizer", optim.name, known)
     groups = parameter_groups(model, optim)
     for group in groups:
         group["lr"] = lr * group["lr_scale"]
