@@ -12,6 +12,7 @@ from vcreg_hub.hub.index import (
     headline_text,
     read_card,
     read_records,
+    refresh,
     render_index,
     write_release,
 )

@@ -182,7 +182,9 @@ def _lines(plan: Plan) -> list[str]:
         lines += ["", "difference from what is there", plan.diff]
     card = (bundle.folder / "README.md").read_text(encoding="utf-8")
     if plan.repo_id not in card:
-        lines.append(f"note: the card does not say how to load it from {plan.repo_id}: it was rendered without that name")
+        lines.append(
+            f"note: the card does not say how to load it from {plan.repo_id}: it was rendered without that name"
+        )
     return [*lines, "", "card", card]
 
 
