@@ -41,7 +41,7 @@ def test_published_counts_are_no_lower_than_the_first_measurement(published):
 
 def test_a_small_sweep_repeats_the_published_rows(script, published):
     found = script.sweep("test_*net", report=lambda *_, **__: None)["timm"]["models"]
-    assert len(found) > 5
+    assert len(found) >= 5
     if published["environment"]["packages"]["timm"] == version("timm"):
         assert found == {name: published["timm"]["models"][name] for name in found}
     assert all(row["blocks"] > 0 for row in found.values())

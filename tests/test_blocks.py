@@ -53,6 +53,8 @@ def test_final_without_a_classifier():
     assert names(pooled) == ["fc"] and type(pooled[0].module) is nn.Identity
     # Attention pooling ends in a linear layer that is no classifier.
     assert names(find_blocks(build_shell("vit_base_patch16_siglip_224"), "final")) == ["head"]
+    with pytest.raises(BlocksNotFoundError, match="no classifier in ResNet"):  # a map leaves the network, no vector
+        find_blocks(build_shell("resnet18", num_classes=0, global_pool=""), "final")
     for name in ("resnet18", "vit_tiny_patch16_224"):
         with pytest.raises(BlocksNotFoundError, match=r"no classifier in Feature.*num_classes > 0"):
             find_blocks(build_shell(name, features_only=True), "final")

@@ -32,7 +32,7 @@ def classifier_calls(seen: Trace, model: nn.Module) -> list[int]:
         if call.matrices and call.output and classes in (call.output[1], call.output[-1]):
             heads.append(i)
     last = seen.calls[-1]
-    if not heads and last.kind is nn.Identity and last.output == seen.output:
+    if not heads and last.kind is nn.Identity and last.output == seen.output and len(last.output or ()) in (2, 3):
         heads.append(len(seen.calls) - 1)  # num_classes=0 leaves the place of the classifier to an Identity
     if not heads:
         makers = ", ".join(repr(seen.calls[i].name) for i in sorted(seen.makers)[:3]) or "no layer"
