@@ -66,16 +66,30 @@ def decode_frames(path: str | Path, indices: Sequence[int]) -> Tensor:
     pictures: dict[int, np.ndarray] = {}
     count = 0
     with _opened(path) as (container, stream):
-        size: dict[str, int] = {}
+        to_rgb = _Converter()
         for count, frame in enumerate(_frames(container, stream), start=1):
             if count - 1 in wanted:
-                size = size or {"width": frame.width, "height": frame.height}
-                pictures[count - 1] = frame.to_ndarray(format="rgb24", **size)
+                pictures[count - 1] = to_rgb(frame)
             if count > last:
                 break
     if count <= last:
         raise UnreadableVideoError(f"{path}: frame {last} was asked for, but only {count} decode")
     return torch.from_numpy(np.stack([pictures[index] for index in indices]))
+
+
+class _Converter:
+    """Frames to RGB arrays (h, w, 3) of the first one's size. One converter for a file: setting one up for
+    each frame, as `frame.to_ndarray` does, takes longer than converting."""
+
+    def __init__(self) -> None:
+        from av.video.reformatter import VideoReformatter
+
+        self._reformatter = VideoReformatter()
+        self._size: dict[str, int] = {}
+
+    def __call__(self, frame: Any) -> np.ndarray:
+        self._size = self._size or {"width": frame.width, "height": frame.height}
+        return self._reformatter.reformat(frame, format="rgb24", **self._size).to_ndarray()
 
 
 @contextmanager

@@ -1,0 +1,56 @@
+"""The benchmark measures what it says; its numbers depend on the machine and are not tested."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from vcreg_hub.bench import throughput as bench
+from vcreg_hub.bench.throughput import render, throughput
+from vcreg_hub.data.action_shapes import ActionShapes
+from vcreg_hub.data.video_decoders import DECODERS
+from vcreg_hub.data.video_file import decode_frames
+from vcreg_hub.errors import UsageError
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "LIKE_HMDB51", ActionShapes(height=32, width=48, min_frames=20, max_frames=40))
+
+
+def test_a_slower_decoder_is_reported_as_slower(monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(path: Path, indices: list[int]):
+        time.sleep(0.05)
+        return decode_frames(path, indices)
+
+    monkeypatch.setitem(DECODERS, "torchcodec", slow)
+    monkeypatch.setitem(DECODERS, "decord", lambda path, indices: decode_frames(path, indices)[:0])
+    result = throughput(clips=8, rounds=3, size=16)
+    rows = {row["decoder"]: row for row in result["rows"]}
+    assert rows["torchcodec"]["of_pyav"] < 0.8 and rows["torchcodec"]["clips_per_second"] < 20
+    assert rows["torchcodec"]["exact_files"] == result["files"] == 4
+    assert rows["pyav"]["of_pyav"] == 1.0
+    assert rows["decord"]["exact_files"] == 0, "refused on every file, so PyAV did its work"
+    assert json.loads(json.dumps(result)) == result
+    text = render(result)
+    assert "| torchcodec | 0 |" in text and "4 of 4" in text and "0 of 4" in text
+
+
+def test_workers_and_missing_libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(path: Path, indices: list[int]):
+        raise ImportError("no module")
+
+    monkeypatch.setitem(DECODERS, "decord", missing)
+    result = throughput(decoders=("pyav", "decord"), workers=(1,), clips=4, rounds=1, size=16)
+    by_name = {row["decoder"]: row for row in result["rows"]}
+    assert "does not work here" in by_name["decord"]["missing"]
+    assert by_name["pyav"]["workers"] == 1 and by_name["pyav"]["clips_per_second"] > 0
+    assert "| decord | - | not here |" in render(result)
+
+
+def test_a_folder_without_videos(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="holds no videos"):
+        throughput(tmp_path)

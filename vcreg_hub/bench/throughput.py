@@ -1,0 +1,180 @@
+"""How fast training clips come off the disk: decode a random window, resize it, with each decoder that
+works here.
+
+Within a round every decoder answers the same requests, in changing order, so a machine that slows down
+slows all of them. A decoder counts only on files on which it is exact; the others are read with PyAV, as in
+training.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from ..data.action_shapes import ActionShapes, draw_clip
+from ..data.clips import training_indices
+from ..data.video_decoders import DECODERS, Decoder
+from ..data.video_file import measure, write_video
+from ..data.video_folder import SUFFIXES
+from ..data.video_views import resize
+from ..env import describe_env
+from ..errors import ConfigError, UsageError
+
+Request = tuple[Path, list[int]]
+# HMDB51's clips: 240 lines, mostly 320 columns, three seconds.
+LIKE_HMDB51 = ActionShapes(height=240, width=320, min_frames=80, max_frames=110)
+
+
+def throughput(
+    folder: str | Path | None = None,
+    *,
+    decoders: Sequence[str] = tuple(DECODERS),
+    workers: Sequence[int] = (0,),
+    clips: int = 40,
+    rounds: int = 5,
+    frames: int = 16,
+    stride: int = 2,
+    size: int = 224,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Clips per second of each decoder with each number of worker processes, as a JSON-ready dict.
+
+    folder: videos to read; None makes AVI files like HMDB51's. A clip is `frames` frames, `stride` apart,
+    at a random place, resized to `size` x `size`; one thread a process. Errors: UsageError for a folder
+    without videos.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        files = _videos(Path(folder)) if folder is not None else _made(Path(scratch))
+        requests = _requests(files, clips, frames, stride)
+        rows, working = [], {}
+        for name in decoders:
+            try:
+                working[name] = Decoder(name)
+            except ConfigError as error:
+                rows.append({"decoder": name, "missing": str(error)})
+        for count in workers:
+            say(f"{count} workers, {len(requests)} clips, {rounds} rounds")
+            seconds = _rounds(requests, working, count, rounds, size)
+            rows += [_row(name, count, seconds, requests, working[name]) for name in working]
+    return {
+        "format": 1,
+        "env": describe_env(),
+        "files": len(files),
+        "made": folder is None,
+        "clip": {"frames": frames, "stride": stride, "size": size},
+        "rows": rows,
+    }
+
+
+def render(result: dict[str, Any]) -> str:
+    """The result as a text table (GitHub Markdown); every number is `median ± interquartile range`."""
+    env = result["env"]
+    lines = [
+        f"Clips per second on {env['device']}, one thread a process, av {env['packages'].get('av')}: "
+        f"{result['clip']['frames']} frames, {result['clip']['stride']} apart, resized to {result['clip']['size']}.",
+        "",
+        "| decoder | workers | clips/s | of PyAV | CPU ms a clip | exact files |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in result["rows"]:
+        if "missing" in row:
+            lines.append(f"| {row['decoder']} | - | not here | - | - | - |")
+        else:
+            speed = f"{row['clips_per_second']:.1f} ± {row['spread']:.1f}"
+            files = f"{row['exact_files']} of {result['files']}"
+            cells = (row["decoder"], row["workers"], speed, row["of_pyav"], row["cpu_ms_per_clip"] or "-", files)
+            lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines) + "\n"
+
+
+class _Clips(Dataset):
+    def __init__(self, requests: Sequence[Request], decode: Decoder, size: int) -> None:
+        self.requests, self.decode, self.size = requests, decode, size
+
+    def __len__(self) -> int:
+        return len(self.requests)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        path, indices = self.requests[index]
+        return resize(self.decode(path, indices).permute(0, 3, 1, 2), self.size, self.size)
+
+
+def _rounds(
+    requests: Sequence[Request], decoders: dict[str, Decoder], workers: int, rounds: int, size: int
+) -> dict[str, list[tuple[float, float]]]:
+    """Seconds of each round by decoder. A first round, not counted, starts workers and tests files for
+    exactness."""
+    loaders = {
+        name: DataLoader(
+            _Clips(requests, decode, size), batch_size=None, num_workers=workers, persistent_workers=workers > 0
+        )
+        for name, decode in decoders.items()
+    }
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in loaders}
+    order = list(loaders)
+    draws = random.Random(0)
+    try:
+        for turn in range(rounds + 1):
+            draws.shuffle(order)
+            for name in order:
+                start, busy = time.perf_counter(), time.process_time()
+                for _ in loaders[name]:
+                    pass
+                if turn:
+                    seconds[name].append((time.perf_counter() - start, time.process_time() - busy))
+    finally:
+        torch.set_num_threads(threads)
+    return seconds
+
+
+def _row(
+    name: str, workers: int, seconds: dict[str, list[tuple[float, float]]], requests: Sequence[Request], decode: Decoder
+) -> dict[str, Any]:
+    speeds = [len(requests) / wall for wall, _ in seconds[name]]
+    lower, _, upper = statistics.quantiles(speeds, n=4) if len(speeds) > 1 else (speeds[0],) * 3
+    ratios = [pyav[0] / own[0] for own, pyav in zip(seconds[name], seconds.get("pyav", []), strict=False)]
+    busy = statistics.median(busy for _, busy in seconds[name])
+    files = {str(path) for path, _ in requests}
+    if workers:  # the workers' own copies know; this process asks again
+        for path in files:
+            decode(path, [0])
+    return {
+        "decoder": name,
+        "workers": workers,
+        "clips_per_second": round(statistics.median(speeds), 2),
+        "spread": round(upper - lower, 2),
+        "cpu_ms_per_clip": None if workers else round(1000 * busy / len(requests), 3),
+        "of_pyav": round(statistics.median(ratios), 3) if ratios else None,
+        "exact_files": len(files - decode.refused),
+    }
+
+
+def _requests(files: Sequence[Path], clips: int, frames: int, stride: int) -> list[Request]:
+    draws = torch.Generator().manual_seed(0)
+    lengths = {path: measure(path).frames for path in files}
+    chosen = [files[i % len(files)] for i in range(clips)]
+    return [(path, training_indices(lengths[path], frames, stride, draws)) for path in chosen]
+
+
+def _videos(folder: Path) -> list[Path]:
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    if not files:
+        raise UsageError(f"{folder} holds no videos ({', '.join(SUFFIXES)})")
+    return files
+
+
+def _made(folder: Path) -> list[Path]:
+    paths = [folder / f"{i}.avi" for i in range(4)]
+    for i, path in enumerate(paths):
+        write_video(path, draw_clip(LIKE_HMDB51, label=i, source=i, take=0))
+    return paths
