@@ -9,7 +9,7 @@ import huggingface_hub.constants
 import pytest
 from hub.loopback import Loopback
 from huggingface_hub import HfApi
-from huggingface_hub.utils import get_session
+from huggingface_hub.utils import get_session, httpx
 
 from vcreg_hub.hub.retry import Patience
 
@@ -35,8 +35,8 @@ def hub(monkeypatch, tmp_path, naps):
     monkeypatch.delenv("HF_TOKEN", raising=False)
     with Loopback() as loopback:
         yield loopback
-    # One client for all tests: making one reads the certificates again. What a test set on it does not stay.
-    get_session().timeout = None
+    # One client for all tests: making one reads the certificates again. What publishing sets on it does not stay.
+    assert get_session().timeout == httpx.Timeout(None)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -13,6 +13,7 @@ from huggingface_hub.repocard_data import model_index_to_eval_results
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from vcreg_hub.config import Video
 from vcreg_hub.core import VCReg
 from vcreg_hub.errors import HubError, RunFolderError, UsageError
 from vcreg_hub.hub.card import render, render_card, write_card
@@ -174,6 +175,30 @@ def test_the_papers_numbers_are_labelled_as_the_papers(tmp_path):
     section = card.partition("### The paper's numbers")[2].partition("\n## ")[0]
     assert "not measured here" in section
     assert "| Table 1 | linear probe on Cars | 43.6 | 54.1 |" in section
+
+
+def test_a_video_network_keeps_its_name_and_the_papers_numbers_of_it(tmp_path):
+    made = recipe()
+    run = make_run(
+        tmp_path / "run",
+        model=replace(made.model, name="videomae_small"),
+        data=replace(made.data, name="hmdb51"),
+        video=Video(frames=8),
+    )
+    card = render_card(run, licence="mit")
+    assert header(card)["pipeline_tag"] == "video-classification"
+    assert "AutoModelForVideoClassification" in card
+    assert "| Table 2 | fine-tuned on HMDB51, mean of 3 splits | 79.9 | 80.6 |" in card
+    assert "`frames=8`" in card
+
+
+def test_our_own_architecture_says_that_it_needs_this_package(tmp_path):
+    made = recipe()
+    run = make_run(tmp_path / "run", model=replace(made.model, name="resnet32_cifar_vcreg"))
+    card = render_card(run, licence="mit")
+    assert "import vcreg_hub  # this architecture is not timm's" in card
+    assert "so that package is needed" in card
+    assert "transformers, through its wrapper" not in card
 
 
 def test_the_papers_averages_are_those_of_its_rows():

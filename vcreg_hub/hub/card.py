@@ -101,7 +101,11 @@ def _context(record: dict[str, Any]) -> dict[str, Any]:
         "no_paper": f"The paper reports no number for {prose(architecture)} trained on {prose(data)}.",
         "plots": record["plots"],
         "training": _training(record),
-        "recipe": [(name, _settings(record["recipe"][name])) for name in ("model", "data", "optim", "train", "eval")],
+        "recipe": [
+            (name, _settings(section))
+            for name in ("model", "data", "video", "optim", "train", "eval")
+            if (section := record["recipe"].get(name))
+        ],
         "data": _data(record),
         "environment": _environment(record),
         "limitations": _limitations(record),

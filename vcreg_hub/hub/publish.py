@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import HubError
 from .plan import Plan, Remote, changes, hub, list_files, look, plan, tag_commit
-from .retry import Patience, attempt, explained, is_of_the_hub, is_transient, limit_silence, wait_after
+from .retry import Patience, attempt, explained, is_of_the_hub, is_transient, silence_limited, wait_after
 from .verify import same_logits, verify_download
 
 if TYPE_CHECKING:
@@ -123,16 +123,16 @@ def _push(todo: Plan, api: HfApi, patience: Patience, say: Callable[[str], None]
         if done := _already_there(todo, api, title, head, patience):
             say(f"the files are there already, at {done[0][:12]}")
             return (*done, number > 0)
-        limit_silence(patience)
         try:
-            info = api.create_commit(
-                todo.repo_id,
-                _operations(todo),
-                commit_message=title,
-                revision=None if todo.pr else todo.branch,
-                create_pr=todo.pr,
-                parent_commit=head,
-            )
+            with silence_limited(patience):
+                info = api.create_commit(
+                    todo.repo_id,
+                    _operations(todo),
+                    commit_message=title,
+                    revision=None if todo.pr else todo.branch,
+                    create_pr=todo.pr,
+                    parent_commit=head,
+                )
         except Exception as error:
             if not is_of_the_hub(error):
                 raise

@@ -272,19 +272,23 @@ def _config(folder: Path) -> dict[str, Any] | None:
 
 
 def _what_loads_it(config: dict[str, Any] | None, recipe: dict[str, Any]) -> dict[str, str]:
-    """library (timm, transformers, torchvision, or vcreg_hub for our own architecture), class, architecture, task."""
-    name = recipe["model"]["name"].removeprefix("torchvision:")
-    if (config or {}).get("library") == "torchvision":
-        return {"library": "torchvision", "loader": "", "architecture": name, "task": "image-classification"}
-    loaders = (config or {}).get("architectures")
-    loader = str(loaders[0]) if isinstance(loaders, list) and loaders else ""
-    video = "Video" in loader or recipe["task"].startswith("video")
+    """library (timm, transformers, torchvision, or vcreg_hub for our own architecture), class, architecture, task.
+
+    config: of an export; a run folder has none, and its recipe says what the export will be.
+    """
+    from ..models.factory import kind_of
+
+    config = config or {}
+    kind, name = kind_of(recipe["model"]["name"])
+    video = kind == "video" or recipe["task"].startswith("video")
     task = "video-classification" if video else "image-classification"
-    if loader or (config is None and name.startswith("hf:")):
-        kind = "AutoModelForVideoClassification" if video else "AutoModelForImageClassification"
-        architecture = str((config or {}).get("model_type") or name)
-        return {"library": "transformers", "loader": kind, "architecture": architecture, "task": task}
-    architecture = str((config or {}).get("architecture") or name).removesuffix("_vcreg")
+    if config.get("library") == "torchvision":
+        return {"library": "torchvision", "loader": "", "architecture": name, "task": task}
+    if "model_type" in config or (not config and kind in ("hf", "video")):
+        loader = "AutoModelForVideoClassification" if video else "AutoModelForImageClassification"
+        architecture = name if kind == "video" else str(config.get("model_type") or name)
+        return {"library": "transformers", "loader": loader, "architecture": architecture, "task": task}
+    architecture = str(config.get("architecture") or name).partition(".")[0].removesuffix("_vcreg")
     library = "vcreg_hub" if _is_our_own(architecture) else "timm"
     return {"library": library, "loader": "", "architecture": architecture, "task": task}
 

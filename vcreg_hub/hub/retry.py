@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -35,9 +36,9 @@ def attempt(what: str, call: Callable[[], T], patience: Patience, expect: tuple[
     Errors: HubError for everything else that a hub or the network does.
     """
     for number in range(patience.attempts):
-        limit_silence(patience)
         try:
-            return call()
+            with silence_limited(patience):
+                return call()
         except expect:
             raise
         except VCRegError:
@@ -51,11 +52,18 @@ def attempt(what: str, call: Callable[[], T], patience: Patience, expect: tuple[
     raise AssertionError("patience.attempts is at least 1")
 
 
-def limit_silence(patience: Patience) -> None:
-    """Give up a connection that is silent for `patience.timeout` seconds; huggingface_hub itself waits for ever."""
+@contextlib.contextmanager
+def silence_limited(patience: Patience) -> Iterator[None]:
+    """Give up connections that are silent for `patience.timeout` seconds; huggingface_hub itself waits for ever."""
     from huggingface_hub.utils import get_session
 
-    get_session().timeout = patience.timeout
+    session = get_session()
+    before = session.timeout
+    session.timeout = patience.timeout
+    try:
+        yield
+    finally:
+        session.timeout = before
 
 
 def is_transient(error: BaseException | None) -> bool:
