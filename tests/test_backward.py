@@ -124,6 +124,7 @@ def test_gram_by_strips_is_the_whole_product(d):
     ids=["no clamp", "clamp out of reach", "clamp within reach", "more rows than channels"],
 )
 def test_the_narrow_route_is_taken_where_it_is_exact(n, delta, expected, monkeypatch):
+    small_chunks(monkeypatch)
     taken = []
     narrow = backward._narrow
     monkeypatch.setattr(backward, "_narrow", lambda *args: taken.append(True) or narrow(*args))

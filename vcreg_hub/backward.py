@@ -81,8 +81,9 @@ class _Rows:
         self.n = z.numel() // self.d
         self.wide = torch.promote_types(z.dtype, torch.float32)
         lead = z.shape[0]
-        budget = max(CHUNK.get(z.device.type, CHUNK["cuda"]), MIN_ROWS * self.d)
-        self.step = max(1, min(lead, budget * lead // max(1, z.numel())))
+        # Fewer rows than channels are no larger than the covariance: they stay whole.
+        rows = max(CHUNK.get(z.device.type, CHUNK["cuda"]) // self.d, MIN_ROWS, self.d)
+        self.step = max(1, min(lead, rows * lead // max(1, self.n)))
         self.one_chunk = self.step >= lead
         self._buffer: Tensor | None = None
         self._filled = False
