@@ -76,8 +76,8 @@ def train_loader(images: ImageData, data: Data, train: Train, *, rank: int = 0, 
             "accumulation steps"
         )
     view = train_view(data, images.mean, images.std)
-    collate = _Collate(_mixup(train, images.num_classes, size), (train.seed, rank))
-    workers = _workers(data.workers)
+    collate = _Collate(batch_mixing(train, images.num_classes, size), (train.seed, rank))
+    workers = worker_processes(data.workers)
     common: dict[str, Any] = dict(
         num_workers=workers,
         collate_fn=collate,
@@ -92,7 +92,7 @@ def train_loader(images: ImageData, data: Data, train: Train, *, rank: int = 0, 
         loader = DataLoader(order, batch_size=size, drop_last=True, **common)
         each = len(images.train) // world
     else:
-        order = _Order(images.train, data.repeats, train.seed, rank, world)
+        order = Order(images.train, data.repeats, train.seed, rank, world)
         batches = torch.utils.data.BatchSampler(order, size, drop_last=True)
         views = _TrainViews(images.train, view)
         loader = DataLoader(views, batch_sampler=batches, persistent_workers=workers > 0, **common)  # type: ignore[arg-type]
@@ -114,7 +114,7 @@ def test_loader(images: ImageData, data: Data, split: str, batch_size: int) -> D
         raise UnknownNameError(f"unknown split {split!r}; known: train, val, test")
     chosen: Images | Stream = getattr(images, split)
     view = test_view(data, images.mean, images.std)
-    workers = _workers(data.workers)
+    workers = worker_processes(data.workers)
     views: Dataset = _TestViews(chosen, view) if isinstance(chosen, Images) else _TestStream(chosen, view, workers)
     return DataLoader(
         views,
@@ -129,14 +129,14 @@ def test_loader(images: ImageData, data: Data, split: str, batch_size: int) -> D
 test_loader.__test__ = False  # type: ignore[attr-defined]
 
 
-class _Order(Sampler):
+class Order(Sampler):
     """The keys and image numbers of this process's epoch, shuffled anew for each (seed, epoch).
 
     The drawing is done by torch's DistributedSampler, or timm's RepeatAugSampler for repeats. Neither takes what it is
     told for granted: the first adds its seed to the epoch, the second has no seed, so both get a mixed number as epoch.
     """
 
-    def __init__(self, images: Images, repeats: int, seed: int, rank: int, world: int) -> None:
+    def __init__(self, images: Dataset, repeats: int, seed: int, rank: int, world: int) -> None:
         if repeats < 1:
             raise ConfigError(f"data.repeats={repeats}: expected 1 (no repeats) or more")
         self.seed, self.rank, self.world, self.epoch = seed, rank, world, 0
@@ -222,7 +222,7 @@ class _Collate:
             return self.mixup(images, labels)
 
 
-def _mixup(train: Train, classes: int, size: int) -> Mixup | None:
+def batch_mixing(train: Train, classes: int, size: int) -> Mixup | None:
     """timm's batch mixing as torchvision's recipes use it: every batch is mixed, by mixup or CutMix, with equal chance
     where both are on; images pair with the batch reversed (torchvision: with the batch shifted by one)."""
     if not train.mixup and not train.cutmix:
@@ -234,6 +234,6 @@ def _mixup(train: Train, classes: int, size: int) -> Mixup | None:
     return Mixup(train.mixup, train.cutmix, prob=1.0, switch_prob=0.5, label_smoothing=0.0, num_classes=classes)
 
 
-def _workers(asked: int) -> int:
+def worker_processes(asked: int) -> int:
     """No more worker processes than processors that this process may use."""
     return min(asked, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)

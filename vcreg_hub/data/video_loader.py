@@ -19,7 +19,7 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, default_collate
 from ..config import Data, Train, Video
 from ..errors import ConfigError, UnknownNameError
 from .clips import Views, distinct_views, training_indices
-from .loader import Key, TrainLoader, _mixup, _Order, _workers
+from .loader import Key, Order, TrainLoader, batch_mixing, worker_processes
 from .noise import Noise, normalise
 from .randomness import mixed, numpy_drawn_from
 from .video_decoders import Decoder
@@ -90,20 +90,20 @@ def video_train_loader(
     failures = Failures(len(videos.index.clips), video.max_failed)
     view = TrainClipView(data, videos.mean, videos.std, Noise.of(video))
     clips = _TrainClips(videos.train, view, video, failures)
-    order: Any = _Order(videos.train, 1, train.seed, rank, world)  # type: ignore[arg-type]
+    order = Order(videos.train, 1, train.seed, rank, world)
     steps = len(order) // (size * train.accumulation)
     if steps == 0:
         raise ConfigError(
             f"an epoch has {len(order) * world} clips, fewer than one step of train.batch_size={train.batch_size}: "
             "lower it"
         )
-    workers = _workers(data.workers)
+    workers = worker_processes(data.workers)
     loader = DataLoader(
         clips,
         batch_sampler=BatchSampler(order, size, drop_last=True),  # type: ignore[arg-type]
         num_workers=workers,
         persistent_workers=workers > 0,
-        collate_fn=_Collate(_mixup(train, videos.num_classes, size * video.repeats), (train.seed, rank)),
+        collate_fn=_Collate(batch_mixing(train, videos.num_classes, size * video.repeats), (train.seed, rank)),
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),
     )
@@ -119,7 +119,7 @@ def video_val_loader(videos: VideoData, data: Data, video: Video, batch_size: in
     return DataLoader(
         _MiddleClips(_part(videos, split), data, video, videos.mean, videos.std),
         batch_size,
-        num_workers=_workers(data.workers),
+        num_workers=worker_processes(data.workers),
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),
     )
@@ -134,7 +134,7 @@ def video_test_loader(
     return DataLoader(
         _TestFiles(part, range(rank, len(part), world), data, video, videos.mean, videos.std),
         batch_size=None,
-        num_workers=_workers(data.workers),
+        num_workers=worker_processes(data.workers),
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),
     )

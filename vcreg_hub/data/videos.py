@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from torch.utils.data import Dataset
 
 from ..config import Data, Video
 from ..errors import ConfigError, DataError, unknown_name
@@ -26,7 +27,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
-class ClipList:
+class ClipList(Dataset):
     """Some of an index's clips. numbers: (n,) their places in the index, which are their names everywhere:
     noise, scores and failures are kept by them."""
 
