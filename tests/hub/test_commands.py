@@ -1,0 +1,87 @@
+"""The hub's commands as a user types them, against the loopback hub."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+from hub.folders import make_loadable
+from typer.testing import CliRunner
+
+from vcreg_hub.cli import app
+from vcreg_hub.errors import HubError, UsageError
+from vcreg_hub.models import places
+
+# huggingface_hub 2.4 hands its upload stream to httpx2 by a name that httpx2 wants otherwise (2026-11).
+pytestmark = pytest.mark.filterwarnings("ignore:Use .content=:DeprecationWarning")
+NAME = "test_resnet_vcreg.fashion_mnist"
+REPO = f"me/{NAME}"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The run folder behind a loadable export."""
+    make_loadable(tmp_path_factory.mktemp("module") / "made")
+    return next(tmp_path_factory.getbasetemp().rglob("made-run"))
+
+
+@pytest.fixture
+def vcreg(hub, monkeypatch, tmp_path):
+    """Run a command in an empty folder, logged in; returns what it printed, raises what it raised."""
+    # HF_ENDPOINT, as huggingface_hub keeps it after its import.
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
+    template = "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", hub.url + template)
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    monkeypatch.delenv(places.FOLDER_VARIABLE, raising=False)
+    monkeypatch.setenv(places.NAMESPACE_VARIABLE, "me")
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> str:
+        done = CliRunner().invoke(app, list(arguments))
+        if done.exception is not None and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        return done.output
+
+    return call
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    return shutil.copytree(trained, tmp_path / "run")
+
+
+def test_from_a_run_folder_to_a_stranger_and_back(hub, vcreg, run, tmp_path):
+    publish = ["publish", str(run), "--repo", REPO, "--licence", "apache-2.0", "--tag", "v1"]
+    said = vcreg(*publish)
+    assert "nothing was sent" in said
+    assert hub.repos == {}
+    said = vcreg(*publish, "--yes")
+    assert "verified" in said
+    commit = hub.repos[REPO].tags["v1"]
+    assert commit in said
+    assert commit in vcreg(*publish, "--yes"), "a second run finds it done"
+    assert len([c for c in hub.repos[REPO].commits.values() if c.title.startswith("Publish")]) == 1
+    assert f"hf-hub:{REPO}" in vcreg("card", str(run), "--licence", "apache-2.0", "--repo", REPO)
+
+    listed = {entry["name"]: entry for entry in json.loads(vcreg("list", "--json"))}
+    assert listed[NAME]["places"] == [f"VCREG_HUB_NAMESPACE=me on {hub.url}"]
+    vcreg("download", NAME, "--to", str(tmp_path / "mine"))
+    assert (tmp_path / "mine" / "SHA256SUMS").is_file()
+    assert "False" not in vcreg("verify", str(tmp_path / "mine"))
+    assert "False" not in vcreg("verify", NAME)
+
+
+def test_wrong_calls(hub, vcreg, run):
+    with pytest.raises(UsageError, match="--licence"):
+        vcreg("publish", str(run), "--repo", REPO)
+    with pytest.raises(UsageError, match="--pr with --tag"):
+        vcreg("publish", str(run), "--repo", REPO, "--licence", "mit", "--pr", "--tag", "v1")
+    assert hub.repos == {}
+
+
+def test_without_a_login(hub, vcreg, run, monkeypatch):
+    monkeypatch.delenv("HF_TOKEN")
+    with pytest.raises(HubError, match="hf auth login"):
+        vcreg("publish", str(run), "--repo", REPO, "--licence", "mit", "--yes")
