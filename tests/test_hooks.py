@@ -717,3 +717,29 @@ def test_a_watched_transformers_model(reduction):
             model(pixel_values=batches[0][0])
         with torch.no_grad():
             model(pixel_values=batches[0][0])
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("half", "tolerance"), [(None, 1e-4), (torch.bfloat16, 2e-2), (torch.float16, 2e-2)])
+def test_on_a_gpu_without_waiting_for_it(half, tolerance):
+    cfg = VCReg(alpha=0.5, beta=0.3)
+    model = Network(Map)
+    x, y = model.batch(dtype=torch.float32)
+    want = explicit_gradients(model, sites_of(model), (x, y), cfg=cfg).clone()
+    model.zero_grad()
+    model, x, y = model.cuda(), x.cuda(), y.cuda()
+    scaler = torch.amp.GradScaler("cuda", enabled=half == torch.float16)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    with attach(model, cfg, sites=sites_of(model)) as vc:
+        for step in range(2):
+            model.zero_grad()
+            torch.cuda.synchronize()
+            torch.cuda.set_sync_debug_mode("error" if step else "default")
+            with torch.autocast("cuda", half or torch.bfloat16, enabled=half is not None):
+                loss = vc.watch(F.cross_entropy(model(x), y))
+            scaler.scale(loss).backward()
+            torch.cuda.set_sync_debug_mode("default")
+            scaler.unscale_(optimizer)
+            assert distance(gradients(model).cpu(), want) < tolerance
+            scaler.step(optimizer)
+            scaler.update()
