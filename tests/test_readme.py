@@ -45,3 +45,10 @@ def test_commands_exist():
 @pytest.mark.parametrize("name", ["scripts/quickstart", "scripts/test", "scripts/check"])
 def test_scripts_the_readme_names_are_there(name):
     assert name in README and (Path(__file__).parents[1] / name).exists()
+
+
+def test_the_measured_table_is_the_recorded_one():
+    from vcreg_hub.study import markdown, read_summary
+
+    folder = Path(__file__).parents[1] / "docs" / "results" / "fashion_mnist"
+    assert markdown(read_summary(folder)) in README

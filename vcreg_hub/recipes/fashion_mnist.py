@@ -33,12 +33,13 @@ def superclass() -> Recipe:
 
 
 def superclass_vcreg() -> Recipe:
-    """As `fashion_mnist:superclass`, with VCReg after every residual block.
+    """As `fashion_mnist:superclass`, with VCReg after every residual block; alpha and beta as picked on held-out images.
 
     Command: vcreg train fashion_mnist:superclass_vcreg
+    Ours: 79.46 ± 0.71% probe against 79.57 ± 0.37% plain, five seeds: no difference in this setting.
     """
     plain = superclass()
-    return replace(plain, name=f"{plain.name}_vcreg", vcreg=VCReg(alpha=1.28, beta=0.16))
+    return replace(plain, name=f"{plain.name}_vcreg", vcreg=VCReg(alpha=0.32, beta=0.16))
 
 
 def convnext_atto() -> Recipe:
