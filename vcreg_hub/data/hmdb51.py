@@ -14,6 +14,7 @@ import re
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 from ..errors import DataError
@@ -71,7 +72,8 @@ def prepare(
         for file, flags in sorted(files.flags[name].items())
     ]
     say(f"decoding {len(clips)} clips from end to end to count their frames")
-    index = VideoIndex(video_set.name, videos, files.class_names, measured(videos, clips, workers), {})
+    notes = {"av": metadata.version("av")}  # another FFmpeg may count the frames of a damaged file otherwise
+    index = VideoIndex(video_set.name, videos, files.class_names, measured(videos, clips, workers), notes)
     out.mkdir(parents=True, exist_ok=True)
     write_index(out, index)
     return index
