@@ -12,11 +12,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from vcreg_hub.config import Data, Eval, Model, Optim, Recipe, Train, override, to_json
+from vcreg_hub.config import Data, Eval, Model, Optim, Recipe, Train, differences, override, to_json
 from vcreg_hub.core import VCReg
-from vcreg_hub.errors import ConfigError, DivergedError, UsageError
+from vcreg_hub.errors import ConfigError, DivergedError, RunFolderError, UsageError, WeightsNotFoundError
 from vcreg_hub.recipes import addresses, load_recipe
-from vcreg_hub.run import differences, evaluate_run, load_run, smoke_test, train
+from vcreg_hub.run import evaluate_run, load_run, smoke_test, train
 from vcreg_hub.rundir import read_tensors
 
 TINY = Recipe(
@@ -177,10 +177,13 @@ def test_a_folder_of_another_recipe_is_not_touched(tmp_path):
     (tmp_path / "stray").mkdir()
     (tmp_path / "stray" / "thesis.tex").write_text("years of work")
     for overwrite in (False, True):
-        if not overwrite:
-            with pytest.raises(UsageError, match="holds no run"):
-                train(TINY, tmp_path / "stray", say=quiet)
-    assert (tmp_path / "stray" / "thesis.tex").exists()
+        with pytest.raises(UsageError, match="holds no run"):
+            train(TINY, tmp_path / "stray", say=quiet, overwrite=overwrite)
+    assert os.listdir(tmp_path / "stray") == ["thesis.tex"]
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    short = override(TINY, ["train.epochs=1", "optim.warmup_epochs=0", "eval.protocols=[]", "train.seed=7"])
+    assert train(short, tmp_path / "run", say=quiet, overwrite=True).recipe() == short
+    assert (tmp_path / "run" / "notes.txt").exists(), "only a run's own files are replaced"
     assert differences(TINY, replace(TINY, vcreg=None)) == ["vcreg"]
 
 
@@ -276,6 +279,32 @@ def _image_folder(root):
             Image.fromarray(pixels.numpy()).save(root / name / f"{i}.png")
 
 
+def test_a_refused_recipe_claims_no_folder(tmp_path):
+    wrong = override(TINY, ["train.epochs=1"])
+    with pytest.raises(UsageError, match="warmup"):
+        train(wrong, tmp_path / "run", say=quiet)
+    right = override(wrong, ["optim.warmup_epochs=0", "eval.protocols=[]"])
+    assert train(right, tmp_path / "run", say=quiet).complete()
+
+
+def test_damaged_files_of_a_run_are_named(tmp_path):
+    short = override(TINY, ["train.epochs=1", "optim.warmup_epochs=0", "eval.protocols=[]"])
+    folder = train(short, tmp_path / "run", say=quiet)
+    (folder.path / "results.json").write_text("{")
+    with pytest.raises(RunFolderError, match=r"results.json.*--overwrite"):
+        train(short, tmp_path / "run", say=quiet)
+    (folder.path / "recipe.json").write_text("{")
+    with pytest.raises(RunFolderError, match=r"recipe.json is damaged"):
+        train(short, tmp_path / "run", say=quiet)
+
+
+def test_weights_that_cannot_be_fetched_are_one_line(tmp_path):
+    with pytest.raises(WeightsNotFoundError, match=r"test_vit could not be had .*model.pretrained=PATH") as error:
+        train(override(TINY, ["model.name=test_vit", "model.pretrained=true", "model.kwargs={}"]), tmp_path / "run")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.filterwarnings("ignore:the probe stopped")
 @pytest.mark.parametrize("address", [a for a in addresses() if a.startswith(("digits", "fashion", "finetune"))])
 def test_small_recipes_smoke(tmp_path, address):
     recipe = smoke_test(load_recipe(address))

@@ -50,15 +50,15 @@ def test_tensors_that_share_memory_survive(tmp_path):
 
 def test_broken_folders_say_what_is_broken(tmp_path):
     run = RunDir(tmp_path)
-    with pytest.raises(RunFolderError, match="no results.json"):
+    with pytest.raises(RunFolderError, match=r"no results\.json"):
         run.results()
     (tmp_path / "results.json").write_text('{"metrics": [')
-    with pytest.raises(RunFolderError, match="results.json is not JSON"):
+    with pytest.raises(RunFolderError, match=r"results\.json is not JSON"):
         run.results()
     (tmp_path / "results.json").write_text("[]")
     with pytest.raises(RunFolderError, match="list"):
         run.results()
-    with pytest.raises(RunFolderError, match="no .*model.safetensors"):
+    with pytest.raises(RunFolderError, match=r"no .*model\.safetensors"):
         run.tensors()
     write_tensors(tmp_path / "model.safetensors", {"a": torch.zeros(100)})
     content = (tmp_path / "model.safetensors").read_bytes()

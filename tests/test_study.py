@@ -109,3 +109,20 @@ def test_a_failing_run_is_named_and_the_complete_ones_are_skipped(tmp_path):
     failed = run_cells([done, failing], tmp_path, jobs=2, say=said.append)
     assert said[0] == "2 runs, 1 complete already, 2 at a time"
     assert len(failed) == 1 and "no_such_data" in failed[0] and failed[0].startswith("failing/seed0")
+
+
+def test_runs_of_one_folder_keep_apart(tmp_path):
+    finished(tmp_path / "a", RECIPE, top1=77.0)
+    finished(tmp_path / "b", replace(RECIPE, vcreg=None), top1=64.0)
+    finished(tmp_path / "more" / "a", replace(RECIPE, where="final"), top1=70.0)
+    table = markdown(summarise([tmp_path]))
+    assert all(number in table for number in ("77.00", "64.00", "70.00"))
+
+
+def test_a_study_never_shows_another_recipe_s_runs(tmp_path):
+    cell = cells(RECIPE, {}, [0], "a")[0]
+    finished(tmp_path / cell.path, cell.recipe, top1=50.0)
+    assert run_cells([cell], tmp_path, say=lambda _: None) == []
+    changed = cells(replace(RECIPE, where="final"), {}, [0], "a")
+    with pytest.raises(UsageError, match=r"differs in where"):
+        run_cells(changed, tmp_path, say=lambda _: None)

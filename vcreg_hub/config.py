@@ -10,7 +10,7 @@ import dataclasses
 import json
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -78,6 +78,10 @@ class Data:
     std: tuple[float, ...] | None = None
     workers: int = 4
 
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "image_size", "train_size", "resize", "train_images", "repeats")
+        _at_least(self, 0, "workers", "random_erase", "hflip")
+
 
 @dataclass(frozen=True)
 class Video:
@@ -141,6 +145,10 @@ class Optim:
     step_epochs: int = 30
     step_gamma: float = 0.1
 
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "step_epochs", "lr_base_batch")
+        _at_least(self, 0, "lr", "weight_decay", "warmup_epochs", "min_lr")
+
 
 @dataclass(frozen=True)
 class Train:
@@ -171,6 +179,10 @@ class Train:
     compile: bool = False
     gradient_checkpointing: bool = False
     max_steps: int | None = None
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "epochs", "batch_size", "accumulation", "ema_every", "max_steps")
+        _at_least(self, 0, "label_smoothing", "mixup", "cutmix", "clip_norm")
 
 
 @dataclass(frozen=True)
@@ -204,6 +216,27 @@ class Recipe:
     where: str = "blocks"
     task: str = "classification"
     video: Video | None = None
+
+
+def _at_least(config: Any, lowest: int, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and not value >= lowest:
+            raise ConfigError(f"{name} is {lowest} or more, got {value}")
+
+
+def differences(one: Recipe, other: Recipe) -> list[str]:
+    """The paths at which two recipes differ, such as ["train.epochs", "vcreg"]."""
+
+    def compare(a: dict[str, Any], b: dict[str, Any], path: str) -> Iterator[str]:
+        for name in sorted(a.keys() | b.keys()):
+            before, after = a.get(name), b.get(name)
+            if isinstance(before, dict) and isinstance(after, dict):
+                yield from compare(before, after, f"{path}{name}.")
+            elif before != after:
+                yield path + name
+
+    return list(compare(json.loads(to_json(one)), json.loads(to_json(other)), ""))
 
 
 def to_dict(config: Any) -> dict[str, Any]:

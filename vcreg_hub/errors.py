@@ -86,4 +86,5 @@ def unknown_name(kind: str, name: str, known: Iterable[str], cure: str = "") -> 
         hint = "known: " + ", ".join(sorted(known))
     else:
         hint = f"{len(known)} are known"
-    return UnknownNameError(f"unknown {kind} {name!r}; {hint}" + (f" {cure}" if cure else ""))
+    stop = "" if hint.endswith("?") else "."
+    return UnknownNameError(f"unknown {kind} {name!r}; {hint}" + (f"{stop} {cure}" if cure else ""))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -13,9 +12,9 @@ from typing import Any
 
 from torch import nn
 
-from .config import Recipe, override, to_dict, to_json
+from .config import Recipe, differences, override, to_dict
 from .env import describe_env
-from .errors import ConfigError, UsageError, unknown_name
+from .errors import ConfigError, UsageError, WeightsNotFoundError, unknown_name
 from .evals import METRICS
 from .rundir import RunDir, replacing, write_json
 
@@ -45,6 +44,7 @@ def train(
     say = say if accelerator.is_main_process else _silent
     _claim(folder, recipe, overwrite, accelerator)
     if folder.complete():
+        folder.results()  # a damaged one must not pass for a finished run
         say(f"{folder.path} is complete already; --overwrite runs it again")
         return folder
     if tracker is not None:
@@ -145,12 +145,18 @@ def build(recipe: Recipe) -> tuple[Any, nn.Module]:
 
     images = load_images(recipe.data)
     set_seed(recipe.train.seed)
-    model = build_model(
-        recipe.model,
-        num_classes=images.num_classes,
-        in_chans=images.in_chans,
-        image_size=recipe.data.image_size,
-    )
+    try:
+        model = build_model(
+            recipe.model,
+            num_classes=images.num_classes,
+            in_chans=images.in_chans,
+            image_size=recipe.data.image_size,
+        )
+    except OSError as error:  # what huggingface_hub raises offline, and torch on a failed download
+        raise WeightsNotFoundError(
+            f"the pretrained weights of {recipe.model.name} could not be had ({str(error).strip().splitlines()[0]}); "
+            "give a folder or file with --set model.pretrained=PATH, or --set model.pretrained=false for a random start"
+        ) from error
     if recipe.train.channels_last:
         import torch
 
@@ -263,36 +269,25 @@ def _agreed(path: Path) -> Path:
 
 
 def _claim(folder: RunDir, recipe: Recipe, overwrite: bool, accelerator: Any) -> None:
-    """Take the folder for this recipe; every process comes to the same answer before any of them writes."""
-    there = folder.recipe() if (folder.path / "recipe.json").exists() and not overwrite else None
-    stray = folder.path.exists() and there is None and any(folder.path.iterdir()) and not overwrite
+    """Take the folder for this recipe; every process comes to the same answer before any of them writes.
+
+    A folder that holds anything but a run is never taken, and replacing a run removes the run's own files alone.
+    """
+    begun = folder.begun()
+    there = folder.recipe() if begun and not overwrite else None
+    held = folder.path.exists() and any(folder.path.iterdir())
+    stray = held and not (folder.path / "recipe.json").exists()
     accelerator.wait_for_everyone()
+    if stray:
+        raise UsageError(f"{folder.path} is not empty and holds no run; choose another --out")
     if there is not None and there != recipe:
         differing = ", ".join(differences(there, recipe))
-        raise UsageError(
-            f"{folder.path} holds a run of another recipe (differs in {differing}); --overwrite replaces it"
-        )
-    if stray:
-        raise UsageError(f"{folder.path} is not empty and holds no run; choose another --out or pass --overwrite")
+        raise UsageError(f"{folder.path} holds another recipe's run (differs in {differing}); --overwrite replaces it")
     if accelerator.is_main_process:
-        if overwrite and (folder.path / "recipe.json").exists():
-            shutil.rmtree(folder.path)
+        if overwrite:
+            folder.clear()
         folder.write_recipe(recipe)
     accelerator.wait_for_everyone()
-
-
-def differences(one: Recipe, other: Recipe) -> list[str]:
-    """The paths at which two recipes differ, such as ["train.epochs", "vcreg"]."""
-
-    def compare(a: dict[str, Any], b: dict[str, Any], path: str) -> Iterator[str]:
-        for name in sorted(a.keys() | b.keys()):
-            before, after = a.get(name), b.get(name)
-            if isinstance(before, dict) and isinstance(after, dict):
-                yield from compare(before, after, f"{path}{name}.")
-            elif before != after:
-                yield path + name
-
-    return list(compare(json.loads(to_json(one)), json.loads(to_json(other)), ""))
 
 
 def _attach(recipe: Recipe, model: nn.Module, channels: int) -> Any:

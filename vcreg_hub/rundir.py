@@ -18,6 +18,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -26,9 +27,10 @@ from typing import Any
 import torch
 
 from .config import Recipe, from_json, to_json
-from .errors import RunFolderError
+from .errors import ConfigError, RunFolderError
 
 REQUIRED = ("model.safetensors", "recipe.json", "results.json", "env.json")
+OWN = (*REQUIRED, "metrics.csv", "last.safetensors", "best.safetensors", "state")
 
 
 class RunDir:
@@ -45,8 +47,27 @@ class RunDir:
         """Whether the run ended: all four files are there."""
         return all((self.path / name).is_file() for name in REQUIRED)
 
+    def begun(self) -> bool:
+        """Whether anything was trained here; a recipe alone is not yet a run."""
+        return any((self.path / name).exists() for name in OWN if name != "recipe.json")
+
+    def clear(self) -> None:
+        """Remove the files of a run, and nothing else."""
+        for name in OWN:
+            path = self.path / name
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
     def recipe(self) -> Recipe:
-        return from_json(self._text("recipe.json"))
+        text = self._text("recipe.json")
+        try:
+            return from_json(text)
+        except ConfigError as error:
+            raise RunFolderError(
+                f"{self.path / 'recipe.json'} is damaged ({error}); start over in another folder, or with --overwrite"
+            ) from None
 
     def write_recipe(self, recipe: Recipe) -> None:
         write_text(self.path / "recipe.json", to_json(recipe) + "\n")
@@ -73,7 +94,7 @@ class RunDir:
         try:
             value = json.loads(self._text(name))
         except json.JSONDecodeError as error:
-            raise RunFolderError(f"{self.path / name} is not JSON: {error}") from None
+            raise RunFolderError(f"{self.path / name} is not JSON ({error}); --overwrite runs it again") from None
         if not isinstance(value, dict):
             raise RunFolderError(f"{self.path / name} holds a {type(value).__name__}, expected an object")
         return value

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .config import Recipe, override, to_json
+from .config import Recipe, differences, override, to_json
 from .errors import RunFolderError, UsageError, VCRegError
 from .rundir import RunDir, write_json, write_text
 
@@ -90,7 +90,7 @@ def run_cells(todo: Sequence[Cell], out: Path, jobs: int = 1, say: Say = print) 
     Each cell is a process of its own (`vcreg train`), so that one that fails takes no other with it, and each gets its
     share of the CPU's threads. Interrupting loses at most the running epochs; the same call goes on from there.
     """
-    waiting = [cell for cell in todo if not RunDir(out / cell.path).complete()]
+    waiting = [cell for cell in todo if not _done(cell, RunDir(out / cell.path))]
     say(f"{len(todo)} runs, {len(todo) - len(waiting)} complete already, {jobs} at a time")
     running: list[tuple[Cell, subprocess.Popen[bytes], float]] = []
     failed: list[str] = []
@@ -118,6 +118,14 @@ def run_cells(todo: Sequence[Cell], out: Path, jobs: int = 1, say: Say = print) 
     return failed
 
 
+def _done(cell: Cell, run: RunDir) -> bool:
+    """Whether the cell's run is complete. Errors: UsageError when its folder holds another recipe's run."""
+    if run.begun() and (there := run.recipe()) != cell.recipe:
+        changed = ", ".join(differences(there, cell.recipe))
+        raise UsageError(f"{run.path} holds another recipe's run (differs in {changed}); choose another --out")
+    return run.complete()
+
+
 def _start(cell: Cell, out: Path, threads: int) -> subprocess.Popen[bytes]:
     folder = out / cell.path
     recipe = folder.parent / f"{folder.name}.recipe.json"
@@ -142,22 +150,26 @@ def summarise(folders: Iterable[Path]) -> list[dict[str, Any]]:
     """
     pooled: dict[tuple[str, ...], dict[str, Any]] = {}
     values: dict[tuple[str, ...], dict[int, float]] = defaultdict(dict)
-    found = 0
-    for run in _runs(folders):
-        found += 1
-        recipe = run.recipe()
-        anonymous = replace(recipe, train=replace(recipe.train, seed=0))
-        for metric in run.results()["metrics"]:
-            key = (to_json(anonymous), metric["metric"], metric["dataset_config"], metric["split"])
-            named = {
-                name: metric[name]
-                for name in ("metric", "unit", "higher_is_better", "dataset", "dataset_config", "split")
-            }
-            pooled.setdefault(key, {"label": run.path.parent.name, "recipe": recipe.name, **named})
-            values[key][recipe.train.seed] = metric["value"]
-    if not found:
+    labels: dict[str, str] = {}
+    runs = _runs(folders)
+    if not runs:
         raise RunFolderError(f"no complete run below {', '.join(map(str, folders))}")
+    for run in runs:
+        recipe = run.recipe()
+        identity = to_json(replace(recipe, train=replace(recipe.train, seed=0)))
+        label = labels.setdefault(identity, _label(run.path, labels.values()))
+        for metric in run.results()["metrics"]:
+            key = (identity, metric["metric"], metric["dataset_config"], metric["split"])
+            named = {name: metric[name] for name in NAMED}
+            pooled.setdefault(key, {"label": label, "recipe": recipe.name, **named})
+            values[key][recipe.train.seed] = metric["value"]
     return [row | _spread(values[key]) for key, row in pooled.items()]
+
+
+def _label(run: Path, taken: Iterable[str]) -> str:
+    """The folder that names a run, <label>/seed<k> or <label>; the whole path where another recipe has that name."""
+    name = run.parent.name if run.name.startswith("seed") else run.name
+    return str(run) if name in taken else name
 
 
 def _runs(folders: Iterable[Path]) -> list[RunDir]:

@@ -107,7 +107,7 @@ def test_a_file_that_does_not_decode_is_wrong_even_for_class_zero() -> None:
     assert found == {"top1": 0.0, "mean_per_class": 0.0, "undecodable": 1.0}
 
 
-def test_the_model_is_put_back_into_training(root: Path, alone: SimpleNamespace) -> None:
+def test_the_model_is_put_back_and_must_fit(root: Path, alone: SimpleNamespace) -> None:
     from vcreg_hub.evals.video import evaluate
 
     data, videos = load(root)
@@ -115,6 +115,8 @@ def test_the_model_is_put_back_into_training(root: Path, alone: SimpleNamespace)
     shown = {"size": 16, "mean": videos.mean, "std": videos.std, "batch_size": 8}
     first = dict(evaluate(model, video_test_loader(videos, data, VIDEO), alone, videos.test, **shown))
     assert model.training and first["undecodable"] == 1
+    with pytest.raises(DataError, match="the network has 4 classes, action_shapes has 6"):
+        dict(evaluate(Projection(4), video_test_loader(videos, data, VIDEO), alone, videos.test, **shown))
     with pytest.raises(DataError, match="never evaluated"):
         dict(evaluate(model, video_test_loader(videos, data, VIDEO, world=2), alone, videos.test, **shown))
 

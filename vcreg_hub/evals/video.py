@@ -96,6 +96,9 @@ def evaluate(
     items: this process's share, from `video_test_loader`. size: of the square view. batch_size: views at a
     time. Errors: DataError when the shares together do not cover `clips`.
     """
+    if not len(clips):
+        raise DataError("there is no video to evaluate on: the split is empty")
+    classes = len(clips.index.class_names)
     was_training = model.training
     model.eval()
     device = accelerator.device
@@ -106,11 +109,10 @@ def evaluate(
         for shown in views(item, size, mean, std, batch_size, device):
             with accelerator.autocast():
                 scores.append(logits(model(shown)).float().cpu())
+            if scores[-1].shape[1] != classes:
+                raise DataError(f"the network has {scores[-1].shape[1]} classes, {clips.index.name} has {classes}")
         rows.append(average(torch.cat(scores), item.weights, merge) if scores else None)
     model.train(was_training)
-    if not len(clips):
-        raise DataError("there is no video to evaluate on: the split is empty")
-    classes = len(clips.index.class_names)
     nothing = torch.full((classes,), torch.nan)
     # In float32 for the exchange: not every device has float64.
     table = torch.stack([nothing, *(nothing if row is None else row.float() for row in rows)])[1:].to(device)

@@ -14,6 +14,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -30,6 +31,12 @@ from ..rundir import RunDir, write_json
 from .licence import LICENCES
 from .network import Preprocessing, write_network
 from .privacy import private_fields
+
+# Every name that an export folder can have.
+_EXPORTED = re.compile(
+    r"README\.md|SHA256SUMS|\.eval_results|(config|recipe|results|env|(video_)?preprocessor_config)\.json"
+    r"|model\.safetensors|[^/]+\.png"
+)
 
 
 def export(run: str | Path, to: str | Path, *, licence: str, weights: str = "model", overwrite: bool = False) -> Path:
@@ -49,8 +56,7 @@ def export(run: str | Path, to: str | Path, *, licence: str, weights: str = "mod
     """
     _check_licence(licence)
     source, to = RunDir(run), Path(to)
-    if to.exists() and not overwrite and (not to.is_dir() or any(to.iterdir())):
-        raise UsageError(f"{to} exists already: give another folder, or overwrite it (--overwrite)")
+    _check_target(to, overwrite)
     recipe, results, env = _without_paths(source.recipe()), source.results(), source.env()
     view = preprocessing(recipe, results)
     file = source.path / f"{weights}.safetensors"
@@ -129,6 +135,18 @@ def _without_paths(recipe: Recipe) -> Recipe:
     if isinstance(model.pretrained, str) and os.path.isabs(os.path.expanduser(model.pretrained)):
         model = dataclasses.replace(model, pretrained=Path(model.pretrained).name)
     return dataclasses.replace(recipe, model=model, data=dataclasses.replace(data, root=None))
+
+
+def _check_target(to: Path, overwrite: bool) -> None:
+    """Only an export is ever replaced: a folder that holds anything else belongs to somebody."""
+    if not to.exists() or (to.is_dir() and not any(to.iterdir())):
+        return
+    if not overwrite:
+        raise UsageError(f"{to} exists already: give another folder, or overwrite it (--overwrite)")
+    foreign = [to.name] if not to.is_dir() else sorted(p.name for p in to.iterdir() if not _EXPORTED.fullmatch(p.name))
+    if foreign or not (to / "config.json").is_file():
+        named = ", ".join(foreign[:5]) or "no config.json"
+        raise UsageError(f"{to} is not an export ({named}) and is left as it is: give another folder")
 
 
 @contextlib.contextmanager
