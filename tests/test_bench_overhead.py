@@ -155,6 +155,21 @@ def test_wrong_arguments_are_named():
         overhead("tpu")
     with pytest.raises(UsageError, match="'fp8'"):
         overhead("cpu", precision="fp8")
+    with pytest.raises(UsageError, match="'sun'"):
+        overhead("cpu", clock="sun")
+
+
+def test_cpu_time_leaves_out_what_others_take():
+    import time
+
+    from vcreg_hub.bench import overhead as module
+
+    def measured(clock):
+        plan = module._Plan(torch.device("cpu"), 1, 0, "no", clock, VCReg(), print)
+        return module._time(lambda: time.sleep(0.05), plan)
+
+    assert measured("wall") > 0.045 > measured("cpu")
+    assert "CPU time" in render(overhead("cpu", networks=(), blocks=SMALL[:1], batch_size=2, rounds=1, clock="cpu"))
 
 
 def test_the_default_blocks_are_those_of_table_8_networks():

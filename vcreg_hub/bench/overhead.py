@@ -70,6 +70,7 @@ def overhead(
     rounds: int | None = None,
     seconds: float = 30.0,
     precision: str = "no",
+    clock: str = "wall",
     cfg: VCReg | None = None,
     image_size: int = 224,
     say: Callable[[str], None] = lambda line: None,
@@ -78,14 +79,17 @@ def overhead(
 
     batch_size: None is the paper's 128 on a GPU, and on a CPU what keeps the run short. rounds: None runs at least 3 of
     each network and goes on until `seconds` are spent on it. precision: "no" or "bf16", autocast for the
-    networks. Raises UsageError for a device that is not there.
+    networks. clock: "wall", or on a CPU that others are using "cpu", the seconds that this process computed. Raises
+    UsageError for a device that is not there.
     """
     if device not in ("cpu", "cuda") or (device == "cuda" and not torch.cuda.is_available()):
         raise UsageError(f"device is 'cpu', or 'cuda' where torch finds a GPU; not {device!r}")
     if precision not in ("no", "bf16"):
         raise UsageError(f"precision is 'no' or 'bf16', not {precision!r}")
+    if clock not in ("wall", "cpu") or (clock == "cpu" and device != "cpu"):
+        raise UsageError(f"clock is 'wall', or 'cpu' on a CPU; not {clock!r} on {device!r}")
     cfg, where = cfg or VCReg(), torch.device(device)
-    plan = _Plan(where, rounds, seconds, precision, cfg, say)
+    plan = _Plan(where, rounds, seconds, precision, clock, cfg, say)
     on_cpu = where.type == "cpu"
     env = describe_env()
 
@@ -98,6 +102,7 @@ def overhead(
         "format": 1,
         "env": env,
         "precision": precision,
+        "clock": clock,
         "vcreg": asdict(cfg),
         "networks": [_network(name, batch_size or default(name), image_size, plan) for name in networks],
         "blocks": [_block(block, batch_size or default(block.name), plan) for block in blocks],
@@ -110,6 +115,7 @@ class _Plan:
     rounds: int | None
     seconds: float
     precision: str
+    clock: str
     cfg: VCReg
     say: Callable[[str], None]
 
@@ -191,25 +197,26 @@ def _interleaved(calls: Mapping[str, Callable[[], object]], plan: _Plan) -> dict
     order = random.Random(0)
     names = list(calls)
     for name in names:
-        _time(calls[name], plan.device)  # the first call allocates and picks algorithms
+        _time(calls[name], plan)  # the first call allocates and picks algorithms
     started = time.monotonic()
     while True:
         order.shuffle(names)
         for name in names:
-            times[name].append(_time(calls[name], plan.device))
+            times[name].append(_time(calls[name], plan))
         done = len(times[names[0]])
         if done >= (plan.rounds or 3) and (plan.rounds or time.monotonic() - started > plan.seconds):
             return times
 
 
-def _time(call: Callable[[], object], device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    started = time.perf_counter()
+def _time(call: Callable[[], object], plan: _Plan) -> float:
+    clock = time.process_time if plan.clock == "cpu" else time.perf_counter
+    if plan.device.type == "cuda":
+        torch.cuda.synchronize(plan.device)
+    started = clock()
     call()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - started
+    if plan.device.type == "cuda":
+        torch.cuda.synchronize(plan.device)
+    return clock() - started
 
 
 def _summary(seconds: list[float], base: list[float]) -> dict[str, float]:

@@ -14,13 +14,15 @@ TITLES = {
     "batchnorm": "BatchNorm",
 }
 
+CLOCKS = {"wall": "wall time", "cpu": "CPU time of the process"}
+
 
 def render(result: dict[str, Any]) -> str:
     """Networks, then single blocks; every number is `median ± interquartile range`."""
     env = result["env"]
     lines = [
         f"One forward and backward pass on {env['device']}, {env['threads']} threads, torch "
-        f"{env['packages'].get('torch')}, precision {result['precision']}.",
+        f"{env['packages'].get('torch')}, precision {result['precision']}, {CLOCKS[result['clock']]}.",
     ]
     if result["networks"]:
         lines += ["", *_networks(result["networks"])]
