@@ -85,17 +85,13 @@ def test_sizes_and_crops_of_a_320x240_video() -> None:
     assert crop_offsets(224, 298, 224, crops=1) == [37]
 
 
-@pytest.mark.parametrize(
-    ("length", "clips", "counts"), [(20, 1, (10,)), (40, 5, (3, 2, 2, 2, 1)), (95, 10, (1,) * 10)]
-)
+@pytest.mark.parametrize(("length", "clips", "counts"), [(20, 1, (10,)), (40, 5, (3, 2, 2, 2, 1)), (95, 10, (1,) * 10)])
 def test_distinct_views_stand_for_all_of_them(length: int, clips: int, counts: tuple[int, ...]) -> None:
     views = distinct_views(length, 240, 320, frames=16, stride=2, size=224, clips=10, crops=3)
     assert len(views.clips) == clips and views.clip_counts == counts and views.crops == (0, 37, 74)
     # the weighted mean over distinct views is the plain mean over all thirty
     value = {clip: float(i) for i, clip in enumerate(views.clips)}
-    plain = np.mean(
-        [value[tuple(clip)] + 100 * crop for clip in evaluation_clips(length) for crop in (0, 37, 74)]
-    )
+    plain = np.mean([value[tuple(clip)] + 100 * crop for clip in evaluation_clips(length) for crop in (0, 37, 74)])
     weighted = [value[clip] + 100 * crop for clip in views.clips for crop in views.crops]
     assert views.weights() @ torch.tensor(weighted, dtype=torch.float64) == pytest.approx(plain)
 
