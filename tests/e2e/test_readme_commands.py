@@ -1,0 +1,53 @@
+"""The README's shell commands, run as they stand, in order, in one folder. Minutes; run by hand: pytest -m e2e."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+# Commands that reach the Hub; the loopback hub's tests stand for them.
+ONLINE = ("vcreg train finetune:image", "vcreg publish")
+
+
+def commands() -> list[str]:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```bash\n(.*?)^```", text, flags=re.M | re.S)
+    return [line for block in blocks for line in block.splitlines() if line.startswith("vcreg ")]
+
+
+@pytest.mark.e2e
+@pytest.mark.timeout(1800)
+def test_commands_run_in_order(tmp_path):
+    ran = 0
+    for line in commands():
+        if line.startswith(ONLINE):
+            continue
+        words = shlex.split(line, comments=True)[1:]
+        done = subprocess.run(
+            [sys.executable, "-m", "vcreg_hub", *words],
+            cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+        assert done.returncode == 0, f"{line}\n{done.stderr[-2000:]}"
+        ran += 1
+    assert ran >= 6
+    assert (tmp_path / "exports" / "a" / "README.md").exists()
+
+
+@pytest.mark.e2e
+@pytest.mark.timeout(1800)
+def test_quickstart(tmp_path):
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "quickstart.py"), str(tmp_path / "quickstart")],
+        capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "logits equal to the last bit" in done.stdout and "not yet run" not in done.stdout
+    assert (tmp_path / "quickstart" / "report.png").exists()
+    assert (tmp_path / "quickstart" / "export" / "README.md").exists()
