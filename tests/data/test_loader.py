@@ -191,7 +191,6 @@ def test_smoothing_in_the_loss_is_smoothing_of_the_mixed_targets() -> None:
         (DATA, replace(TRAIN, batch_size=2, accumulation=4), {}, "does not divide"),
         (DATA, replace(TRAIN, batch_size=33, mixup=0.2), {}, "must be even"),
         (DATA, replace(TRAIN, batch_size=301), {}, "fewer than one step"),
-        (replace(DATA, repeats=0), TRAIN, {}, "repeats"),
     ],
 )
 def test_what_cannot_be_is_refused(digits: ImageData, data: Data, train: Train, place: dict, says: str) -> None:  # type: ignore[type-arg]

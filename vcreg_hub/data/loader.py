@@ -137,8 +137,6 @@ class Order(Sampler):
     """
 
     def __init__(self, images: Dataset, repeats: int, seed: int, rank: int, world: int) -> None:
-        if repeats < 1:
-            raise ConfigError(f"data.repeats={repeats}: expected 1 (no repeats) or more")
         self.seed, self.rank, self.world, self.epoch = seed, rank, world, 0
         self.sampler: DistributedSampler | RepeatAugSampler
         if repeats > 1:
