@@ -17,7 +17,7 @@ from torch import Tensor
 from .core import Count, VCReg, covariance_push, gradient_matrix, too_few_rows, variance_pull
 
 # Elements centred at a time. On a CPU a chunk should stay in the cache, on a GPU it should fill the device.
-CHUNK = {"cpu": 2**18, "cuda": 2**24}
+CHUNK = {"cpu": 2**19, "cuda": 2**24}
 # A chunk of fewer rows would make its matrix products slow.
 MIN_ROWS = 256
 
