@@ -19,7 +19,7 @@ from .core import Count, VCReg, covariance_push, gradient_matrix, too_few_rows, 
 # Elements centred at a time. On a CPU a chunk should stay in the cache, on a GPU it should fill the device.
 CHUNK = {"cpu": 2**19, "cuda": 2**24}
 # A chunk of fewer rows would make its matrix products slow.
-MIN_ROWS = 256
+MIN_ROWS = 512
 
 
 def add_gradient(
@@ -75,15 +75,14 @@ def as_matrix(t: Tensor, channel_axis: int) -> Tensor:
 class _Rows:
     """Centred rows of z, as (n, d) or (b, s, d), a chunk at a time."""
 
-    def __init__(self, z: Tensor, dtype: torch.dtype) -> None:
+    def __init__(self, z: Tensor, dtype: torch.dtype, whole: bool = False) -> None:
         self.z, self.dtype = z, dtype
         self.d = z.shape[-1]
         self.n = z.numel() // self.d
         self.wide = torch.promote_types(z.dtype, torch.float32)
         lead = z.shape[0]
-        # Fewer rows than channels are no larger than the covariance: they stay whole.
-        rows = max(CHUNK.get(z.device.type, CHUNK["cuda"]) // self.d, MIN_ROWS, self.d)
-        self.step = max(1, min(lead, rows * lead // max(1, self.n)))
+        rows = max(CHUNK.get(z.device.type, CHUNK["cuda"]) // self.d, MIN_ROWS)
+        self.step = lead if whole else max(1, min(lead, rows * lead // max(1, self.n)))
         self.one_chunk = self.step >= lead
         self._buffer: Tensor | None = None
         self._filled = False
@@ -114,6 +113,13 @@ class _Rows:
             self._filled = True
         return x
 
+    def variances(self, mean: Tensor) -> Tensor:
+        """C_ii: (d,), for less than the whole of C."""
+        total = torch.zeros_like(mean)
+        for _, x in self.centred(mean):
+            total += x.square().sum(0)
+        return total / (self.n - 1)
+
     def gram(self, mean: Tensor) -> Tensor:
         """X'X: (d, d) in the wide type."""
         total = torch.zeros(self.d, self.d, dtype=self.wide, device=self.z.device)
@@ -127,13 +133,8 @@ def _local(
     rows: _Rows, result: Tensor, cfg: VCReg, scale: float | Tensor, observe: Callable[[Tensor], None] | None
 ) -> None:
     mean = rows.sum() / rows.n
-    if rows.n < rows.d and rows.dtype == rows.wide and rows.one_chunk:
-        [(_, x)] = rows.centred(mean)
-        variances = x.square().sum(0) / (rows.n - 1)
-        if _nothing_clamped(variances, cfg):
-            if observe is not None:
-                observe(x.T @ x / (rows.n - 1))
-            return _narrow(x, variances, result, cfg, scale)
+    if rows.n < rows.d and rows.dtype == rows.wide and _nothing_clamped(rows, mean, cfg):
+        return _narrow(_Rows(rows.z, rows.dtype, whole=True), mean, result, cfg, scale, observe)
     c = rows.gram(mean).div_(rows.n - 1)
     if observe is not None:
         observe(c)
@@ -156,19 +157,30 @@ def _synced(
     _add_product(rows, mean, gradient_matrix(c, n, cfg, scale), result)
 
 
-def _nothing_clamped(variances: Tensor, cfg: VCReg) -> bool:
+def _nothing_clamped(rows: _Rows, mean: Tensor, cfg: VCReg) -> bool:
     """Whether |C_ij| <= sqrt(C_ii C_jj) <= delta is known. On a GPU looking would wait for the device, so it is not."""
     if cfg.clamp is None:
         return True
-    return variances.device.type == "cpu" and bool(variances.max() <= cfg.clamp)
+    return rows.z.device.type == "cpu" and bool(rows.variances(mean).max() <= cfg.clamp)
 
 
-def _narrow(x: Tensor, variances: Tensor, result: Tensor, cfg: VCReg, scale: float | Tensor) -> None:
+def _narrow(
+    rows: _Rows,
+    mean: Tensor,
+    result: Tensor,
+    cfg: VCReg,
+    scale: float | Tensor,
+    observe: Callable[[Tensor], None] | None,
+) -> None:
     """Fewer rows than channels and no clamp: X @ offdiag(C) = (X X') X / (n-1) - X diag(C), with an (n, n) product."""
+    [(_, x)] = rows.centred(mean)
     n, d = x.shape
+    if observe is not None:
+        observe(x.T @ x / (n - 1))
     g = torch.zeros(n, n, dtype=x.dtype, device=x.device)
     add_gram(g, x.T)
     mirror(g)
+    variances = rows.variances(mean)
     push = covariance_push(d, n, cfg)
     g.mul_(push * scale / (n - 1))
     diagonal = (variance_pull(variances, n, cfg) - push * variances) * scale
