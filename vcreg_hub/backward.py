@@ -134,7 +134,8 @@ def _local(
 ) -> None:
     mean = rows.sum() / rows.n
     if rows.n < rows.d and rows.dtype == rows.wide and _nothing_clamped(rows, mean, cfg):
-        return _narrow(_Rows(rows.z, rows.dtype, whole=True), mean, result, cfg, scale, observe)
+        whole = rows if rows.one_chunk else _Rows(rows.z, rows.dtype, whole=True)
+        return _narrow(whole, mean, result, cfg, scale, observe)
     c = rows.gram(mean).div_(rows.n - 1)
     if observe is not None:
         observe(c)
