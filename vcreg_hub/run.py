@@ -17,6 +17,7 @@ from .env import describe_env
 from .errors import ConfigError, UsageError, WeightsNotFoundError, unknown_name
 from .evals import METRICS
 from .rundir import RunDir, replacing, write_json
+from .tracker import check_tracker, start_tracker
 
 Say = Callable[[str], None]
 
@@ -39,7 +40,8 @@ def train(
     DivergedError from the steps; nothing already saved is lost by any of them.
     """
     _check_names(recipe)
-    accelerator = make_accelerator(recipe, tracker)
+    check_tracker(tracker)
+    accelerator = make_accelerator(recipe)
     folder = RunDir(out if out is not None else _agreed(default_folder(recipe)))
     say = say if accelerator.is_main_process else _silent
     _claim(folder, recipe, overwrite, accelerator)
@@ -48,8 +50,7 @@ def train(
         say(f"{folder.path} is complete already; --overwrite runs it again")
         return folder
     if tracker is not None:
-        accelerator.project_configuration.set_directories(str(folder.path))
-        accelerator.init_trackers("vcreg", config={name: str(value) for name, value in to_dict(recipe).items()})
+        start_tracker(accelerator, tracker, folder.path, to_dict(recipe))
     say(f"processes: {accelerator.num_processes}, device: {accelerator.device}, precision: {recipe.train.precision}")
     images, model = build(recipe)
     attachment = _attach(recipe, model, images.in_chans)
@@ -215,7 +216,7 @@ PROTOCOLS: dict[str, Callable[..., tuple[str, Iterator[tuple[str, float]]]]] = {
 }
 
 
-def make_accelerator(recipe: Recipe, tracker: str | None = None) -> Any:
+def make_accelerator(recipe: Recipe) -> Any:
     """accelerate's Accelerator for this recipe, checked against what the launcher promised.
 
     Errors: ConfigError for a precision the device lacks, a batch size that processes and accumulation do not divide,
@@ -232,7 +233,7 @@ def make_accelerator(recipe: Recipe, tracker: str | None = None) -> Any:
     # A second run of this Python process may want another precision; the processes' own connection stays.
     AcceleratorState._reset_state()
     # Without cpu=True two processes that torchrun started on a CPU machine would train apart and never meet.
-    accelerator = Accelerator(cpu=not accelerated, mixed_precision=train.precision, log_with=tracker)
+    accelerator = Accelerator(cpu=not accelerated, mixed_precision=train.precision)
     promised = int(os.environ.get("WORLD_SIZE", "1"))
     if accelerator.num_processes != promised:
         raise ConfigError(
