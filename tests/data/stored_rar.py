@@ -32,6 +32,20 @@ def write_stored_rar(path: Path, files: Mapping[str, bytes]) -> Path:
     return path
 
 
+def pack(root: Path, folder: Path) -> Path:
+    """A set at `root` in `folder` as HMDB51 is published: one archive of class archives, and one of split files."""
+    folder.mkdir()
+    inner = {}
+    for classes in sorted((root / "videos").iterdir()):
+        files = {f"{classes.name}/{clip.name}": clip.read_bytes() for clip in sorted(classes.iterdir())}
+        inner[f"{classes.name}.rar"] = write_stored_rar(folder / "inner.rar", files).read_bytes()
+    (folder / "inner.rar").unlink()
+    write_stored_rar(folder / "all.rar", inner)
+    lists = root / "testTrainMulti_7030_splits"
+    write_stored_rar(folder / "splits.rar", {f"{lists.name}/{p.name}": p.read_bytes() for p in lists.iterdir()})
+    return folder
+
+
 def _block(kind: int, flags: int, body: bytes) -> bytes:
     rest = struct.pack("<BHH", kind, flags, 7 + len(body)) + body
     return struct.pack("<H", zlib.crc32(rest) & 0xFFFF) + rest

@@ -9,10 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from data.stored_rar import write_stored_rar
+from data.stored_rar import pack, write_stored_rar
 
+from vcreg_hub.data import class_archives, measurement
 from vcreg_hub.data.action_shapes import ActionShapes, make
 from vcreg_hub.data.hmdb51 import prepare, read_splits, source_of
+from vcreg_hub.data.rar import unpack
 from vcreg_hub.data.video_file import measure
 from vcreg_hub.data.video_index import TEST, TRAIN, UNUSED, read_index
 from vcreg_hub.data.video_sets import VIDEO_SETS
@@ -58,25 +60,14 @@ def test_an_index_beside_its_videos_can_be_moved(root: Path, tmp_path: Path) -> 
     assert all((index.root / clip.path).is_file() for clip in index.clips)
 
 
-def pack(root: Path, folder: Path) -> Path:
-    """The set as HMDB51 is published: one archive of class archives, and one of split files."""
-    folder.mkdir()
-    inner = {}
-    for classes in sorted((root / "videos").iterdir()):
-        files = {f"{classes.name}/{clip.name}": clip.read_bytes() for clip in sorted(classes.iterdir())}
-        inner[f"{classes.name}.rar"] = write_stored_rar(folder / "inner.rar", files).read_bytes()
-    (folder / "inner.rar").unlink()
-    write_stored_rar(folder / "all.rar", inner)
-    lists = root / "testTrainMulti_7030_splits"
-    write_stored_rar(folder / "splits.rar", {f"{lists.name}/{p.name}": p.read_bytes() for p in lists.iterdir()})
-    return folder
-
-
-@pytest.mark.parametrize("given", ["folder", "archive"])
+@pytest.mark.parametrize("given", ["folder", "archive", "class archives"])
 def test_a_rar_of_rars_gives_the_same_as_the_folders(root: Path, tmp_path: Path, given: str) -> None:
     packed = pack(root, tmp_path / "packed")
     md5 = hashlib.md5((packed / "splits.rar").read_bytes()).hexdigest()
-    source = packed if given == "folder" else packed / "all.rar"
+    if given == "class archives":
+        unpack(packed / "all.rar", packed)
+        (packed / "all.rar").unlink()
+    source = packed / "all.rar" if given == "archive" else packed
     index = prepare(source, tmp_path / "out", video_set=replace(ROW, split_md5=md5), say=lambda text: None)
     plain = prepare(root, tmp_path / "plain", video_set=ROW, say=lambda text: None)
     assert index.clips == plain.clips and index.class_names == plain.class_names
@@ -84,6 +75,61 @@ def test_a_rar_of_rars_gives_the_same_as_the_folders(root: Path, tmp_path: Path,
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"videos", "splits", "index.parquet", "dataset.json"}
     for clip in index.clips:
         assert (index.root / clip.path).read_bytes() == (plain.root / clip.path).read_bytes()
+
+
+def test_an_interrupted_preparation_goes_on_where_it_was(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed, out = pack(root, tmp_path / "packed"), tmp_path / "out"
+    unpacked, counted = [], []
+
+    def unpack_some(archive: Path, *rest):
+        if len(unpacked) == 3:
+            raise KeyboardInterrupt
+        if archive.parent != packed:
+            unpacked.append(archive.stem)
+        return unpack(archive, *rest)
+
+    def unpack_all(archive: Path, folder, keep):
+        made = unpack(archive, folder, keep)
+        if archive == packed / "all.rar":
+            assert not {path.stem for path in made} & set(unpacked), "what is there already was unpacked again"
+        unpacked.extend([archive.stem] if archive.parent != packed else [])
+        return made
+
+    def count_some(path: Path):
+        if len(counted) == 20:
+            raise KeyboardInterrupt
+        counted.append(path.name)
+        return measure(path)
+
+    monkeypatch.setattr(
+        class_archives, "unpack", lambda archive, folder, keep: unpack_some(Path(archive), folder, keep)
+    )
+    with pytest.raises(KeyboardInterrupt):
+        prepare(packed, out, video_set=ROW, say=lambda text: None)
+    assert len(unpacked) == 3 == len(list((out / "videos").iterdir()))
+    (out / ".unpacking-classes-left").mkdir()  # as a kill leaves it
+    monkeypatch.setattr(class_archives, "unpack", lambda archive, folder, keep: unpack_all(Path(archive), folder, keep))
+    monkeypatch.setattr(measurement, "measure", count_some)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(packed, out, video_set=ROW, say=lambda text: None)
+    assert len(set(unpacked)) == len(unpacked) == 6 and not list(out.glob(".unpacking*"))
+    assert not (out / "dataset.json").exists()
+    monkeypatch.setattr(measurement, "measure", lambda path: (counted.append(path.name), measure(path))[1])
+    index = prepare(packed, out, video_set=ROW, say=lambda text: None)
+    assert len(set(counted)) == len(counted) == len(index.clips) == 54
+    assert index.clips == prepare(root, tmp_path / "plain", video_set=ROW, say=lambda text: None).clips
+    assert {p.name for p in out.iterdir()} == {"videos", "splits", "index.parquet", "dataset.json"}
+
+
+def test_one_preparation_of_a_folder_at_a_time(root: Path, tmp_path: Path) -> None:
+    with class_archives.alone_in(tmp_path / "out"):
+        with pytest.raises(DataError, match="another process"):
+            prepare(root, tmp_path / "out", video_set=ROW, say=lambda text: None)
+    prepare(root, tmp_path / "out", video_set=ROW, say=lambda text: None)
+    with pytest.raises(DataError, match="holds action_shapes, not hmdb51"):
+        prepare(root, tmp_path / "out", say=lambda text: None)
 
 
 def test_another_split_archive_is_refused(root: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import sys
 from typing import Any
 
 from ..errors import VCRegError
-from . import inspecting, publishing, training  # noqa: F401  (they put their commands into the application)
+from . import data_sets, inspecting, publishing, training  # noqa: F401  (they put their commands into the application)
 from .app import app as app
 
 
@@ -28,7 +28,7 @@ def main() -> None:
         print(f"vcreg: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        print("vcreg: interrupted; the same command goes on from the last whole epoch", file=sys.stderr)
+        print("vcreg: interrupted; the same command goes on from what is saved", file=sys.stderr)
         sys.exit(130)
 
 

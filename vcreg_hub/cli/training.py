@@ -1,4 +1,4 @@
-"""train, eval, sweep, report, reproduce, recipes, data, env."""
+"""train, eval, sweep, report, reproduce, recipes, env."""
 
 from __future__ import annotations
 
@@ -119,24 +119,6 @@ def recipes(as_json: Json = False) -> None:
     width = max(map(len, found))
     for address, line in found.items():
         print(f"{address:<{width}}  {line}")
-
-
-@app.command()
-def data(
-    name: Annotated[str | None, typer.Argument(help="A data set; without one, the list.")] = None,
-    root: Annotated[str | None, typer.Option(help="Its folder, where it has one.")] = None,
-    labels: Annotated[str, typer.Option(help="Label set or column.")] = "class",
-) -> None:
-    """The data sets there are; with a name, read one and say what is in it."""
-    from ..config import Data
-    from ..data.images import ROWS, load_images
-
-    if name is None:
-        for known, row in ROWS.items():
-            print(f"{known:<14} {row.about}")
-        return
-    images = load_images(Data(name, root=root, labels=labels))
-    print(f"{images}\nclasses: {', '.join(images.class_names[:20])}{', ...' if images.num_classes > 20 else ''}")
 
 
 @app.command()

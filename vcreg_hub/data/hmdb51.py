@@ -11,15 +11,16 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 from ..errors import DataError
+from .class_archives import alone_in, unpack_classes, unpack_set
+from .measurement import Tick, measured
 from .rar import unpack
-from .video_index import TEST, TRAIN, Clip, VideoIndex, measured, write_index
+from .video_index import ABOUT, TEST, TRAIN, Clip, VideoIndex, read_index, write_index
 from .video_sets import VIDEO_SETS, VideoSet
 
 HMDB51 = VIDEO_SETS["hmdb51"]
@@ -47,36 +48,42 @@ def prepare(
     video_set: VideoSet = HMDB51,
     workers: int = 0,
     say: Callable[[str], None] = print,
+    tick: Tick = lambda done, total: None,
 ) -> VideoIndex:
     """Make the index of a set in `out`; videos of an archive are unpacked to `out`/videos, a folder's stay
-    there.
+    there. Interrupted, the same call goes on where it was.
 
-    source: the archive of class archives; or a folder that holds it; or a folder of class folders, or one
-    that holds those in `videos/`. splits: folder of split files or their archive; None looks beside the
-    videos. Clips that do not decode are listed in the index and counted, not an error. Raises DataError
-    when classes, clips or splits are not what `video_set` promises, before anything is decoded.
+    source: the archive of class archives; or a folder that holds it or the class archives; or a folder of class
+    folders, or one that holds those in `videos/`. splits: folder of split files or their archive; None looks beside
+    the videos. tick: told (clips counted, of how many). Clips that do not decode are listed in the index and counted,
+    not an error. Raises DataError when classes, clips or splits are not what `video_set` promises, before anything is
+    decoded, and when `out` holds another set's index or somebody else is preparing one there.
     """
     source, out = Path(source), Path(out)
     if not source.exists():
         raise DataError(f"{source}: there is no such folder or archive")
-    files = read_splits(_split_folder(source, splits, out, video_set), video_set)
-    archive = _archive(source, video_set)
-    videos = _unpack_classes(archive, out / "videos", say) if archive else _class_folders(source, files)
-    unlisted = _compare(videos, files)
-    if unlisted:
-        say(f"{len(unlisted)} files in the class folders are in no split file and are left out, such as {unlisted[0]}")
-    labels = {name: label for label, name in enumerate(files.class_names)}
-    clips = [
-        Clip(f"{name}/{file}", labels[name], source_of(file, name), flags)
-        for name in files.class_names
-        for file, flags in sorted(files.flags[name].items())
-    ]
-    say(f"decoding {len(clips)} clips from end to end to count their frames")
-    notes = {"av": metadata.version("av")}  # another FFmpeg may count the frames of a damaged file otherwise
-    index = VideoIndex(video_set.name, videos, files.class_names, measured(videos, clips, workers), notes)
-    out.mkdir(parents=True, exist_ok=True)
-    write_index(out, index)
-    return index
+    if (out / ABOUT).exists() and (there := read_index(out).name) != video_set.name:
+        raise DataError(f"{out} holds {there}, not {video_set.name}; choose another folder")
+    with alone_in(out):
+        files = read_splits(_split_folder(source, splits, out, video_set), video_set)
+        videos = _videos(source, out, files, video_set, say)
+        unlisted = _compare(videos, files)
+        if unlisted:
+            say(f"{len(unlisted)} files of the class folders are in no split file and left out, such as {unlisted[0]}")
+        labels = {name: label for label, name in enumerate(files.class_names)}
+        clips = [
+            Clip(f"{name}/{file}", labels[name], source_of(file, name), flags)
+            for name in files.class_names
+            for file, flags in sorted(files.flags[name].items())
+        ]
+        say(f"decoding {len(clips)} clips from end to end to count their frames")
+        journal = out / ".counted.jsonl"
+        counted = measured(videos, clips, workers, journal, tick)
+        notes = {"av": metadata.version("av")}  # another FFmpeg may count the frames of a damaged file otherwise
+        index = VideoIndex(video_set.name, videos, files.class_names, counted, notes)
+        write_index(out, index)
+        journal.unlink()
+        return index
 
 
 def source_of(file: str, class_name: str) -> str:
@@ -172,37 +179,15 @@ def _split_folder(source: Path, splits: str | Path | None, out: Path, video_set:
     return out / "splits"
 
 
-def _archive(source: Path, video_set: VideoSet) -> Path | None:
-    if source.is_file():
-        return source
-    inside = source / video_set.archive if video_set.archive else None
-    return inside if inside is not None and inside.is_file() else None
-
-
-def _unpack_classes(archive: Path, videos: Path, say: Callable[[str], None]) -> Path:
-    """Unpack a RAR of one RAR a class into `videos`/<class>/. A class that is there already is not unpacked
-    again."""
-    videos.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=videos.parent, prefix=".classes-") as scratch:
-        inner = unpack(archive, scratch, keep=lambda name: name.lower().endswith(".rar"))
-        if not inner:
-            raise DataError(f"{archive}: expected a RAR archive of one RAR archive a class, found none inside")
-        for path in sorted(inner):
-            name = path.stem
-            if (videos / name).exists():
-                continue
-            say(f"unpacking {name}")
-            with tempfile.TemporaryDirectory(dir=videos.parent, prefix=".class-") as unpacked:
-                clips = unpack(path, unpacked, keep=lambda name: not Path(name).name.startswith("."))
-                folders = {clip.parent for clip in clips}
-                if folders != {Path(unpacked) / name}:
-                    raise DataError(f"{archive}: {path.name} does not unpack to one folder {name!r}")
-                (Path(unpacked) / name).rename(videos / name)
-    return videos
-
-
-def _class_folders(source: Path, files: SplitFiles) -> Path:
-    """The folder whose subfolders are the classes: `source`/videos or `source` itself."""
+def _videos(source: Path, out: Path, files: SplitFiles, video_set: VideoSet, say: Callable[[str], None]) -> Path:
+    """The folder whose subfolders are the classes: `out`/videos for archives, `source`/videos or `source` itself."""
+    inside = source / video_set.archive if video_set.archive else source
+    archive = source if source.is_file() else inside
+    if archive.is_file():
+        return unpack_set(archive, out / "videos", say)
+    archives = [source / f"{name}.rar" for name in files.class_names]
+    if any(path.is_file() for path in archives):
+        return unpack_classes([path for path in archives if path.is_file()], out / "videos", say)
     for folder in (source / "videos", source):
         if any((folder / name).is_dir() for name in files.class_names):
             return folder
@@ -222,6 +207,6 @@ def _compare(videos: Path, files: SplitFiles) -> list[str]:
     if missing:
         raise DataError(
             f"{videos}: {len(missing)} clips of the split files are missing, such as {', '.join(missing[:3])}; "
-            "unpack the archives again"
+            "delete the class folders that lack them and unpack those again"
         )
     return unlisted

@@ -47,8 +47,10 @@ def unpack(archive: str | Path, folder: str | Path, keep: Callable[[str], bool] 
                         _write(archive, source, members[name], target)
             else:
                 _unpack_with_tool(archive, folder, members, targets)
-    except (rarfile.Error, EOFError, OSError) as error:
+    except (rarfile.Error, EOFError) as error:
         raise DataError(f"{archive}: not a whole RAR archive ({type(error).__name__}: {error})") from error
+    except OSError as error:  # not there, not ours to read, no room left for what is in it
+        raise DataError(f"{archive} could not be unpacked ({type(error).__name__}: {error})") from error
     return list(targets.values())
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from ..config import Data
 from ..errors import ConfigError, DataError
-from .video_index import TEST, TRAIN, VALIDATION, Clip, VideoIndex, measured, read_index, write_index
+from .measurement import measured
+from .video_index import TEST, TRAIN, VALIDATION, Clip, VideoIndex, read_index, write_index
 
 SUFFIXES = (".avi", ".mp4", ".mkv", ".mov", ".webm", ".mpg", ".mpeg", ".m4v", ".wmv", ".flv", ".3gp")
 _PARTS = {TRAIN: ("train", "training"), VALIDATION: ("val", "valid", "validation"), TEST: ("test", "testing")}

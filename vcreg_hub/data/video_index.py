@@ -8,16 +8,12 @@ before training starts and no run has to trust a header's frame count. `index.pa
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch.utils.data import DataLoader, Dataset
-
 from ..errors import DataError
 from ..rundir import replacing, write_json
-from .video_file import UnreadableVideoError, measure
 
 UNUSED, TRAIN, TEST, VALIDATION = 0, 1, 2, 3
 INDEX, ABOUT = "index.parquet", "dataset.json"
@@ -77,33 +73,6 @@ class VideoIndex:
         lines.append(f"{len(broken)} clips do not decode" + (":" if broken else ""))
         lines += [f"  {clip.error}" for clip in broken]
         return "\n".join(lines)
-
-
-def measured(root: Path, clips: Sequence[Clip], workers: int = 0) -> tuple[Clip, ...]:
-    """The clips with frame counts and sizes filled in, or the reason why none decodes. Decodes every file
-    once, in `workers` processes."""
-    loader = DataLoader(_Measure(root, clips), batch_size=None, num_workers=workers, collate_fn=_as_is)
-    return tuple(loader)
-
-
-class _Measure(Dataset):
-    def __init__(self, root: Path, clips: Sequence[Clip]) -> None:
-        self.root, self.clips = root, clips
-
-    def __len__(self) -> int:
-        return len(self.clips)
-
-    def __getitem__(self, index: int) -> Clip:
-        clip = self.clips[index]
-        try:
-            frames, height, width = measure(self.root / clip.path)
-        except UnreadableVideoError as error:
-            return replace(clip, frames=0, height=0, width=0, error=str(error))
-        return replace(clip, frames=frames, height=height, width=width, error="")
-
-
-def _as_is(item: Any) -> Any:
-    return item
 
 
 def write_index(folder: str | Path, index: VideoIndex) -> None:

@@ -48,3 +48,9 @@ VIDEO_SETS = {
         VideoSet("hmdb51_like", "any set in HMDB51's layout: class folders and split files", splits=3),
     )
 }
+
+# Files of the user's own, which need no preparing: `data.root` says where they are.
+OWN_VIDEOS = {
+    "video_folder": "class folders of videos at data.root, with train/ and test/ or without",
+    "video_list": "train.csv and test.csv at data.root: a path, a space and a label a line",
+}

@@ -1,0 +1,154 @@
+"""`vcreg data`: preparing a set from real archives, refusals with their exit codes, and what a user is told."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from data.stored_rar import COMPRESSED, pack, stored_rar
+from typer.testing import CliRunner
+
+from vcreg_hub.cli import app, main
+from vcreg_hub.data.action_shapes import ActionShapes, make
+from vcreg_hub.data.hmdb51 import prepare
+from vcreg_hub.data.video_index import read_index
+from vcreg_hub.data.video_sets import OWN_VIDEOS, VIDEO_SETS
+
+runner = CliRunner()
+SPEC = ActionShapes(sources=9, clips_per_source=1, height=16, width=16, min_frames=3, max_frames=8)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make(tmp_path_factory.mktemp("shapes") / "set", SPEC)
+
+
+@pytest.fixture
+def packed(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the two archives of a small HMDB51."""
+    folder = pack(made, tmp_path / "down loads")
+    (folder / "all.rar").rename(folder / "hmdb51_org.rar")
+    (folder / "splits.rar").rename(folder / "test_train_splits.rar")
+    md5 = hashlib.md5((folder / "test_train_splits.rar").read_bytes()).hexdigest()
+    row = replace(VIDEO_SETS["hmdb51"], classes=6, clips=54, train=30, test=18, split_md5=md5)
+    monkeypatch.setitem(VIDEO_SETS, "hmdb51", row)
+    return folder
+
+
+def refused(monkeypatch, capsys, *arguments: object) -> tuple[int, str]:
+    monkeypatch.setattr(sys, "argv", ["vcreg", "data", *map(str, arguments)])
+    with pytest.raises(SystemExit) as left:
+        main()
+    return left.value.code, capsys.readouterr().err
+
+
+def test_hmdb51_from_its_archives(packed: Path, made: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    result = runner.invoke(app, ["data", "hmdb51", "--source", str(packed), "--out", str(out), "--workers", "0"])
+    assert result.exit_code == 0, result.output
+    assert "54 clips in 6 classes" in result.stdout and "30 train, 0 validation, 18 test, 6 unused" in result.stdout
+    assert "0 clips do not decode" in result.stdout and f"--set data.root={out}" in result.stdout
+    assert "unpacking spin_back" in result.stderr and "54 of 54 clips counted" in result.stderr
+    index = read_index(out)
+    assert (
+        index.clips == prepare(made, tmp_path / "plain", video_set=VIDEO_SETS["hmdb51_like"], say=lambda _: None).clips
+    )
+    looked = runner.invoke(app, ["data", "hmdb51", "--root", str(out)])
+    assert "54 clips" in looked.stdout and "classes: slide_down, " in looked.stdout
+    assert {path.name for path in tmp_path.iterdir()} == {"down loads", "out", "plain"}, "nothing lies elsewhere"
+
+
+def test_a_clip_that_does_not_decode_is_named(made: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(made, tmp_path / "set"))
+    broken = sorted((root / "videos" / "spin").iterdir())[1]
+    broken.write_bytes(b"not a video")
+    arguments = ["data", "hmdb51_like", "--source", str(root), "--out", str(tmp_path / "out"), "--workers", "1"]
+    result = runner.invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert "1 clips do not decode" in result.stdout and broken.name in result.stdout
+    assert (
+        "1 clips do not decode" in runner.invoke(app, ["data", "hmdb51_like", "--root", str(tmp_path / "out")]).stdout
+    )
+
+
+def test_action_shapes_is_made_from_its_seed(tmp_path: Path) -> None:
+    def clips(out: str, seed: int) -> dict[str, bytes]:
+        arguments = ["data", "action_shapes", "--out", str(tmp_path / out), "--sources", "4", "--seed", str(seed)]
+        result = runner.invoke(app, [*arguments, "--workers", "0"])
+        assert result.exit_code == 0, result.output
+        assert "96 clips in 6 classes" in result.stdout
+        videos = tmp_path / out / "videos"
+        return {path.relative_to(videos).as_posix(): path.read_bytes() for path in videos.rglob("*.avi")}
+
+    first = clips("a", 1)
+    assert len(first) == 96 and first == clips("b", 1) == clips("a", 1)
+    other = clips("c", 2)
+    assert other.keys() == first.keys() and other != first
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "part"),
+    [
+        (["hmdb"], 2, "did you mean 'hmdb51'"),
+        (["hmdb51"], 2, "--root is missing"),
+        (["hmdb51", "--out", "o"], 2, "--source is missing: the archives of hmdb51"),
+        (["hmdb51", "--source", "{packed}"], 2, "--out is missing"),
+        (["digits", "--out", "o"], 2, "digits needs no preparing"),
+        (["action_shapes", "--out", "o", "--source", "{packed}"], 2, "takes no --source"),
+        (["action_shapes", "--out", "{packed}"], 1, "holds no action_shapes set"),
+        (["hmdb51", "--source", "nowhere", "--out", "o"], 1, "no such folder or archive"),
+        (["hmdb51", "--source", "{packed}", "--out", "o", "--splits", "nowhere"], 1, "nowhere"),
+        (["hmdb51", "--source", "{packed}", "--out", "{file}"], 1, "File exists"),
+        (["video_folder", "--root", "nowhere"], 1, "there is no such folder"),
+        (["hmdb51", "--root", "{packed}"], 1, "holds no video index"),
+        (["hmdb51", "--out"], 2, "requires an argument"),
+    ],
+)
+def test_refusals(packed: Path, tmp_path: Path, monkeypatch, capsys, arguments, code, part) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("mine")
+    given = [word.format(packed=packed, file=tmp_path / "file") for word in arguments]
+    got, err = refused(monkeypatch, capsys, *given)
+    assert (got, part in err, "Traceback" in err) == (code, True, False), err
+
+
+@pytest.mark.parametrize(
+    ("damage", "part"),
+    [
+        ("truncated", "not a whole RAR archive"),
+        ("page", "not a whole RAR archive"),
+        ("split archive", "MD5"),
+        ("compressed", "apt install unar"),
+        ("clips", "6,766 clips, but the split files list 54"),
+        ("escape", "outside the target folder"),
+    ],
+)
+def test_archives_that_are_not_hmdb51_s(packed: Path, tmp_path: Path, monkeypatch, capsys, damage, part) -> None:
+    archive, lists = packed / "hmdb51_org.rar", packed / "test_train_splits.rar"
+    if damage == "truncated":
+        archive.write_bytes(archive.read_bytes()[:-2000])
+    elif damage == "page":
+        archive.write_bytes(b"<html>Moved</html>")
+    elif damage == "split archive":
+        lists.write_bytes(lists.read_bytes() + b"\n")
+    elif damage == "compressed":
+        monkeypatch.setenv("PATH", str(tmp_path))
+        archive.write_bytes(stored_rar({"spin.rar": b"x"}, method=COMPRESSED))
+    elif damage == "clips":
+        monkeypatch.setitem(VIDEO_SETS, "hmdb51", replace(VIDEO_SETS["hmdb51"], clips=6766))
+    else:
+        archive.write_bytes(stored_rar({"../spin.rar": b"x"}))
+    code, err = refused(monkeypatch, capsys, "hmdb51", "--source", packed, "--out", tmp_path / "out", "--workers", 0)
+    assert code == 1 and part in err and "Traceback" not in err
+    assert not (tmp_path / "out" / "dataset.json").exists()
+    assert {path.name for path in tmp_path.iterdir()} <= {"down loads", "out"}
+
+
+def test_the_list_names_every_set() -> None:
+    listed = runner.invoke(app, ["data"]).stdout
+    names = {line.split()[0] for line in listed.splitlines() if line.startswith("  ")}
+    assert {"digits", "imagenet", *VIDEO_SETS, *OWN_VIDEOS} <= names

@@ -1,0 +1,158 @@
+"""data: the data sets there are, what is in one, and preparing those that need it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import DataError, UsageError, unknown_name
+from .app import app
+
+if TYPE_CHECKING:
+    from ..data.video_index import VideoIndex
+
+
+@app.command()
+def data(
+    name: Annotated[str | None, typer.Argument(help="A data set; without one, the list.")] = None,
+    source: Annotated[
+        Path | None, typer.Option(help="Prepare a video set from this archive, or folder of archives or class folders.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Prepare it here; this folder is then data.root.")] = None,
+    splits: Annotated[
+        Path | None, typer.Option(help="Its split files, a folder or archive, when they are not beside the source.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=0, help="Processes that decode; one a core by default.")] = None,
+    seed: Annotated[int, typer.Option(help="Of action_shapes.")] = 0,
+    sources: Annotated[int, typer.Option(min=4, help="Source videos a class of action_shapes, 4 clips each.")] = 20,
+    root: Annotated[str | None, typer.Option(help="Look at the data set in this folder.")] = None,
+    labels: Annotated[str, typer.Option(help="Label set or column to look at.")] = "class",
+) -> None:
+    """The data sets there are; with a name, say what is in one; with --out, prepare a video set there.
+
+    HMDB51, from its two archives or from unpacked class folders and split files: every clip and count is checked.
+
+        vcreg data hmdb51 --source downloads --out data/hmdb51
+
+    hmdb51_like is any other set with such class folders and split files; action_shapes is made on the spot:
+
+        vcreg data action_shapes --out data/shapes
+
+    Interrupted, the same command goes on where it was. Your own folders of videos or images need no preparing.
+    """
+    from ..data.video_sets import OWN_VIDEOS, VIDEO_SETS
+
+    if name is None:
+        _list()
+    elif out is not None or source is not None or splits is not None:
+        if name not in VIDEO_SETS:
+            raise UsageError(f"{name} needs no preparing; --source, --out and --splits are of {', '.join(VIDEO_SETS)}")
+        if out is None:
+            raise UsageError(f"--out is missing: the folder that the index of {name} goes to")
+        _prepare(name, source, out, splits, _cores() if workers is None else workers, seed, sources)
+    elif name in VIDEO_SETS or name in OWN_VIDEOS:
+        _look_at_videos(name, root)
+    else:
+        _look_at_images(name, root, labels)
+
+
+def _list() -> None:
+    from ..data.images import ROWS
+    from ..data.video_sets import OWN_VIDEOS, VIDEO_SETS
+
+    needs = {name: "" if name == "action_shapes" else "; prepared with --source and --out" for name in VIDEO_SETS}
+    videos = {name: f"{row.about}{needs[name]}" for name, row in VIDEO_SETS.items()} | OWN_VIDEOS
+    for kind, rows in (("images", {name: row.about for name, row in ROWS.items()}), ("videos", videos)):
+        print(f"{kind}:")
+        for known, about in rows.items():
+            print(f"  {known:<14} {about}")
+
+
+def _prepare(name: str, source: Path | None, out: Path, splits: Path | None, workers: int, seed: int, n: int) -> None:
+    from ..data import action_shapes
+    from ..data.hmdb51 import prepare
+    from ..data.video_sets import VIDEO_SETS
+
+    if name == "action_shapes":
+        if source is not None or splits is not None:
+            raise UsageError("action_shapes is made, not read: it takes no --source and no --splits")
+    elif source is None:
+        raise UsageError(f"--source is missing: the archives of {name}, or the folder of its class folders")
+    try:
+        if source is None:
+            _say(f"making the clips in {out}")
+            source = action_shapes.make(out, action_shapes.ActionShapes(sources=n, seed=seed))
+        with _progress() as tick:
+            index = prepare(
+                source, out, splits=splits, video_set=VIDEO_SETS[name], workers=workers, say=_say, tick=tick
+            )
+    except OSError as error:
+        raise DataError(f"{error.filename or out}: {error.strerror or error}") from error
+    print(index.summary())
+    print(f"prepared: {out} (--set data.name={name} --set data.root={out})")
+
+
+def _look_at_videos(name: str, root: str | None) -> None:
+    from ..config import Data, Video
+    from ..data.videos import load_videos
+
+    if root is None and name != "action_shapes":
+        how = "" if name.startswith("video_") else ", or --source and --out to prepare one"
+        raise UsageError(f"--root is missing: the folder of {name}{how}")
+    videos = load_videos(Data(name, root=root, workers=_cores()), Video(max_failed=sys.maxsize))
+    _describe(videos.index)
+
+
+def _describe(index: VideoIndex) -> None:
+    print(index.summary())
+    print(_classes(index.class_names))
+
+
+def _look_at_images(name: str, root: str | None, labels: str) -> None:
+    from ..config import Data
+    from ..data.images import ROWS, load_images
+    from ..data.videos import ROWS as VIDEO_ROWS
+
+    if name.partition(":")[0] not in ROWS:
+        raise unknown_name("data set", name, [*ROWS, *VIDEO_ROWS])
+    images = load_images(Data(name, root=root, labels=labels))
+    print(f"{images}\n{_classes(images.class_names)}")
+
+
+def _classes(names: tuple[str, ...]) -> str:
+    return f"classes: {', '.join(names[:20])}{', ...' if len(names) > 20 else ''}"
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal; elsewhere, where a log is kept, a line every tenth of the way."""
+    from tqdm import tqdm
+
+    bar = tqdm(unit="clip", disable=not sys.stderr.isatty(), leave=False)
+    tenths = 0
+
+    def tick(done: int, total: int) -> None:
+        nonlocal tenths
+        if not bar.disable:
+            bar.total = total
+            bar.update(done - bar.n)
+        elif total and 10 * done // total > tenths:
+            tenths = 10 * done // total
+            _say(f"{done} of {total} clips counted")
+
+    with bar:
+        yield tick
