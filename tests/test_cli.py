@@ -79,6 +79,9 @@ def test_a_recipe_from_outside_the_package(tmp_path, monkeypatch):
         (["train", "digits:convnext_atto", "--set", "data.name=digit"], 2, "digits"),
         (["train", "finetune:image", "--set", "data.root=no/such/folder"], 1, "no/such/folder"),
         (["blocks", "resnet5"], 2, "resnet50"),
+        (["blocks", "resnet18", "--where", "block"], 2, "nearest: blocks"),
+        (["train", "digits:convnext_atto_vcreg", "--set", "where=stage.*"], 2, "nearest: stages"),
+        (["train", "digits:convnext_atto", "--tracker", "tensorbord"], 2, "did you mean 'tensorboard'"),
         (["eval", "no/such/run"], 1, "no/such/run"),
         (["report", "no/such/run"], 1, "no complete run"),
         (["sweep", "digits:convnext_atto", "--out", "x", "--grid", "train.epochs"], 2, "a grid is"),
@@ -100,6 +103,7 @@ def test_blocks_prints_sites():
     rows = json.loads(result.stdout)
     assert len(rows) == 8 and rows[0]["channels"] == 64
     assert "8 sites" in runner.invoke(app, ["blocks", "resnet18"]).stdout
+    assert "1 site\n" in runner.invoke(app, ["blocks", "resnet18", "--where", "final"]).stdout
 
 
 def test_env_names_no_person_machine_or_path():

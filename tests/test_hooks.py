@@ -451,6 +451,21 @@ def test_copies_have_an_attachment_of_their_own(how):
     vc.detach()
 
 
+@pytest.mark.parametrize("training", [True, False], ids=["original in training", "original in evaluation"])
+def test_a_copy_watched_through_the_original_is_told_so(training):
+    model = network()
+    x, y = model.batch()
+    want = expected(model, (x, y), scale=2.0)
+    vc = attach(model, STRONG, sites=sites_of(model))
+    twin = copy.deepcopy(model)
+    model.train(training)
+    with pytest.raises(AttachError, match=r"a copied model was watched by the original's.*copy\.vcreg\.watch"):
+        vc.watch(F.cross_entropy(twin(x), y)).backward()
+    twin.zero_grad()
+    (twin.vcreg.watch(F.cross_entropy(twin(x), y)) * 2).backward()
+    assert distance(gradients(twin), want) < EXACT
+
+
 def test_the_repr_says_what_and_where():
     model = network()
     vc = attach(model, VCReg(), sites=sites_of(model)[:1])

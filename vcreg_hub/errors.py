@@ -4,7 +4,7 @@ VCRegError                      anything this package refuses or fails at; the c
  +- UsageError                  the call itself is wrong; the command line exits with 2
  |   +- UnknownNameError        a recipe, field, model, data set or release that does not exist
  |   +- ConfigError             a value that its field cannot take
- +- BlocksNotFoundError         no place in the model matches what was asked for
+ |   +- BlocksNotFoundError     no place in the model matches what was asked for
  +- AttachError                 the model cannot be hooked, or a watched step would not be exact
  +- DataError                   a folder, file or label that is not what the data set promises
  +- DivergedError               the loss is not finite
@@ -40,8 +40,8 @@ class ConfigError(UsageError):
     """A value that its field cannot take."""
 
 
-class BlocksNotFoundError(VCRegError, LookupError):
-    """No module of the model answers to `where`."""
+class BlocksNotFoundError(UsageError, LookupError):
+    """No module of the model answers to `where`, or an input is needed to find one."""
 
 
 class AttachError(VCRegError, RuntimeError):

@@ -36,6 +36,7 @@ class Injection:
         self.scale = LossScale(first.device)
         self.statistics = Statistics(names, cfg)
         self.forwards = 0  # hooks that ran, outside of compiled code
+        self.copied_from: int | None = None
         self._told: set[str] = set()
         self._register()
 
@@ -44,8 +45,9 @@ class Injection:
         INJECTIONS[self.key] = self
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)  # a copy (EMA, pickle) must not answer for the original
-        self._register()
+        self.__dict__.update(state)
+        self.copied_from, self.forwards = self.key, 0
+        self._register()  # a copy (EMA, pickle) must not answer for the original
 
     def applies(self, module: nn.Module) -> bool:
         """Whether a forward pass of `module` is one of training."""
@@ -80,7 +82,13 @@ class Injection:
             return
         self._told.add("sites")
         missing = [name for name, count in zip(self.names, self.statistics.backwards, strict=True) if not count]
-        if len(missing) == len(self.names) and not self.forwards and self.model.training:
+        none_ran = len(missing) == len(self.names) and not self.forwards
+        if none_ran and any(other.copied_from == self.key and other.forwards for other in list(INJECTIONS.values())):
+            raise AttachError(
+                "the loss of a copied model was watched by the original's attachment, so the copy's regularizer does "
+                "not know how that loss is scaled. A copy has an attachment of its own: call copy.vcreg.watch(loss)."
+            )
+        if none_ran and self.model.training:
             raise AttachError(
                 "no hook ran in a watched step: the model, or a function that calls it, was compiled and called before "
                 "attach, and torch.compile does not look at hooks again. Attach before the first compiled call, or "

@@ -26,7 +26,7 @@ def blocks(
         print_json(rows)
         return
     print_table(rows)
-    print(f"{len(rows)} sites")
+    print(f"{len(rows)} site{'s' * (len(rows) != 1)}")
 
 
 bench = typer.Typer(help="Measure on this machine.", no_args_is_help=True)
