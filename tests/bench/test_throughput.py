@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from vcreg_hub.bench import throughput as bench
 from vcreg_hub.bench.throughput import render, throughput
+from vcreg_hub.cli import app, main
 from vcreg_hub.data.action_shapes import ActionShapes
 from vcreg_hub.data.video_decoders import DECODERS
-from vcreg_hub.data.video_file import decode_frames
+from vcreg_hub.data.video_file import decode_frames, write_video
 from vcreg_hub.errors import UsageError
 
 
@@ -49,6 +54,39 @@ def test_workers_and_missing_libraries(tmp_path: Path, monkeypatch: pytest.Monke
     assert "does not work here" in by_name["decord"]["missing"]
     assert by_name["pyav"]["workers"] == 1 and by_name["pyav"]["clips_per_second"] > 0
     assert "| decord | - | not here |" in render(result)
+
+
+def test_the_command(tmp_path: Path) -> None:
+    good, broken = tmp_path / "set" / "-a [1]#.avi", tmp_path / "set" / "broken.avi"
+    good.parent.mkdir()
+    write_video(good, np.zeros((12, 16, 32, 3), dtype=np.uint8))
+    broken.write_bytes(b"")
+    out = tmp_path / "speed.json"
+    options = ["--decoder", "pyav", "--workers", "0", "--workers", "1", "--clips", "4", "--rounds", "2", "--size", "16"]
+    command = ["bench", "throughput", "--folder", str(good.parent), "--out", str(out), *options]
+    shown = CliRunner().invoke(app, command)
+    assert shown.exit_code == 0, shown.output
+    assert "| pyav | 0 |" in shown.stdout and "| pyav | 1 |" in shown.stdout and "1 of 1" in shown.stdout
+    assert "1 files do not decode, such as broken.avi" in shown.stdout
+    result = json.loads(CliRunner().invoke(app, [*command, "--json"]).stdout)
+    assert result["env"]["device"] and result["libraries"]["av"] == version("av")
+    assert [row["workers"] for row in result["rows"]] == [0, 1] and result["clips"] == 4 and result["rounds"] == 2
+    assert json.loads(out.read_text()).keys() == result.keys()
+
+
+@pytest.mark.parametrize("options", [["--decoder", "cv2"], ["--folder", "{tmp}"], ["--rounds", "0"]])
+def test_refusals_of_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys, options: list[str]) -> None:
+    command = ["vcreg", "bench", "throughput", *(word.format(tmp=tmp_path) for word in options)]
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 2 and "Traceback" not in capsys.readouterr().err
+
+
+def test_nothing_that_decodes(tmp_path: Path) -> None:
+    (tmp_path / "a.avi").write_bytes(b"x")
+    with pytest.raises(UsageError, match="none of 1 videos decodes"):
+        throughput(tmp_path)
 
 
 def test_a_folder_without_videos(tmp_path: Path) -> None:

@@ -8,11 +8,14 @@ training.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import random
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +25,11 @@ from torch.utils.data import DataLoader, Dataset
 from ..data.action_shapes import ActionShapes, draw_clip
 from ..data.clips import training_indices
 from ..data.video_decoders import DECODERS, Decoder
-from ..data.video_file import measure, write_video
+from ..data.video_file import UnreadableVideoError, measure, write_video
 from ..data.video_folder import SUFFIXES
 from ..data.video_views import resize
 from ..env import describe_env
-from ..errors import ConfigError, UsageError
+from ..errors import ConfigError, UsageError, unknown_name
 
 Request = tuple[Path, list[int]]
 # HMDB51's clips: 240 lines, mostly 320 columns, three seconds.
@@ -48,13 +51,18 @@ def throughput(
     """Clips per second of each decoder with each number of worker processes, as a JSON-ready dict.
 
     folder: videos to read; None makes AVI files like HMDB51's. A clip is `frames` frames, `stride` apart,
-    at a random place, resized to `size` x `size`; one thread a process. Errors: UsageError for a folder
-    without videos.
+    at a random place, resized to `size` x `size`; one thread a process. Files that do not decode are passed
+    over and named. Errors: UsageError for a folder without videos, UnknownNameError for a decoder.
     """
+    for name in decoders:
+        if name not in DECODERS:
+            raise unknown_name("video decoder", name, DECODERS)
     with tempfile.TemporaryDirectory() as scratch:
         files = _videos(Path(folder)) if folder is not None else _made(Path(scratch))
-        requests = _requests(files, clips, frames, stride)
-        rows, working = [], {}
+        lengths, unreadable = _lengths(files)
+        requests = _requests(lengths, clips, frames, stride)
+        rows: list[dict[str, Any]] = []
+        working = {}
         for name in decoders:
             try:
                 working[name] = Decoder(name)
@@ -67,8 +75,12 @@ def throughput(
     return {
         "format": 1,
         "env": describe_env(),
-        "files": len(files),
+        "libraries": _versions("av", "torchcodec", "decord2"),
+        "files": len({path for path, _ in requests}),
+        "unreadable": unreadable,
         "made": folder is None,
+        "clips": clips,
+        "rounds": rounds,
         "clip": {"frames": frames, "stride": stride, "size": size},
         "rows": rows,
     }
@@ -76,10 +88,11 @@ def throughput(
 
 def render(result: dict[str, Any]) -> str:
     """The result as a text table (GitHub Markdown); every number is `median ± interquartile range`."""
-    env = result["env"]
+    clip = result["clip"]
+    versions = ", ".join(f"{name} {version}" for name, version in result["libraries"].items())
     lines = [
-        f"Clips per second on {env['device']}, one thread a process, av {env['packages'].get('av')}: "
-        f"{result['clip']['frames']} frames, {result['clip']['stride']} apart, resized to {result['clip']['size']}.",
+        f"Clips per second on {result['env']['device']}, one thread a process, {versions}: {clip['frames']} frames, "
+        f"{clip['stride']} apart, resized to {clip['size']}.",
         "",
         "| decoder | workers | clips/s | of PyAV | CPU ms a clip | exact files |",
         "| --- | --- | --- | --- | --- | --- |",
@@ -92,6 +105,9 @@ def render(result: dict[str, Any]) -> str:
             files = f"{row['exact_files']} of {result['files']}"
             cells = (row["decoder"], row["workers"], speed, row["of_pyav"], row["cpu_ms_per_clip"] or "-", files)
             lines.append("| " + " | ".join(map(str, cells)) + " |")
+    lines += [f"\n{row['decoder']}: {row['missing']}" for row in result["rows"] if "missing" in row]
+    if result["unreadable"]:
+        lines.append(f"\n{len(result['unreadable'])} files do not decode, such as {result['unreadable'][0]}")
     return "\n".join(lines) + "\n"
 
 
@@ -159,9 +175,35 @@ def _row(
     }
 
 
-def _requests(files: Sequence[Path], clips: int, frames: int, stride: int) -> list[Request]:
+def _versions(*names: str) -> dict[str, str]:
+    found = {}
+    for name in names:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+def processes() -> int:
+    """How many processes this one may keep busy."""
+    return len(os.sched_getaffinity(0))
+
+
+def _lengths(files: Sequence[Path]) -> tuple[dict[Path, int], list[str]]:
+    """Frames of every file that decodes, and the names of the others."""
+    lengths, unreadable = {}, []
+    for path in files:
+        try:
+            lengths[path] = measure(path).frames
+        except UnreadableVideoError:
+            unreadable.append(path.name)
+    if not lengths:
+        raise UsageError(f"none of {len(files)} videos decodes, such as {files[0]}")
+    return lengths, unreadable
+
+
+def _requests(lengths: dict[Path, int], clips: int, frames: int, stride: int) -> list[Request]:
     draws = torch.Generator().manual_seed(0)
-    lengths = {path: measure(path).frames for path in files}
+    files = list(lengths)
     chosen = [files[i % len(files)] for i in range(clips)]
     return [(path, training_indices(lengths[path], frames, stride, draws)) for path in chosen]
 

@@ -11,7 +11,7 @@ import sys
 from typing import Any
 
 from ..errors import VCRegError
-from . import data_sets, inspecting, publishing, training  # noqa: F401  (they put their commands into the application)
+from . import data_sets, inspecting, publishing, throughput, training  # noqa: F401  (they add their commands to it)
 from .app import app as app
 
 
