@@ -94,7 +94,8 @@ class Video:
     merge: what is averaged, class probabilities or raw scores.
     repeats: how many augmented views of a drawn clip a batch holds; it multiplies the tensor batch, not
         `train.batch_size`, and an epoch still shows every clip.
-    noise: standard deviation of Gaussian noise on training, validation and test clips; 0 for none.
+    noise: standard deviation of Gaussian noise on training, validation and test clips; 0 for none. The noise of a
+        test clip depends on `noise_seed` and the clip alone.
     noise_place: `normalised`, on what the network is given, or `pixels`, on values in [0, 1], which clips them there.
     max_failed: how many clips of a run may fail to decode before it stops.
     decoder: `pyav`, or another library, which is used for the files on which it agrees with PyAV.
@@ -112,6 +113,10 @@ class Video:
     noise_seed: int = 0
     max_failed: int = 10
     decoder: Literal["pyav", "torchcodec", "decord"] = "pyav"
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "split", "frames", "stride", "clips", "crops", "repeats")
+        _at_least(self, 0, "noise", "max_failed")
 
 
 @dataclass(frozen=True)

@@ -252,7 +252,6 @@ def test_clips_known_to_be_broken_are_left_out_of_training_up_to_a_limit(broken:
     [
         ({}, VIDEO, Train(batch_size=9, accumulation=2), "does not divide"),
         ({}, VIDEO, Train(batch_size=500), "fewer than one step"),
-        ({}, replace(VIDEO, repeats=0), TRAIN_CFG, r"video\.repeats=0"),
         ({}, VIDEO, Train(batch_size=9, mixup=0.8), "must be even"),
         ({"repeats": 3}, VIDEO, TRAIN_CFG, r"data\.repeats"),
     ],

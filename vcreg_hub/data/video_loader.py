@@ -69,9 +69,17 @@ class Failures:
         return int(self.flags.sum())
 
 
+class ClipLoader(TrainLoader):
+    """A `TrainLoader` of clips. failures: which of them did not decode so far."""
+
+    def __init__(self, loader: DataLoader, batches: int, seed: int, order: Order, failures: Failures) -> None:
+        super().__init__(loader, batches, seed, order)
+        self.failures = failures
+
+
 def video_train_loader(
     videos: VideoData, data: Data, train: Train, video: Video, *, rank: int = 0, world: int = 1
-) -> TrainLoader:
+) -> ClipLoader:
     """Training batches of one process of `world`: clips (b * repeats, t, c, size, size) float32 and
     targets, (b * repeats,) class ids or (b * repeats, classes) probabilities after mixup, with b =
     train.batch_size / (world * train.accumulation). Views of one clip are neighbours.
@@ -85,8 +93,6 @@ def video_train_loader(
             f"train.batch_size={train.batch_size} does not divide into {world} processes x {train.accumulation} "
             "accumulation steps"
         )
-    if video.repeats < 1:
-        raise ConfigError(f"video.repeats={video.repeats}: expected 1 (no repeats) or more")
     failures = Failures(len(videos.index.clips), video.max_failed)
     view = TrainClipView(data, videos.mean, videos.std, Noise.of(video))
     clips = _TrainClips(videos.train, view, video, failures)
@@ -107,9 +113,7 @@ def video_train_loader(
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),
     )
-    batches = TrainLoader(loader, steps * train.accumulation, train.seed, order)
-    batches.failures = failures  # type: ignore[attr-defined]
-    return batches
+    return ClipLoader(loader, steps * train.accumulation, train.seed, order, failures)
 
 
 def video_val_loader(videos: VideoData, data: Data, video: Video, batch_size: int, split: str = "val") -> DataLoader:

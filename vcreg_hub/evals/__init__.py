@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 
 class Metric(NamedTuple):
-    """How a metric is read: its unit, whether more is better, and one line on what it is."""
+    """How a metric is read: its unit, whether more is better, and one line on what it is, in which `{views}` stands for
+    how a sample is looked at."""
 
     unit: str
     higher_is_better: bool
@@ -14,9 +15,9 @@ class Metric(NamedTuple):
 
 
 METRICS = {
-    "top1": Metric("%", True, "top-1 accuracy, single view"),
-    "top5": Metric("%", True, "top-5 accuracy, single view"),
-    "mean_per_class": Metric("%", True, "mean of the classes' top-1 accuracies"),
+    "top1": Metric("%", True, "top-1 accuracy, {views}"),
+    "top5": Metric("%", True, "top-5 accuracy, {views}"),
+    "mean_per_class": Metric("%", True, "mean of the classes' top-1 accuracies, {views}"),
     "undecodable": Metric("clips", False, "test clips that do not decode; they count as wrong"),
     "loss": Metric("nats", False, "mean cross-entropy"),
     "probe_top1": Metric("%", True, "top-1 accuracy of a linear probe on frozen features"),

@@ -29,10 +29,14 @@ _NOT_KWARGS = {
 }
 
 
-def build_model(cfg: Model, *, num_classes: int, in_chans: int, image_size: int) -> nn.Module:
+def build_model(
+    cfg: Model, *, num_classes: int, in_chans: int, image_size: int, frames: int | None = None
+) -> nn.Module:
     """The plain network of a recipe for images (n, in_chans, image_size, image_size), in training mode.
 
-    A name of `video_networks.NETWORKS` takes clips (n, frames, in_chans, image_size, image_size) instead.
+    A name of `video_networks.NETWORKS` takes clips (n, frames, in_chans, image_size, image_size) instead, and so does
+    an `hf:` name with `frames`, which is then one of transformers' video classifiers. frames: of a clip; None for a
+    video network's own number.
 
     A `*_vcreg` name is the stock architecture, and `pretrained=True` its VCReg weights: whether this run regularizes is
     said by the recipe's `vcreg`, not by the name. `pretrained` may also be a folder (a run's, or an exported one), a
@@ -48,7 +52,10 @@ def build_model(cfg: Model, *, num_classes: int, in_chans: int, image_size: int)
     build = _KINDS.get(kind)
     if build is None:
         raise unknown_name("kind of model", kind, ("hf", "torchvision"), "A name without ':' is timm's.")
-    return build(dataclasses.replace(cfg, name=name), num_classes, in_chans, image_size).train()
+    cfg = dataclasses.replace(cfg, name=name)
+    if frames is not None:
+        return _clip_classifier(kind, cfg, num_classes, in_chans, image_size, frames)
+    return build(cfg, num_classes, in_chans, image_size).train()
 
 
 def kind_of(name: str) -> tuple[str, str]:
@@ -181,6 +188,16 @@ def _video(cfg: Model, num_classes: int, in_chans: int, image_size: int) -> nn.M
     return build(cfg, num_classes, in_chans, image_size)
 
 
+def _clip_classifier(kind: str, cfg: Model, num_classes: int, in_chans: int, image_size: int, frames: int) -> nn.Module:
+    from . import video
+
+    if kind not in ("video", "hf"):
+        raise UsageError(
+            f"{cfg.name} takes images: for clips model.name is one of {', '.join(NETWORKS)}, or hf:<id or folder>"
+        )
+    return (video.build if kind == "video" else video.build_any)(cfg, num_classes, in_chans, image_size, frames)
+
+
 _KINDS: dict[str, Callable[[Model, int, int, int], nn.Module]] = {
     "timm": _timm,
     "hf": _transformers,
@@ -210,7 +227,11 @@ def _heads(model: nn.Module, in_chans: int, image_size: int) -> list[str]:
 
 
 def _other_library(weights: Weights, wanted: str, name: str) -> UsageError:
-    cure = "hf:<the same folder or id>" if wanted == "timm" else "a timm architecture"
+    cure = {
+        "timm": "a timm architecture",
+        "transformers": "hf:<the same folder or id>",
+        "torchvision": f"torchvision:{(weights.config or {}).get('architecture')}",
+    }[weights.library]
     return UsageError(f"{weights.origin} holds weights for {weights.library}, but {name} is {wanted}'s; use {cure}")
 
 

@@ -14,11 +14,20 @@ from torch import nn
 
 from ..config import Model
 from ..core import VCReg
-from ..errors import unknown_name
+from ..errors import ConfigError, unknown_name
 from ..hooks import attach
+from . import huggingface
 from .dropout import set_head_dropout, set_stochastic_depth
 from .image import checked_vcreg
-from .video_networks import NETWORKS, NORMALISATION, example_clip, fresh_classifier, native_config, video_processor
+from .video_networks import (
+    NETWORKS,
+    NORMALISATION,
+    classifier_of,
+    example_clip,
+    fresh_classifier,
+    native_config,
+    video_processor,
+)
 from .video_weights import classes_in, kinetics_source, load_network, native_of
 from .videomae_original import read_pth, settings_of
 
@@ -74,6 +83,16 @@ def build_video_model(
         model, fresh_head = load_network(name, source, num_classes, settings)
     else:
         model, fresh_head = fresh_classifier(name, 400 if num_classes is None else num_classes, settings), True
+    return _finished(model, fresh_head, drop_path, head_dropout, head_init_scale)
+
+
+def _finished(
+    model: nn.Module,
+    fresh_head: bool,
+    drop_path: float = 0.0,
+    head_dropout: float = 0.0,
+    head_init_scale: float | None = None,
+) -> nn.Module:
     if fresh_head and head_init_scale is not None:
         with torch.no_grad():
             for parameter in model.get_submodule("classifier").parameters():
@@ -85,11 +104,46 @@ def build_video_model(
     return model.train()
 
 
-def build(cfg: Model, num_classes: int, in_chans: int, image_size: int) -> nn.Module:
+def build(cfg: Model, num_classes: int, in_chans: int, image_size: int, frames: int | None = None) -> nn.Module:
     """The plain network of a recipe: `cfg.name` is one of `NETWORKS`, `cfg.kwargs` the options of
     `build_video_model`."""
     options = {"image_size": image_size, "num_channels": in_chans, **cfg.kwargs}
+    if frames is not None:
+        options["num_frames"] = _agreed_frames(cfg, frames)
     return build_video_model(cfg.name, num_classes, cfg.pretrained, **options)
+
+
+def build_any(cfg: Model, num_classes: int, in_chans: int, image_size: int, frames: int) -> nn.Module:
+    """Any native transformers video classifier: `cfg.name` is its Hub id, folder or config.json.
+
+    cfg.pretrained: True for the weights there, or a folder or Hub id of other weights. cfg.kwargs: `drop_path`,
+    `head_dropout` and `head_init_scale` as in `build_video_model`, else fields of the configuration. Errors: those of
+    `huggingface`'s functions, UsageError for weights that do not fit.
+    """
+    from transformers import AutoModelForVideoClassification
+
+    settings = dict(cfg.kwargs)
+    drops = {name: settings.pop(name) for name in ("drop_path", "head_dropout", "head_init_scale") if name in settings}
+    config = huggingface.load_config(cfg.name)
+    sizes = {"num_channels": in_chans, "image_size": image_size, "num_frames": _agreed_frames(cfg, frames)}
+    huggingface.change_config(config, {name: value for name, value in sizes.items() if hasattr(config, name)})
+    huggingface.change_config(config, settings)
+    fresh_head = not cfg.pretrained or num_classes != config.num_labels
+    huggingface.set_classes(config, num_classes)
+    if cfg.pretrained:
+        source = cfg.name if cfg.pretrained is True else cfg.pretrained
+        model = huggingface.load_classifier(AutoModelForVideoClassification, source, config)
+    else:
+        model = classifier_of(config, cfg.name)
+    return _finished(model, fresh_head, **drops)
+
+
+def _agreed_frames(cfg: Model, frames: int) -> int:
+    if cfg.kwargs.get("num_frames", frames) != frames:
+        raise ConfigError(
+            f"model.kwargs.num_frames={cfg.kwargs['num_frames']} and video.frames={frames} differ; leave the first out"
+        )
+    return frames
 
 
 def convert_original(pth: str | Path, folder: str | Path, *, frames: int = 16, image_size: int = 224) -> nn.Module:

@@ -1,0 +1,57 @@
+"""A recipe cut down to seconds on a CPU."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+from ..config import Recipe, Video
+
+# The blocks of a full-size video network that a smoke test keeps.
+SMOKE_BLOCKS = 2
+# Four sources of one clip a class: the smallest set whose split has training and test clips of every class.
+SMOKE_CLIPS = "action_shapes:4x1"
+
+
+def smoke_test(recipe: Recipe) -> Recipe:
+    """The recipe cut down to two steps on made-up data of its own shapes, for a CPU: everything is passed through
+    once, and no number it gives means anything.
+
+    Images are synthetic. Clips are a few real files of `action_shapes`, and a video network keeps its width, frames
+    and image size but only `SMOKE_BLOCKS` of its blocks: twelve of ViT-B's would take minutes.
+    """
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    samples = 4 if recipe.video is None else 2
+    train = replace(
+        recipe.train,
+        epochs=1,
+        max_steps=2,
+        batch_size=samples * recipe.train.accumulation * world,
+        precision="no",
+    )
+    data = replace(recipe.data, name=f"synthetic:{recipe.data.name}", root=None, workers=0, train_images=None)
+    cut = replace(
+        recipe,
+        name=f"{recipe.name}_smoke",
+        model=replace(recipe.model, pretrained=False),
+        data=data,
+        train=train,
+        optim=replace(recipe.optim, warmup_epochs=0),
+        eval=replace(recipe.eval, batch_size=8),
+    )
+    return cut if recipe.video is None else _with_clips(cut, recipe.video)
+
+
+def _with_clips(recipe: Recipe, video: Video) -> Recipe:
+    from ..models.factory import kind_of
+
+    kwargs = dict(recipe.model.kwargs)
+    if kind_of(recipe.model.name)[0] == "video" and not recipe.model.name.endswith("_tiny"):
+        kwargs["num_hidden_layers"] = SMOKE_BLOCKS
+    return replace(
+        recipe,
+        model=replace(recipe.model, kwargs=kwargs),
+        data=replace(recipe.data, name=SMOKE_CLIPS),
+        video=replace(video, split=1, clips=2, crops=1),
+        eval=replace(recipe.eval, batch_size=2),
+    )

@@ -1,0 +1,170 @@
+"""From a recipe to a run folder, and from a run folder back to its network and its numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ..config import Recipe, differences, override, to_dict
+from ..emissions import measured
+from ..errors import UsageError, WeightsNotFoundError, unknown_name
+from ..rundir import RunDir, write_json
+from ..tracker import check_tracker, start_tracker
+from .accelerator import make_accelerator
+from .claim import claim
+from .material import Material, load_material
+from .outcome import finish, select
+from .protocols import PROTOCOLS, evaluate
+from .training import attach_regularizer, train_model
+
+Say = Callable[[str], None]
+
+# What an evaluation may change. Not `video.split`: the test clips of one split are training clips of another.
+_EVALUATED = (
+    "eval.",
+    "data.",
+    *(f"video.{name}" for name in ("stride", "clips", "crops", "merge", "noise", "max_failed", "decoder")),
+)
+# Two rows of results.json that agree in these speak of the same number.
+_SAME_NUMBER = ("metric", "dataset", "dataset_config", "split", "fold", "sigma")
+
+
+def train(
+    recipe: Recipe,
+    out: str | Path | None = None,
+    *,
+    overwrite: bool = False,
+    bar: bool = False,
+    say: Say = print,
+    tracker: str | None = None,
+) -> RunDir:
+    """Train and evaluate one recipe; returns its run folder (without `out` a dated one below runs/).
+
+    A folder that holds an unfinished run of the same recipe is resumed from its last whole epoch; one that holds the
+    finished run is returned as it is. Under several processes (`accelerate launch`, `torchrun`) each calls this.
+
+    Errors: UsageError when the folder holds another recipe's run and `overwrite` is false; DataError, ConfigError,
+    DivergedError from the steps; nothing already saved is lost by any of them.
+    """
+    _check_names(recipe)
+    check_tracker(tracker)
+    accelerator = make_accelerator(recipe)
+    say = say if accelerator.is_main_process else _silent
+    folder = claim(out, recipe, overwrite, accelerator)
+    if folder.complete():
+        folder.results()  # a damaged one must not pass for a finished run
+        say(f"{folder.path} is complete already; --overwrite runs it again")
+        return folder
+    if tracker is not None:
+        start_tracker(accelerator, tracker, folder.path, to_dict(recipe))
+    say(f"processes: {accelerator.num_processes}, device: {accelerator.device}, precision: {recipe.train.precision}")
+    material, model = build(recipe)
+    attachment = attach_regularizer(material, model)
+    say(_describe(material, model, attachment))
+    # Of a run that goes on the beginning is not known, and half a figure would pass for a whole one.
+    with measured(accelerator.is_main_process and not (folder.path / "state").exists()) as emissions:
+        outcome = train_model(material, model, attachment, folder, accelerator, bar, say)
+    if outcome.undecodable:
+        say(f"{len(outcome.undecodable)} training clips did not decode; results.json lists them")
+    selected = select(folder, outcome, recipe.train.keep)
+    metrics = evaluate(material, outcome.model, accelerator, selected)
+    if accelerator.is_main_process:
+        finish(folder, material, outcome, metrics, selected, emissions, accelerator.num_processes)
+    accelerator.wait_for_everyone()
+    if tracker is not None:
+        accelerator.end_training()
+    return folder
+
+
+def load_run(path: str | Path) -> tuple[Recipe, Any, nn.Module]:
+    """The recipe, data (images or videos) and plain trained network of a finished run. Errors: RunFolderError."""
+    material, model = _load(RunDir(path), RunDir(path).recipe())
+    return material.recipe, material.sets, model
+
+
+def evaluate_run(path: str | Path, settings: Sequence[str] = (), *, save: bool = False) -> list[dict[str, Any]]:
+    """Evaluate a finished run's weights again, under its recipe with `settings` applied: `eval.*`, `data.*`, and of
+    `video.*` what concerns testing, such as `video.noise=1.5`.
+
+    save: put the rows into the run's results.json, in place of older rows of the same metric, data, split and noise.
+    Errors: UsageError for a setting that would change what was trained; RunFolderError.
+    """
+    folder = RunDir(path)
+    trained = folder.recipe()
+    recipe = override(trained, settings)
+    _check_names(recipe)
+    foreign = [name for name in differences(trained, recipe) if not name.startswith(_EVALUATED)]
+    if foreign:
+        raise UsageError(f"an evaluation changes eval.*, data.* and the test side of video.*, not {', '.join(foreign)}")
+    material, model = _load(folder, trained)  # built for the classes it was trained on
+    if recipe != trained:
+        material = load_material(recipe)
+    results = folder.results()
+    rows = evaluate(material, model, make_accelerator(recipe), results["training"]["selected"])
+    if save:
+        fresh = {tuple(row.get(key) for key in _SAME_NUMBER) for row in rows}
+        kept = [row for row in results["metrics"] if tuple(row.get(key) for key in _SAME_NUMBER) not in fresh]
+        write_json(folder.path / "results.json", results | {"metrics": kept + rows})
+    return rows
+
+
+def build(recipe: Recipe) -> tuple[Material, nn.Module]:
+    """Data and plain network of a recipe. Twins that differ only in `vcreg` start from the same weights.
+
+    Errors: those of the data set and of the model.
+    """
+    from accelerate.utils import set_seed
+
+    material = load_material(recipe)
+    set_seed(recipe.train.seed)
+    try:
+        model = material.model()
+    except OSError as error:  # what huggingface_hub raises offline, and torch on a failed download
+        raise WeightsNotFoundError(
+            f"the pretrained weights of {recipe.model.name} could not be had ({str(error).strip().splitlines()[0]}); "
+            "give a folder or file with --set model.pretrained=PATH, or --set model.pretrained=false for a random start"
+        ) from error
+    if recipe.train.channels_last:
+        import torch
+
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return material, model
+
+
+def _load(folder: RunDir, recipe: Recipe) -> tuple[Material, nn.Module]:
+    tensors = folder.tensors()
+    material, model = build(replace(recipe, model=replace(recipe.model, pretrained=False)))
+    model.load_state_dict(tensors)
+    return material, model
+
+
+def _check_names(recipe: Recipe) -> None:
+    """What is only needed at the end is looked up at the start: a typo must not cost a training."""
+    from ..train.tasks import TASKS
+
+    for name in recipe.eval.protocols:
+        if name not in PROTOCOLS:
+            raise unknown_name("evaluation protocol", name, PROTOCOLS)
+    if recipe.task not in TASKS:
+        raise unknown_name("task", recipe.task, TASKS)
+
+
+def _describe(material: Material, model: nn.Module, attachment: Any) -> str:
+    recipe, sets = material.recipe, material.sets
+    parameters = sum(p.numel() for p in model.parameters()) / 1e6
+    sites = 0 if attachment is None else len(attachment.sites)
+    regularizer = f"VCReg at {sites} site{'s' * (sites != 1)} ({recipe.where})" if sites else "plain"
+    fold = "" if recipe.video is None else f" split {recipe.video.split}"
+    return (
+        f"{recipe.name}: {recipe.model.name}, {parameters:.2f}M parameters, {regularizer}; "
+        f"{recipe.data.name}/{recipe.data.labels}{fold}: {len(sets.train)} train, {len(sets.val)} val, "
+        f"{len(sets.test)} test, {sets.num_classes} classes"
+    )
+
+
+def _silent(_text: str) -> None:
+    """Other processes say nothing."""
