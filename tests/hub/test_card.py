@@ -7,20 +7,21 @@ from dataclasses import replace
 
 import pytest
 import yaml
-from hub.folders import env, make_loadable, make_run, recipe, results, row
+from hub.folders import env, make_export, make_loadable, make_run, recipe, results, row
 from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import model_index_to_eval_results
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from vcreg_hub.config import Video
+from vcreg_hub.config import Model, Video
 from vcreg_hub.core import VCReg
 from vcreg_hub.errors import HubError, RunFolderError, UsageError
 from vcreg_hub.hub.card import render, render_card, write_card
 from vcreg_hub.hub.markdown import code, one_line, prose, slug
 from vcreg_hub.hub.metadata import eval_result_files
 from vcreg_hub.hub.paper import PAPER_NUMBERS, paper_numbers
-from vcreg_hub.hub.record import collect, scores, twin_scores
+from vcreg_hub.hub.record import collect
+from vcreg_hub.hub.scores import scores, twin_scores
 from vcreg_hub.rundir import write_json
 
 HEADER = re.compile(r"\A---\n(.*?)\n---\n(.*)\Z", re.DOTALL)
@@ -105,7 +106,7 @@ def test_what_is_no_sibling_and_no_twin_is_refused(tmp_path):
 
 def test_the_run_that_an_export_was_made_of_is_not_counted_twice(tmp_path):
     export = make_loadable(tmp_path / "export")
-    record = collect(export, licence="mit", siblings=[tmp_path / "export-run"])
+    record = collect(export, licence=None, siblings=[tmp_path / "export-run"])
     assert [run["seed"] for run in record["runs"]] == [0]
 
 
@@ -119,6 +120,55 @@ def test_a_licence_is_never_assumed(tmp_path):
         render_card(run, licence="other")
     card = render_card(run, licence="other", licence_name="ours", licence_link="https://example.org/l")
     assert header(card)["license_name"] == "ours"
+
+
+def test_a_licence_that_the_folder_states_is_taken(tmp_path):
+    export = make_export(tmp_path / "export")
+    assert "licence of these weights: `apache-2.0`" in render_card(export)
+    (export / "README.md").unlink()
+    assert header(render_card(export))["license"] == "apache-2.0", "config.json states it too"
+    with pytest.raises(UsageError, match=r"config\.json states licence 'apache-2\.0', the card would say 'mit'"):
+        render_card(export, licence="mit")
+    # transformers' config.json has no place for a licence: the card alone states it, with its name and link.
+    write_json(export / "config.json", {"model_type": "resnet"})
+    with pytest.raises(UsageError, match="no licence yet"):
+        render_card(export)
+    write_card(export, licence="other", licence_name="ours", licence_link="https://example.org/l")
+    again = header(render_card(export))
+    assert (again["license"], again["license_name"], again["license_link"]) == (
+        "other",
+        "ours",
+        "https://example.org/l",
+    )
+    (export / "README.md").write_text("---\nlicense: [mit\n---\n")
+    with pytest.raises(UsageError, match="no licence yet"):
+        render_card(export)
+
+
+@pytest.mark.parametrize("name", ["hf:{}/configs/tiny", "test_resnet"])
+def test_an_export_and_the_other_seeds_of_its_run_match(tmp_path, name):
+    model, config = Model(name.format(tmp_path)), {"model_type": "resnet"} if name.startswith("hf:") else {}
+    runs = [make_run(tmp_path / f"run{seed}", seed=seed, model=model) for seed in (0, 1)]
+    export = make_run(tmp_path / "export", seed=0, model=Model(name.replace("{}/configs/", "")))
+    write_json(export / "config.json", config)
+    record = collect(export, licence="mit", siblings=runs)
+    assert [run["seed"] for run in record["runs"]] == [0, 1]
+    assert record["recipe"]["model"]["name"] == name.replace("{}/configs/", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "library", "architecture"),
+    [
+        ("torchvision:mobilenet_v2", "torchvision", "mobilenet_v2"),
+        ("torchvision:vit_b_32", "timm", "vit_base_patch32_224"),  # exported as the timm network that is the same
+        ("hf:tiny", "transformers", "tiny"),
+        ("test_resnet", "timm", "test_resnet"),
+    ],
+)
+def test_a_run_folder_says_what_will_load_its_export(tmp_path, name, library, architecture):
+    record = collect(make_run(tmp_path / "run", model=Model(name)), licence="mit")
+    assert (record["library"], record["architecture"]) == (library, architecture)
+    assert f"Plain {library} loads it" in render(record)
 
 
 def test_two_noise_levels_and_two_folds_never_merge(tmp_path):

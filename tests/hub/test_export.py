@@ -20,7 +20,7 @@ from vcreg_hub.config import Data, Model, Recipe, Video
 from vcreg_hub.core import VCReg
 from vcreg_hub.data.views import test_view as view_of_the_run
 from vcreg_hub.errors import RunFolderError, UnknownNameError, UsageError
-from vcreg_hub.hub.export import export
+from vcreg_hub.hub.export import _check_target, export
 from vcreg_hub.hub.network import crop_share
 from vcreg_hub.models.factory import build_model, logits
 from vcreg_hub.models.video_networks import NETWORKS
@@ -260,6 +260,14 @@ def test_torchvision_without_a_twin_says_how_it_is_loaded(tmp_path, monkeypatch)
     out = export(run, tmp_path / "out", licence="mit")
     config = json.loads((out / "config.json").read_text())
     assert config["library"] == "torchvision" and config["label_names"] == CLASSES
+    with pytest.raises(
+        UsageError, match=r"holds weights for torchvision, but test_vit is .*use torchvision:mobilenet_v2"
+    ):
+        build_model(Model("test_vit", pretrained=str(out)), num_classes=4, in_chans=3, image_size=32)
+    again = build_model(
+        Model("torchvision:mobilenet_v2", pretrained=str(out)), num_classes=4, in_chans=3, image_size=32
+    )
+    assert torch.equal(again.eval()(fixed_input(3, 32)), run_logits(run))
     assert "neither timm nor transformers loads this" in config["note"]
     scope = {"torchvision": torchvision, "safetensors": safetensors}
     scope |= {name: config[name] for name in ("architecture", "model_args")}
@@ -299,6 +307,65 @@ def test_a_folder_that_is_there_is_not_overwritten_unasked(tmp_path):
     export(run, tmp_path / "out", licence="mit", overwrite=True)
     assert not (tmp_path / "out" / "README.md").exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "run"]
+
+
+FOREIGN = {
+    "a file": (None, r"out is not an export \(out\)"),
+    "somebody's folder": (
+        ["notes.txt", "thesis.tex"],
+        r"not an export \(notes\.txt, thesis\.tex\) and is left as it is",
+    ),
+    "an export and a file more": (["config.json", "model.safetensors", "notes.txt"], r"not an export \(notes\.txt\)"),
+    "a folder below": (["config.json", "README.md", "data/"], r"not an export \(data\)"),
+    "pictures only": (["curve.png", "README.md"], r"not an export \(no config\.json\)"),
+    "a run folder": (["model.safetensors", "recipe.json", "results.json", "env.json"], r"not an export \(no config"),
+    "a run folder with more": (["config.json", "metrics.csv"], r"not an export \(metrics\.csv\)"),
+}
+REPLACEABLE = {
+    "nothing there": None,
+    "an empty folder": [],
+    "an export": ["config.json", "model.safetensors", "recipe.json", "results.json", "env.json"],
+    "an export with its card": ["config.json", "README.md", "SHA256SUMS", ".eval_results/", "curve.png"],
+    "transformers' export": ["config.json", "preprocessor_config.json", "video_preprocessor_config.json"],
+}
+
+
+def laid_out(folder: Path, names: list[str]) -> Path:
+    folder.mkdir()
+    for name in names:
+        (folder / name).mkdir() if name.endswith("/") else (folder / name).write_text("somebody's")
+    return folder
+
+
+@pytest.mark.parametrize("names, message", FOREIGN.values(), ids=list(FOREIGN))
+def test_only_an_export_may_be_replaced(tmp_path, names, message):
+    to = tmp_path / "out"
+    if names is None:
+        to.write_text("somebody's")
+    else:
+        laid_out(to, names)
+    with pytest.raises(UsageError, match=r"exists already"):
+        _check_target(to, overwrite=False)
+    with pytest.raises(UsageError, match=message):
+        _check_target(to, overwrite=True)
+    assert to.is_file() or sorted(path.name for path in to.iterdir()) == sorted(name.strip("/") for name in names)
+
+
+@pytest.mark.parametrize("names", REPLACEABLE.values(), ids=list(REPLACEABLE))
+def test_what_an_export_may_replace(tmp_path, names):
+    to = tmp_path / "out" if names is None else laid_out(tmp_path / "out", names)
+    _check_target(to, overwrite=True)
+    if names:
+        with pytest.raises(UsageError, match=r"exists already.*--overwrite"):
+            _check_target(to, overwrite=False)
+    else:
+        _check_target(to, overwrite=False)
+
+
+def test_every_file_of_an_export_counts_as_one(exported):
+    root, _ = exported
+    for path in (root / "out").iterdir():
+        _check_target(path, overwrite=True)
 
 
 def test_a_failed_export_leaves_what_was_there(tmp_path):

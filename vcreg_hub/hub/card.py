@@ -16,16 +16,17 @@ from ..rundir import write_text
 from .markdown import code, number, one_line, prose
 from .metadata import card_data, eval_result_files
 from .paper import ARXIV, TITLE, paper_numbers
-from .record import Score, collect, scores, twin_scores
+from .record import collect
+from .scores import Score, scores, twin_scores
 from .snippet import load_snippet, transformers_snippet
 
 
-def render_card(folder: str | Path, *, licence: str | None, **about: Any) -> str:
+def render_card(folder: str | Path, *, licence: str | None = None, **about: Any) -> str:
     """The card of a run or export folder as markdown. `about`: see `record.collect`; so are the errors."""
     return render(collect(folder, licence=licence, **about))
 
 
-def write_card(folder: str | Path, *, licence: str | None, **about: Any) -> Path:
+def write_card(folder: str | Path, *, licence: str | None = None, **about: Any) -> Path:
     """Render the card into `folder`/README.md, and its metrics into `folder`/.eval_results; returns the card's path.
 
     Errors: VCRegError (of `record.collect`, or HubError when rendering fails); the folder's other files are untouched.

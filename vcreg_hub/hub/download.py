@@ -20,7 +20,7 @@ from ..releases import RELEASES
 from ..rundir import replacing, sha256, write_text
 from .bundle import git_hash, is_allowed
 from .plan import hub
-from .record import check_repo_id
+from .repo_id import check_repo_id
 from .resume import bring_blob
 from .retry import Patience, attempt
 

@@ -30,7 +30,7 @@ from ..models.factory import build_model
 from ..rundir import RunDir, write_json
 from .licence import LICENCES
 from .network import Preprocessing, write_network
-from .privacy import private_fields
+from .privacy import private_fields, without_paths
 
 # Every name that an export folder can have.
 _EXPORTED = re.compile(
@@ -57,7 +57,7 @@ def export(run: str | Path, to: str | Path, *, licence: str, weights: str = "mod
     _check_licence(licence)
     source, to = RunDir(run), Path(to)
     _check_target(to, overwrite)
-    recipe, results, env = _without_paths(source.recipe()), source.results(), source.env()
+    recipe, results, env = source.recipe(), source.results(), source.env()
     view = preprocessing(recipe, results)
     file = source.path / f"{weights}.safetensors"
     if not file.is_file():
@@ -65,10 +65,10 @@ def export(run: str | Path, to: str | Path, *, licence: str, weights: str = "mod
         raise RunFolderError(f"{source.path} has no {file.name}; it has {', '.join(there) or 'no weights'}")
     if weights != "model":
         results = {**results, "metrics": [], "training": {**results.get("training", {}), "selected": weights}}
-    model = _network(source.recipe().model, view, file)
+    model = _network(recipe.model, view, file)
     with _replacing_folder(to) as folder:
         write_network(folder, model, recipe.model, view, licence)
-        for name, value in (("recipe", to_dict(recipe)), ("results", results), ("env", env)):
+        for name, value in (("recipe", without_paths(to_dict(recipe))), ("results", results), ("env", env)):
             write_json(folder / f"{name}.json", value)
         for plot in source.path.glob("*.png"):
             shutil.copyfile(plot, folder / plot.name)
@@ -125,16 +125,6 @@ def _network(cfg: Model, view: Preprocessing, file: Path) -> nn.Module:
     )
     load_file(model, file)
     return model.eval()
-
-
-def _without_paths(recipe: Recipe) -> Recipe:
-    """The recipe with folders of this machine cut to their last name."""
-    model, data = recipe.model, recipe.data
-    if model.name.startswith("hf:") and os.path.isabs(os.path.expanduser(model.name[3:])):
-        model = dataclasses.replace(model, name=f"hf:{Path(model.name[3:]).name}")
-    if isinstance(model.pretrained, str) and os.path.isabs(os.path.expanduser(model.pretrained)):
-        model = dataclasses.replace(model, pretrained=Path(model.pretrained).name)
-    return dataclasses.replace(recipe, model=model, data=dataclasses.replace(data, root=None))
 
 
 def _check_target(to: Path, overwrite: bool) -> None:

@@ -17,7 +17,8 @@ from ..releases import RELEASES, Release
 from ..rundir import write_json, write_text
 from .card import render
 from .markdown import number, prose
-from .record import FORMAT, Score, scores, twin_scores
+from .record import FORMAT
+from .scores import Score, scores, twin_scores
 
 PACKAGE = Path(__file__).resolve().parents[1]
 # What names a result best, where a release has several.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 from ..errors import UsageError, unknown_name
 
 # The Hub's own list (its documentation, "Licenses"); `other` needs a name and a link beside it.
@@ -33,3 +36,28 @@ def check_licence(licence: str | None, name: str | None = None, link: str | None
     if licence == "other" and not (name and link):
         raise UsageError("licence 'other' needs a licence name and a link to its text")
     return licence
+
+
+def stated_licence(folder: Path, config: dict[str, Any] | None) -> tuple[str | None, str | None, str | None]:
+    """(licence, its name, its link) as the card in `folder` states them, else as config.json does; None for what
+    neither says. A card whose YAML cannot be read states nothing."""
+    import yaml
+    from huggingface_hub import metadata_load
+
+    card: Any = None
+    if (folder / "README.md").is_file():
+        try:
+            card = metadata_load(folder / "README.md")
+        except (ValueError, yaml.YAMLError):
+            card = None
+    if isinstance(card, dict) and isinstance(card.get("license"), str):
+        return card["license"], card.get("license_name"), card.get("license_link")
+    return config_licence(config), None, None
+
+
+def config_licence(config: dict[str, Any] | None) -> str | None:
+    """The licence in an export's config.json; transformers' has none."""
+    config = config or {}
+    inner = config.get("pretrained_cfg")
+    found = inner.get("license") if isinstance(inner, dict) else config.get("license")
+    return found if isinstance(found, str) else None

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
 from .markdown import number, one_line, slug
-from .record import Score, scores
+from .scores import Score, scores
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelCardData

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import HubError, UsageError
 from .bundle import Bundle, is_allowed, read_bundle
-from .record import check_repo_id
+from .repo_id import check_repo_id
 from .retry import Patience, attempt
 
 if TYPE_CHECKING:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import getpass
+import os
 import re
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 # Names that tell nothing about a person or a machine, and turn up in ordinary text.
@@ -44,6 +46,18 @@ def private_fields(value: Any, allowed: frozenset[str] = frozenset(), at: str = 
     elif isinstance(value, str):
         for part in private_parts(value, allowed):
             yield at, part
+
+
+def without_paths(value: Any) -> Any:
+    """A recipe as JSON values with each folder of this machine cut to its last name, and `root` to nothing."""
+    if isinstance(value, dict):
+        return {name: None if name == "root" else without_paths(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [without_paths(inner) for inner in value]
+    if isinstance(value, str):
+        prefix, path = ("hf:", value[3:]) if value.startswith("hf:") else ("", value)
+        return prefix + Path(path).name if os.path.isabs(os.path.expanduser(path)) else value
+    return value
 
 
 def machine_names() -> list[str]:

@@ -15,7 +15,7 @@ from ..releases import RELEASES
 from ..rundir import sha256
 from .bundle import Bundle, git_hash, is_allowed
 from .download import SUMS, WEIGHTS, cached_hash
-from .record import check_repo_id
+from .repo_id import check_repo_id
 from .retry import Patience, attempt
 
 if TYPE_CHECKING:

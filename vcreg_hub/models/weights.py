@@ -39,8 +39,11 @@ class Weights:
 
     @property
     def library(self) -> str:
-        """Whose format config.json is in: "transformers" or "timm"."""
-        return "transformers" if "model_type" in (self.config or {}) else "timm"
+        """Whose format config.json is in: "transformers", "torchvision" or "timm"."""
+        config = self.config or {}
+        if config.get("library") == "torchvision":
+            return "torchvision"
+        return "transformers" if "model_type" in config else "timm"
 
 
 def find_weights(name: str) -> Weights:
