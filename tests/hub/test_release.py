@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from hub.folders import make_run, results, row
+
+from vcreg_hub.config import Model
+from vcreg_hub.errors import RunFolderError, UnknownNameError
+from vcreg_hub.hub import release as module
+from vcreg_hub.hub.release import make_release
+from vcreg_hub.models.factory import build_model
+from vcreg_hub.releases import Release
+from vcreg_hub.rundir import sha256, write_tensors
+
+NAME = "test_resnet_vcreg.fashion_mnist"
+ROW = Release("test_resnet_vcreg", "fashion_mnist", "test_resnet", "somewhere", place="package")
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "find_release", lambda name: ROW if name == NAME else None)
+    # Seed 10 is after seed 2: by number, not by name.
+    for seed in (10, 2):
+        final = tmp_path / "study/final"
+        make_run(final / f"vcreg/seed{seed}", seed=seed, values=results(row(80.0 + seed)), weights=False)
+        make_run(final / f"plain/seed{seed}", seed=seed, vcreg=None, values=results(row(70.0 + seed)))
+        model = build_model(Model("test_resnet"), num_classes=3, in_chans=3, image_size=32)
+        write_tensors(final / f"vcreg/seed{seed}/model.safetensors", model.state_dict())
+    return tmp_path / "study"
+
+
+def test_the_first_seed_is_shipped_beside_the_numbers_of_all(study, tmp_path):
+    packaged, cards = tmp_path / "weights", tmp_path / "cards"
+    made = make_release(NAME, study, licence="apache-2.0", cards=cards, packaged=packaged)
+    weights = packaged / NAME / "model.safetensors"
+    assert sorted(path.name for path in packaged.iterdir()) == [NAME]
+    assert sorted(path.name for path in (packaged / NAME).iterdir()) == ["config.json", "model.safetensors"]
+    assert made == replace(ROW, licence="apache-2.0", sha256=sha256(weights), bytes=weights.stat().st_size)
+    record = json.loads((cards / f"{NAME}.json").read_text(encoding="utf-8"))
+    assert record["recipe"]["train"]["seed"] == 2
+    assert [run["recipe"]["train"]["seed"] if "recipe" in run else run["seed"] for run in record["runs"]] == [2, 10]
+    assert "86.00 ± 5.66" in (cards / f"{NAME}.md").read_text(encoding="utf-8")
+    # Once more in its place.
+    assert make_release(NAME, study, licence="apache-2.0", cards=cards, packaged=packaged) == made
+
+
+def test_an_unfinished_run_or_an_unknown_name_makes_nothing(study, tmp_path):
+    packaged, cards = tmp_path / "weights", tmp_path / "cards"
+    with pytest.raises(UnknownNameError, match=r"resnet32_cifar_vcreg\.fashion_mnist"):
+        make_release("resnet32_cifar.fashion_mnist", study, licence="mit", cards=cards, packaged=packaged)
+    (study / "final/plain/seed10/results.json").unlink()
+    with pytest.raises(RunFolderError, match=r"seed10; `vcreg reproduce` makes and resumes them"):
+        make_release(NAME, study, licence="mit", cards=cards, packaged=packaged)
+    assert not packaged.exists() and not cards.exists()

@@ -1,0 +1,59 @@
+"""A release made of an experiment's runs: one seed's weights into the package, its numbers and card beside the others.
+
+`scripts/release` calls this. What it returns is the row to write into `vcreg_hub/releases.py` by hand: a release exists
+when somebody has looked at its card and said so.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import tempfile
+from pathlib import Path
+
+from ..errors import RunFolderError, unknown_name
+from ..models.places import CONFIG, PACKAGED, WEIGHTS
+from ..releases import RELEASES, Release, find_release
+from ..rundir import RunDir
+from .export import export
+from .index import write_release
+from .record import collect
+
+
+def make_release(
+    full_name: str, study: str | Path, *, licence: str, cards: str | Path, packaged: Path = PACKAGED
+) -> Release:
+    """Export the first seed of `study`/final/vcreg, card it, and put config and weights below `packaged`.
+
+    full_name: a row of the table. study: the folder of `vcreg reproduce`; the plain twins are its final/plain. The
+    first seed is taken whatever the others gave: no seed is picked by a test number.
+    Returns the row with licence, sha256 and bytes. Errors: UnknownNameError; RunFolderError where a run is missing;
+    those of `export` and `collect`. Nothing takes its place before all of it is written.
+    """
+    row = find_release(full_name)
+    if row is None or row.full_name != full_name:
+        raise unknown_name("release", full_name, [known.full_name for known in RELEASES])
+    runs, twins = (_runs(Path(study) / "final" / kind) for kind in ("vcreg", "plain"))
+    packaged.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=packaged, prefix=".release-") as scratch:
+        folder = export(runs[0], Path(scratch) / "export", licence=licence)
+        record = collect(folder, licence=licence, name=full_name, siblings=runs, twins=twins)
+        kept = Path(scratch) / full_name
+        kept.mkdir()
+        for name in (CONFIG, WEIGHTS):
+            shutil.copyfile(folder / name, kept / name)
+        shutil.rmtree(packaged / full_name, ignore_errors=True)
+        kept.rename(packaged / full_name)
+    write_release(record, cards)
+    weights = record["weights"]
+    return dataclasses.replace(row, licence=licence, sha256=weights["sha256"], bytes=weights["bytes"])
+
+
+def _runs(folder: Path) -> list[Path]:
+    """The complete runs of a folder by seed. Errors: RunFolderError for none, or one that is not complete."""
+    found = sorted(folder.glob("seed*/recipe.json"), key=lambda path: int(path.parent.name.removeprefix("seed")))
+    unfinished = [str(path.parent) for path in found if not RunDir(path.parent).complete()]
+    if unfinished or not found:
+        lacking = f"not finished: {', '.join(unfinished)}" if unfinished else "no run"
+        raise RunFolderError(f"{folder}: {lacking}; `vcreg reproduce` makes and resumes them")
+    return [path.parent for path in found]
