@@ -5,6 +5,7 @@ Layout: <folder>/<label>/seed<k>/ is one run. A label says what the recipe chang
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import os
@@ -18,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from .analysis.figures import column
 from .config import Recipe, differences, override, to_json
 from .errors import RunFolderError, UsageError, VCRegError
 from .rundir import RunDir, write_json, write_text
@@ -25,6 +27,8 @@ from .rundir import RunDir, write_json, write_text
 Say = Callable[[str], None]
 # What a summary row repeats of a metric's row in results.json.
 NAMED = ("metric", "unit", "higher_is_better", "dataset", "dataset_config", "split")
+# What it repeats where the metric's row has it.
+SOMETIMES = ("fold", "sigma")
 
 
 @dataclass(frozen=True)
@@ -159,9 +163,9 @@ def summarise(folders: Iterable[Path]) -> list[dict[str, Any]]:
         identity = to_json(replace(recipe, train=replace(recipe.train, seed=0)))
         label = labels.setdefault(identity, _label(run.path, labels.values()))
         for metric in run.results()["metrics"]:
-            key = (identity, metric["metric"], metric["dataset_config"], metric["split"])
-            named = {name: metric[name] for name in NAMED}
-            pooled.setdefault(key, {"label": label, "recipe": recipe.name, **named})
+            named = {name: metric[name] for name in NAMED} | {n: metric[n] for n in SOMETIMES if n in metric}
+            key = (identity, json.dumps(named))
+            pooled.setdefault(key, {"label": label, "recipe": recipe.name, **_made_of(recipe), **named})
             values[key][recipe.train.seed] = metric["value"]
     return [row | _spread(values[key]) for key, row in pooled.items()]
 
@@ -170,6 +174,20 @@ def _label(run: Path, taken: Iterable[str]) -> str:
     """The folder that names a run, <label>/seed<k> or <label>; the whole path where another recipe has that name."""
     name = run.parent.name if run.name.startswith("seed") else run.name
     return str(run) if name in taken else name
+
+
+def _made_of(recipe: Recipe) -> dict[str, Any]:
+    """What of a recipe its summary rows repeat, so that figures can group them. family: recipes that differ in their
+    noise, split and seed alone share it."""
+    vcreg, video = recipe.vcreg, recipe.video
+    made: dict[str, Any] = {"model": recipe.model.name, "vcreg": None}
+    if vcreg is not None:
+        made["vcreg"] = f"alpha {vcreg.alpha:g}, beta {vcreg.beta:g}"
+    if video is not None:
+        clean = replace(recipe, name="", video=replace(video, noise=0.0, split=1), train=replace(recipe.train, seed=0))
+        family = hashlib.sha256(to_json(clean).encode()).hexdigest()[:12]
+        made |= {"trained_sigma": video.noise, "noise_place": video.noise_place, "family": family}
+    return made
 
 
 def _runs(folders: Iterable[Path]) -> list[RunDir]:
@@ -203,13 +221,12 @@ def choose(rows: Sequence[Mapping[str, Any]], metric: str, split: str = "val") -
 
 def markdown(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str] | None = None) -> str:
     """A table with a line for each label and a column for each metric: mean, standard deviation where n > 1, n."""
-    columns = list(dict.fromkeys((r["metric"], r["dataset_config"], r["split"]) for r in rows))
-    columns = [c for c in columns if metrics is None or c[0] in metrics]
-    cell = {(r["label"], r["metric"], r["dataset_config"], r["split"]): r for r in rows}
+    columns = [c for c in dict.fromkeys(map(column, rows)) if metrics is None or c[0] in metrics]
+    cell = {(r["label"], *column(r)): r for r in rows}
     head = ["run", *(f"{m} ({config}, {split})" for m, config, split in columns), "seeds"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for label in dict.fromkeys(r["label"] for r in rows):
-        found = [cell.get((label, *column)) for column in columns]
+        found = [cell.get((label, *named)) for named in columns]
         count = max((r["n"] for r in found if r), default=0)
         lines.append("| " + " | ".join([label, *(shown(r) for r in found), str(count)]) + " |")
     return "\n".join(lines)
@@ -224,9 +241,13 @@ def shown(row: Mapping[str, Any] | None) -> str:
 
 
 def write_report(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """summary.json, report.md and report.png in `folder`."""
+    """summary.json, report.md and report.png in `folder`; noise.png where runs differ in their noise."""
     from .analysis.figures import bars
+    from .analysis.noise_curves import draw
+    from .hub.paper import PAPER_NUMBERS
 
+    paper = {(n.architecture, n.data): (n.plain, n.vcreg) for n in PAPER_NUMBERS if n.table == "Table 2"}
+    draw(rows, folder / "noise.png", paper)
     write_json(folder / "summary.json", {"format": 1, "rows": list(rows)})
     write_text(folder / "report.md", markdown(rows) + "\n")
     bars(rows, folder / "report.png")

@@ -11,6 +11,13 @@ from ..rundir import replacing
 PLAIN, REGULARIZED = "#7f8c99", "#1f6fb2"
 
 
+def column(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    """(metric, labels, split) of a row of `study.summarise`: rows of one column may be compared. A noise that a test
+    had and the training had not is part of it."""
+    config, sigma = row["dataset_config"], row.get("sigma", 0.0)
+    return row["metric"], config if sigma == row.get("trained_sigma", sigma) else f"{config}, σ {sigma:g}", row["split"]
+
+
 def bars(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """One panel a metric: the mean of each label as a bar, its standard deviation as a whisker, each seed as a dot.
 
@@ -18,16 +25,16 @@ def bars(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """
     from matplotlib.figure import Figure
 
-    columns = list(dict.fromkeys((r["metric"], r["dataset_config"], r["split"]) for r in rows))
+    columns = list(dict.fromkeys(map(column, rows)))
     labels = list(dict.fromkeys(r["label"] for r in rows))
     across = min(2, len(columns))
     down = -(-len(columns) // across)
     figure = Figure(figsize=(4.6 * across, (1.0 + 0.32 * len(labels)) * down), layout="constrained")
     grid = figure.subplots(down, across, squeeze=False).flat
-    for axes, column in zip(grid, columns, strict=False):
-        found = {r["label"]: r for r in rows if (r["metric"], r["dataset_config"], r["split"]) == column}
+    for axes, (metric, config, split) in zip(grid, columns, strict=False):
+        found = {r["label"]: r for r in rows if column(r) == (metric, config, split)}
         _panel(axes, labels, found)
-        axes.set_title(f"{column[0]}  ({column[1]} labels, {column[2]} split)", fontsize=8)
+        axes.set_title(f"{metric}  ({config} labels, {split} split)", fontsize=8)
     for axes in list(grid)[len(columns) :]:
         axes.remove()
     with replacing(path) as temporary:
