@@ -209,7 +209,10 @@ class Eval:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A whole run. `vcreg=None` is the plain twin of the same recipe; `video=None` means images."""
+    """A whole run. `vcreg=None` is the plain twin of the same recipe; `video=None` means images.
+
+    assumed: fields whose values the sources that a recipe follows do not confirm; for whoever reads it, and the card.
+    """
 
     name: str
     model: Model
@@ -221,6 +224,7 @@ class Recipe:
     where: str = "blocks"
     task: str = "classification"
     video: Video | None = None
+    assumed: tuple[str, ...] = ()
 
 
 def _at_least(config: Any, lowest: int, *names: str) -> None:

@@ -80,16 +80,18 @@ def load_videos(cfg: Data, video: Video) -> VideoData:
     """The clips that a recipe's `data` and `video` name.
 
     data.name: `hmdb51` or `hmdb51_like`, whose `data.root` is a folder that `vcreg data` wrote;
-    `action_shapes`, made at `data.root` or in the cache; `video_folder` or `video_list` for files of one's
+    `action_shapes`, made at `data.root` or in the cache, or `action_shapes:<sources>x<clips of each>` for
+    another size; `video_folder` or `video_list` for files of one's
     own at `data.root`. Errors: UnknownNameError; ConfigError for values that do not go together; DataError
     for files that are not there, a class without training clips, or more undecodable training clips than
     `video.max_failed`.
     """
-    if cfg.name not in ROWS:
+    row = cfg.name.partition(":")[0]
+    if row not in ROWS:
         raise unknown_name("video data set", cfg.name, ROWS)
     if not 0 <= cfg.val_fraction < 1:
         raise ConfigError(f"data.val_fraction={cfg.val_fraction}: expected at least 0 and below 1")
-    index = ROWS[cfg.name](cfg)
+    index = ROWS[row](cfg)
     mean, std = cfg.mean or MEAN, cfg.std or STD
     if not len(mean) == len(std) == 3 or min(std) <= 0:
         raise ConfigError(f"data.mean={mean} and data.std={std}: expected 3 values each, std positive")
@@ -173,13 +175,13 @@ def _prepared(cfg: Data) -> VideoIndex:
 
 
 def _shapes(cfg: Data) -> VideoIndex:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vcreg_hub"
-    root = Path(cfg.root) if cfg.root is not None else cache / "action_shapes"
+    base, spec = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"), _spec(cfg.name)
+    root = Path(cfg.root) if cfg.root is not None else base / "vcreg_hub" / cfg.name.replace(":", "-")
     if not (root / ABOUT).exists():
         root.parent.mkdir(parents=True, exist_ok=True)
         # Made aside and put in place in one go: several processes may come here at the same time.
         with tempfile.TemporaryDirectory(dir=root.parent, prefix=f".{root.name}-") as scratch:
-            made = action_shapes.make(Path(scratch) / "set")
+            made = action_shapes.make(Path(scratch) / "set", spec)
             prepare(made, made, video_set=VIDEO_SETS["action_shapes"], say=lambda text: None)
             try:
                 made.rename(root)
@@ -187,6 +189,17 @@ def _shapes(cfg: Data) -> VideoIndex:
                 if not (root / ABOUT).exists():
                     raise DataError(f"{root} is in the way of the action_shapes set; choose another folder") from None
     return read_index(root)
+
+
+def _spec(name: str) -> action_shapes.ActionShapes:
+    """What `action_shapes` or `action_shapes:<sources>x<clips of each>` asks for."""
+    _, colon, size = name.partition(":")
+    if not colon:
+        return action_shapes.ActionShapes()
+    sources, _, clips = size.partition("x")
+    if not (sources.isdecimal() and clips.isdecimal()):
+        raise ConfigError(f"data.name={name}: expected action_shapes:<sources>x<clips of each>, such as 8x2")
+    return action_shapes.ActionShapes(sources=int(sources), clips_per_source=int(clips))
 
 
 ROWS: dict[str, Callable[[Data], VideoIndex]] = {

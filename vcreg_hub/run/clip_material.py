@@ -15,7 +15,7 @@ from ..data.videos import VideoData, load_videos
 from ..errors import ConfigError
 from ..evals import video as multi_view
 from ..models.factory import build_model, kind_of
-from ..models.video_networks import NETWORKS
+from ..models.video_networks import NETWORKS, NORMALISATION
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,11 @@ class ClipMaterial:
             )
         if recipe.data.labels != "class":
             raise ConfigError(f"data.labels={recipe.data.labels}: videos have one label set, class")
-        return cls(recipe, recipe.video, load_videos(recipe.data, recipe.video))
+        data = recipe.data
+        if data.mean is None and data.std is None and recipe.model.name in NETWORKS:
+            mean, std = NORMALISATION[NETWORKS[recipe.model.name].normalisation]
+            data = replace(data, mean=mean, std=std)
+        return cls(recipe, recipe.video, load_videos(data, recipe.video))
 
     @property
     def views(self) -> str:
