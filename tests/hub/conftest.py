@@ -37,6 +37,7 @@ def hub(monkeypatch, tmp_path, naps):
         yield loopback
     # One client for all tests: making one reads the certificates again. What publishing sets on it does not stay.
     assert get_session().timeout == httpx.Timeout(None)
+    assert [hook.__module__.partition(".")[0] for hook in get_session().event_hooks["request"]] == ["huggingface_hub"]
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import time
 
 import pytest
 from huggingface_hub import HfApi
 
 from vcreg_hub.errors import IntegrityError, UsageError, WeightsNotFoundError
+from vcreg_hub.hub.listing import list_releases
+from vcreg_hub.hub.retry import Patience
 from vcreg_hub.models import places
 from vcreg_hub.models.weights import find_weights, resolve
 from vcreg_hub.releases import RELEASES
@@ -79,3 +82,20 @@ def test_a_hub_that_does_not_answer_is_said(hub):
         find_weights("resnet50_vcreg")
     hub.heal()
     assert find_weights("resnet50_vcreg").file.read_bytes() == b"weights"
+
+
+def test_a_hub_that_is_silent_is_not_waited_for(hub, monkeypatch):
+    """huggingface_hub's list takes no timeout, and tries again five times by itself."""
+    hub.add("me/resnet50_vcreg.mine", FILES)
+    hub.fault("list", "timeout", times=None)
+    monkeypatch.setattr(places, "PATIENCE", 0.4)
+    started = time.monotonic()
+    with pytest.raises(WeightsNotFoundError, match=r"the list of me could not be read: no answer from 127\.0\.0\.1"):
+        find_weights("resnet50_vcreg")
+    listed, notes = list_releases(api=HfApi(endpoint=hub.url), patience=Patience(1, timeout=0.4, in_all=0.8))
+    assert time.monotonic() - started < 10, "less than one silence of the server"
+    assert notes == ["listing me: no answer from 127.0.0.1 within 0.8 seconds"]
+    assert {entry.name for entry in listed} >= {row.full_name for row in RELEASES}
+    hub.heal()
+    assert find_weights("resnet50_vcreg").file.read_bytes() == b"weights"
+    assert "resnet50_vcreg.mine" in {entry.name for entry in list_releases(api=HfApi(endpoint=hub.url))[0]}

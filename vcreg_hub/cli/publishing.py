@@ -38,7 +38,7 @@ def export(
 @app.command()
 def card(
     name: Annotated[str, typer.Argument(help="A release, or a run or export folder.")],
-    licence: Annotated[str | None, typer.Option(help="Of the weights in a folder.")] = None,
+    licence: Annotated[str | None, typer.Option(help="Of the weights in a run folder; an export states it.")] = None,
     siblings: Siblings = None,
     twins: Twins = None,
     repo: Annotated[str | None, typer.Option(help="Where a folder is or will be published, owner/name.")] = None,

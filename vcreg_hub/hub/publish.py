@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import HubError
+from ..models.silence import silence_limited
 from .plan import Plan, Remote, changes, hub, list_files, look, plan, tag_commit
-from .retry import Patience, attempt, explained, is_of_the_hub, is_transient, silence_limited, wait_after
+from .retry import Patience, attempt, explained, is_of_the_hub, is_transient, wait_after
 from .verify import same_logits, verify_download
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def _push(todo: Plan, api: HfApi, patience: Patience, say: Callable[[str], None]
             say(f"the files are there already, at {done[0][:12]}")
             return (*done, number > 0)
         try:
-            with silence_limited(patience):
+            with silence_limited(patience.timeout, patience.in_all):
                 info = api.create_commit(
                     todo.repo_id,
                     _operations(todo),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
 from ..errors import HubError, VCRegError
+from ..models.silence import silence_limited
 
 T = TypeVar("T")
 TRANSIENT_STATUS = frozenset({408, 429, 500, 502, 503, 504})
@@ -20,12 +20,14 @@ class Patience:
 
     attempts: at one call. first_wait: seconds before the second attempt, doubled for each further one; a Retry-After
     of the hub comes first. longest_wait bounds both. timeout: seconds without a byte before a connection is given up.
+    in_all: seconds after which an attempt makes no further request.
     """
 
     attempts: int = 4
     first_wait: float = 1.0
     longest_wait: float = 120.0
     timeout: float = 60.0
+    in_all: float | None = None
     sleep: Callable[[float], None] = time.sleep
 
 
@@ -37,7 +39,7 @@ def attempt(what: str, call: Callable[[], T], patience: Patience, expect: tuple[
     """
     for number in range(patience.attempts):
         try:
-            with silence_limited(patience):
+            with silence_limited(patience.timeout, patience.in_all):
                 return call()
         except expect:
             raise
@@ -50,20 +52,6 @@ def attempt(what: str, call: Callable[[], T], patience: Patience, expect: tuple[
                 raise explained(what, error) from error
             patience.sleep(wait_after(error, number, patience))
     raise AssertionError("patience.attempts is at least 1")
-
-
-@contextlib.contextmanager
-def silence_limited(patience: Patience) -> Iterator[None]:
-    """Give up connections that are silent for `patience.timeout` seconds; huggingface_hub itself waits for ever."""
-    from huggingface_hub.utils import get_session
-
-    session = get_session()
-    before = session.timeout
-    session.timeout = patience.timeout
-    try:
-        yield
-    finally:
-        session.timeout = before
 
 
 def is_transient(error: BaseException | None) -> bool:

@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import UsageError
+from .silence import silence_limited
 
 FOLDER_VARIABLE = "VCREG_HUB_DIR"
 NAMESPACE_VARIABLE = "VCREG_HUB_NAMESPACE"
 PACKAGED = Path(__file__).resolve().parents[1] / "weights"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+# Seconds that a silent hub is waited for while the names of a namespace are asked.
+PATIENCE = 10.0
 
 _logger = logging.getLogger("vcreg_hub")
 
@@ -75,7 +78,8 @@ class HubPlace:
 
     def _listed(self, name: str) -> list[str]:
         try:
-            return [info.id for info in hub_api().list_models(author=self.namespace, search=name)]
+            with silence_limited(PATIENCE, in_all=2 * PATIENCE):
+                return [info.id for info in hub_api().list_models(author=self.namespace, search=name)]
         except (_http_error(), OSError) as error:
             self.troubles.append(f"the list of {self.namespace} could not be read: {_first_line(error)}")
             return []
