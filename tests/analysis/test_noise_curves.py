@@ -67,7 +67,7 @@ def test_splits_are_averaged_seed_by_seed(tmp_path: Path) -> None:
                 label = f"plain-{sigma}-{fold}"
                 run(tmp_path, label, PLAIN, 10.0 * fold + seed - sigma, sigma=sigma, seed=seed, fold=fold)
     (points,) = curves(summarise([tmp_path]))[PANEL].values()
-    assert [(point.sigma, point.folds) for point in points] == [(0.0, 3), (1.0, 3)]
+    assert [(point.sigma, point.folds) for point in points] == [(0.0, (1, 2, 3)), (1.0, (1, 2, 3))]
     assert points[0].values == (20.0, 22.0), "seed 1 has no third split"
     assert points[1].values == (19.0, 21.0)
 
@@ -113,12 +113,17 @@ def test_the_report_has_the_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     from matplotlib.axes import Axes
 
     labels: list[str] = []
+    shown: list[str] = []
     drawn: list[tuple[list[float], list[float], list[float]]] = []
     errorbar, xlabel = Axes.errorbar, Axes.set_xlabel
     monkeypatch.setattr(
         Axes,
         "errorbar",
-        lambda self, x, y, yerr, **how: (drawn.append((x, y, yerr)), errorbar(self, x, y, yerr, **how))[1],
+        lambda self, x, y, yerr, **how: (
+            drawn.append((x, y, yerr)),
+            shown.append(how["label"]),
+            errorbar(self, x, y, yerr, **how),
+        )[-1],
     )
     monkeypatch.setattr(
         Axes, "set_xlabel", lambda self, text, **how: (labels.append(text), xlabel(self, text, **how))[1]
@@ -132,4 +137,5 @@ def test_the_report_has_the_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert (tmp_path / "out" / "noise.png").read_bytes().startswith(b"\x89PNG")
     assert drawn[0] == ([0.0, 1.0, 1.5, 2.0], [79.5, 59.5, 49.5, 40.5], [pytest.approx(0.5**0.5)] * 4)
     assert drawn[1][1] == [80.0, 61.0, 51.5, 43.0]
+    assert shown[:2] == ["plain (mean ± s.d. of 2 seeds, split 1)", "VCReg (mean ± s.d. of 2 seeds, split 1)"]
     assert any("standard deviation σ of the noise (on normalised values)" in label for label in labels)

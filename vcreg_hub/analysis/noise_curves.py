@@ -28,11 +28,11 @@ class Panel(NamedTuple):
 
 @dataclass(frozen=True)
 class Point:
-    """values: one a seed, each the mean over `folds` train/test splits of the data set."""
+    """values: one a seed, each the mean over `folds`, train/test splits of the data set, where it has several."""
 
     sigma: float
     values: tuple[float, ...]
-    folds: int
+    folds: tuple[int, ...]
 
     @property
     def mean(self) -> float:
@@ -53,7 +53,7 @@ def curves(rows: Sequence[Mapping[str, Any]], metric: str = "top1") -> dict[Pane
     """
     found: dict[Panel, list[Mapping[str, Any]]] = defaultdict(list)
     for row in rows:
-        place = row.get("noise_place")
+        place = None if "folds" in row else row.get("noise_place")  # of splits, the mean is taken here
         if row["metric"] == metric and place is not None and row.get("sigma", 0.0) == row["trained_sigma"]:
             found[Panel(row["model"], row["dataset"], place, metric, row["split"])].append(row)
     drawn = {panel: _series(same) for panel, same in found.items() if len({row["trained_sigma"] for row in same}) > 1}
@@ -93,7 +93,7 @@ def _point(sigma: float, rows: Sequence[Mapping[str, Any]]) -> Point | None:
         by_fold[row.get("fold")] |= dict(zip(row["seeds"], row["values"], strict=True))
     seeds = set.intersection(*(set(values) for values in by_fold.values()))
     means = tuple(statistics.fmean(values[seed] for values in by_fold.values()) for seed in sorted(seeds))
-    return Point(sigma, means, len(by_fold)) if means else None
+    return Point(sigma, means, tuple(sorted(fold for fold in by_fold if fold is not None))) if means else None
 
 
 def draw(
@@ -155,9 +155,13 @@ def _draw_panel(axes: Any, panel: Panel, series: Mapping[str, list[Point]], pape
 
 
 def _counted(points: Sequence[Point]) -> str:
-    """How many runs are behind each point of a curve, for its legend."""
-    seeds, folds = {len(point.values) for point in points}, {point.folds for point in points}
-    parts = [f"{'-'.join(map(str, sorted({min(seeds), max(seeds)})))} seed{'s' * (seeds != {1})}"]
-    if folds != {1}:
-        parts.append(f"mean of {'-'.join(map(str, sorted({min(folds), max(folds)})))} splits")
+    """What is behind each point of a curve, for its legend."""
+    fewest, most = min(len(point.values) for point in points), max(len(point.values) for point in points)
+    seeds = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+    parts = ["1 seed" if most == 1 else f"mean ± s.d. of {seeds} seeds"]
+    folds = {point.folds for point in points}
+    if len(folds) > 1:
+        parts.append("not all of the same splits")
+    elif of := folds.pop():
+        parts.append(f"split {of[0]}" if len(of) == 1 else f"mean of {len(of)} splits")
     return f" ({', '.join(parts)})"
