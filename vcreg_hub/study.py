@@ -49,7 +49,8 @@ def cells(
     """Every combination of the grid's values with every seed, ordered so that each combination's first seed comes
     before any second one: an interrupted study has then seen the whole grid.
 
-    grid: path.to.field -> values as on the command line. Errors: those of `config.override`.
+    grid: path.to.field -> values as on the command line. label: goes before a combination's values. Errors: those of
+    `config.override`.
     """
     found = []
     for seed in seeds:
@@ -58,7 +59,7 @@ def cells(
             name = ",".join(f"{path.rpartition('.')[2]}={value}" for path, value in zip(grid, values, strict=True))
             changed = override(recipe, settings)
             changed = replace(changed, train=replace(changed.train, seed=seed))
-            found.append(Cell(label or name or recipe.name, changed))
+            found.append(Cell(",".join(filter(None, (label, name))) or recipe.name, changed))
     return found
 
 
@@ -167,7 +168,7 @@ def summarise(folders: Iterable[Path]) -> list[dict[str, Any]]:
             key = (identity, json.dumps(named))
             pooled.setdefault(key, {"label": label, "recipe": recipe.name, **_made_of(recipe), **named})
             values[key][recipe.train.seed] = metric["value"]
-    return [row | _spread(values[key]) for key, row in pooled.items()]
+    return [row | spread(values[key]) for key, row in pooled.items()]
 
 
 def _label(run: Path, taken: Iterable[str]) -> str:
@@ -195,7 +196,8 @@ def _runs(folders: Iterable[Path]) -> list[RunDir]:
     return [RunDir(path) for path in sorted(inside) if RunDir(path).complete()]
 
 
-def _spread(by_seed: Mapping[int, float]) -> dict[str, Any]:
+def spread(by_seed: Mapping[int, float]) -> dict[str, Any]:
+    """Mean, sample standard deviation (None for one seed), n, seeds and values of a summary row."""
     values = list(by_seed.values())
     return {
         "mean": statistics.fmean(values),
@@ -241,14 +243,19 @@ def shown(row: Mapping[str, Any] | None) -> str:
 
 
 def write_report(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """summary.json, report.md and report.png in `folder`; noise.png where runs differ in their noise."""
+    """summary.json, report.md and report.png in `folder`; noise.png where runs differ in their noise.
+
+    Where a recipe was run on several train/test splits, rows of their mean follow those of `rows`.
+    """
     from .analysis.figures import bars
     from .analysis.noise_curves import draw
+    from .folds import over_folds
     from .hub.paper import PAPER_NUMBERS
 
     paper = {(n.architecture, n.data): (n.plain, n.vcreg) for n in PAPER_NUMBERS if n.table == "Table 2"}
     draw(rows, folder / "noise.png", paper)
-    write_json(folder / "summary.json", {"format": 1, "rows": list(rows)})
+    rows = [*rows, *over_folds(rows)]
+    write_json(folder / "summary.json", {"format": 1, "rows": rows})
     write_text(folder / "report.md", markdown(rows) + "\n")
     bars(rows, folder / "report.png")
 

@@ -78,11 +78,13 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Mean and standard deviation over seeds of finished runs."""
+    from ..folds import over_folds
     from ..study import markdown, summarise, write_report
 
     rows = summarise(folders)
     if out is not None:
         write_report(out, rows)
+    rows += over_folds(rows)
     print_json(rows) if as_json else print(markdown(rows))
 
 
@@ -95,16 +97,21 @@ def reproduce(
 ) -> None:
     """Repeat a whole experiment: coefficients chosen on held-out training images, then several seeds on test."""
     from ..config import override
-    from ..experiments import EXPERIMENTS
+    from ..experiments import EXPERIMENTS, standing
     from ..experiments import reproduce as walk
+    from ..folds import over_folds
     from ..study import markdown
 
     if name is None:
         for known, experiment in EXPERIMENTS.items():
-            print(f"{known}: {experiment.plain} against {experiment.vcreg}. {experiment.paper}")
+            paper = f" The paper: {experiment.paper}." if experiment.paper else ""
+            ours = standing(known, Path("runs") / known)
+            print(f"{known}: {experiment.plain} against {experiment.vcreg}.{paper} Ours, in runs/{known}: {ours}")
         return
     rows = walk(name, out or Path("runs") / name, jobs, change=lambda recipe: override(recipe, set_ or []))
-    print(markdown(rows))
+    print(markdown([*rows, *over_folds(rows)]))
+    if paper := EXPERIMENTS[name].paper:
+        print(f"\nThe paper's, not measured here: {paper}")
 
 
 @app.command()
