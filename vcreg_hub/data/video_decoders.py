@@ -102,4 +102,5 @@ def _check_works(name: str) -> None:
         except Exception as error:  # a foreign library's own kinds, a missing module or a shared object
             first = (str(error).strip() or type(error).__name__).splitlines()[0]
             needs = {"torchcodec": "torchcodec and FFmpeg's libraries", "decord": "decord2"}[name]
-            raise ConfigError(f"video.decoder={name} does not work here; it needs {needs}: {first}") from error
+            cure = "pip install 'vcreg_hub[decoders]'"
+            raise ConfigError(f"video.decoder={name} does not work here; it needs {needs} ({cure}): {first}") from error
