@@ -94,8 +94,18 @@ EXPERIMENTS = {
         vcreg="fashion_mnist:superclass_vcreg",
         grid={"vcreg.alpha": _ALPHAS, "vcreg.beta": _BETAS},
         metric="probe_top1",
+        selection_seeds=(100,),
+        # Not 0 to 9: their test numbers were seen with the other two settings before this one was chosen.
+        seeds=(10, 11, 12, 13, 14),
+        paper="Table 5 does the same with CIFAR-100 and ConvNeXt-Atto: 60.7% plain, 72.9% VCReg",
+    ),
+    "fashion_mnist_resized": Experiment(
+        plain="fashion_mnist:superclass_resized",
+        vcreg="fashion_mnist:superclass_resized_vcreg",
+        grid={"vcreg.alpha": _ALPHAS, "vcreg.beta": _BETAS},
+        metric="probe_top1",
         selection_seeds=(100, 101),
-        # Not 0 to 4: their test numbers were seen with the augmented recipes before this setting was chosen.
+        # Not 0 to 4, likewise.
         seeds=(5, 6, 7, 8, 9),
         paper="Table 5 does the same with CIFAR-100 and ConvNeXt-Atto: 60.7% plain, 72.9% VCReg",
     ),

@@ -1,11 +1,11 @@
-"""Fashion-MNIST: 60,000 + 10,000 real images of clothes (28 x 28, shown at 32 x 32).
+"""Fashion-MNIST: 60,000 + 10,000 real images of clothes, 28 x 28.
 
 The main experiment trains on four superclasses (tops, trousers, footwear, bag) and probes the ten classes: what a
 network keeps of its input beyond what its labels ask for is what transfers. Budget: 12,000 training images and six
 epochs, so that a run takes a minute on two CPU cores.
 
-The images of the main experiment are shown as they are. Under random shifts and flips the same network keeps more by
-itself, and VCReg adds nothing that five seeds can tell apart: the `_augmented` recipes.
+The images of the main experiment are shown as they are. Enlarged to 32 x 32 (the `_resized` recipes), and more so under
+random shifts and flips (the `_augmented` ones), the same network keeps more by itself, and VCReg adds less.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def superclass() -> Recipe:
     return Recipe(
         name="fashion_mnist_superclass",
         model=Model("test_resnet"),
-        data=replace(_IMAGES, labels="superclass", crop="none", hflip=0.0),
+        data=replace(_IMAGES, labels="superclass", image_size=28, crop="none", hflip=0.0),
         optim=_OPTIM,
         train=_TRAIN,
         eval=Eval(("classification", "probe")),
@@ -44,8 +44,27 @@ def superclass_vcreg() -> Recipe:
     return replace(plain, name=f"{plain.name}_vcreg", vcreg=VCReg(alpha=1.28, beta=0.16))
 
 
+def superclass_resized() -> Recipe:
+    """As `fashion_mnist:superclass`, on images enlarged to 32 x 32; the plain twin.
+
+    Command: vcreg train fashion_mnist:superclass_resized
+    """
+    plain = superclass()
+    return replace(plain, name=f"{plain.name}_resized", data=replace(plain.data, image_size=32))
+
+
+def superclass_resized_vcreg() -> Recipe:
+    """As `fashion_mnist:superclass_resized`, with VCReg after every block, alpha and beta as picked there.
+
+    Command: vcreg train fashion_mnist:superclass_resized_vcreg
+    Ours: 78.99 ± 0.63% probe against 78.50 ± 0.68% plain, five seeds.
+    """
+    plain = superclass_resized()
+    return replace(plain, name=f"{plain.name}_vcreg", vcreg=VCReg(alpha=0.16, beta=0.16))
+
+
 def superclass_augmented() -> Recipe:
-    """As `fashion_mnist:superclass`, under random shifts and horizontal flips; the plain twin.
+    """As `fashion_mnist:superclass_resized`, under random shifts and horizontal flips; the plain twin.
 
     Command: vcreg train fashion_mnist:superclass_augmented
     """
