@@ -171,7 +171,20 @@ def _prepared(cfg: Data) -> VideoIndex:
     index = read_index(cfg.root)
     if index.name != cfg.name:
         raise DataError(f"{cfg.root} holds {index.name}, not {cfg.name}")
+    _check_counts(index)
     return index
+
+
+def _check_counts(index: VideoIndex) -> None:
+    """Errors: DataError when an index is not of the size that its set is known by: results would not compare."""
+    row = VIDEO_SETS[index.name]
+    found = {"classes": (row.classes, len(index.class_names)), "clips": (row.clips, len(index.clips))}
+    for split in range(1, row.splits + 1):
+        found[f"training clips in split {split}"] = row.train, len(index.flagged(split, TRAIN))
+        found[f"test clips in split {split}"] = row.test, len(index.flagged(split, TEST))
+    for what, (wanted, there) in found.items():
+        if wanted is not None and wanted != there:
+            raise DataError(f"{index.name} has {wanted:,} {what}, but the index at {index.root} lists {there:,}")
 
 
 def _shapes(cfg: Data) -> VideoIndex:

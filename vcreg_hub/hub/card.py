@@ -148,12 +148,19 @@ def _vcreg_rows(vcreg: dict[str, Any], where: str) -> list[tuple[str, str]]:
 
 
 def _results_note(record: dict[str, Any]) -> str:
-    seeds = ", ".join(str(run["seed"]) for run in record["runs"])
-    count = len(record["runs"])
-    spread = "One seed: no spread can be given." if count == 1 else "The standard deviation is that of the sample."
-    return (
-        f"Seed of these weights: {record['runs'][0]['seed']}. Seeds behind the means: {seeds} (n = {count}). {spread}"
-    )
+    own = record["runs"][0]
+    split = "" if own.get("fold") is None else f", split {own['fold']}"
+    seeds = {run["seed"] for run in record["runs"]}
+    spread = "One seed: no spread can be given." if len(seeds) == 1 else "The standard deviation is that of the sample."
+    return f"Seed of these weights: {own['seed']}{split}. Behind the means: {_counted(record['runs'])}. {spread}"
+
+
+def _counted(runs: list[dict[str, Any]]) -> str:
+    seeds, folds = sorted({run["seed"] for run in runs}), sorted({run.get("fold") or 0 for run in runs})
+    text = f"seeds {', '.join(map(str, seeds))}"
+    if len(folds) > 1:
+        return f"{text} on splits {', '.join(map(str, folds))} ({len(runs)} runs)"
+    return f"{text} (n = {len(runs)})"
 
 
 def _twin_note(record: dict[str, Any]) -> str:
@@ -161,8 +168,7 @@ def _twin_note(record: dict[str, Any]) -> str:
         return "This model is itself the plain twin."
     if not record["twins"]:
         return "The plain twin (the same recipe without VCReg): not yet run."
-    seeds = ", ".join(str(run["seed"]) for run in record["twins"])
-    return f"The plain twin is the same recipe without VCReg, run here with seeds {seeds} (n = {len(record['twins'])})."
+    return f"The plain twin is the same recipe without VCReg, run here with {_counted(record['twins'])}."
 
 
 def _result_row(score: Score, twin: Score | None, has_twin: bool) -> list[str]:
@@ -203,6 +209,10 @@ def _training(record: dict[str, Any]) -> list[str]:
         lines.append(f"training time: {_duration(float(training['seconds']))}")
     if training.get("selected"):
         lines.append(f"weights kept: {prose(training['selected'])}")
+    if undecodable := training.get("undecodable"):
+        lines.append(f"training clips that did not decode: {len(undecodable)}")
+    if assumed := record["recipe"].get("assumed"):
+        lines.append(f"assumed, because what the recipe follows does not confirm it: {', '.join(map(code, assumed))}")
     if training.get("emissions_kg_co2eq") is not None:
         lines.append(f"emissions, by codecarbon: {float(training['emissions_kg_co2eq']):.3g} kg CO2eq")
     return lines or ["not recorded"]
@@ -218,8 +228,10 @@ def _data(record: dict[str, Any]) -> list[str]:
     data, licence = record["results"]["data"], record["licence"]
     name = prose(record["recipe"]["data"]["name"])
     counts = ", ".join(f"{prose(data[part])} {part}" for part in ("train", "val", "test") if data.get(part) is not None)
+    samples = "images" if record["recipe"].get("video") is None else "clips"
     lines = [
-        f"data: {name}, labels {code(record['recipe']['data']['labels'])}" + (f"; images: {counts}" if counts else "")
+        f"data: {name}, labels {code(record['recipe']['data']['labels'])}"
+        + (f"; {samples}: {counts}" if counts else "")
     ]
     if record["recipe"]["data"].get("train_images"):
         lines.append(f"the training images were capped at {record['recipe']['data']['train_images']}")
@@ -256,6 +268,6 @@ def _limitations(record: dict[str, Any]) -> list[str]:
     ]
     if record["recipe"]["vcreg"]:
         lines.append("The paper gives no value for delta; the one above is this package's choice.")
-    if len(record["runs"]) < 3:
+    if len({run["seed"] for run in record["runs"]}) < 3:
         lines.append("Fewer than three seeds: a difference from another model may be chance.")
     return lines

@@ -92,6 +92,7 @@ def preprocessing(recipe: Recipe, results: dict[str, Any]) -> Preprocessing:
         interpolation=str(data.get("interpolation") or recipe.data.interpolation),
         mean=[float(value) for value in data["mean"]],
         std=[float(value) for value in data["std"]],
+        frames=recipe.video.frames if recipe.video is not None else None,
     )
     if not len(view.mean) == len(view.std) == view.in_chans:
         raise RunFolderError(
@@ -122,6 +123,7 @@ def _network(cfg: Model, view: Preprocessing, file: Path) -> nn.Module:
         num_classes=len(view.classes),
         in_chans=view.in_chans,
         image_size=view.image_size,
+        frames=view.frames,
     )
     load_file(model, file)
     return model.eval()

@@ -15,7 +15,7 @@ def what_loads_it(config: dict[str, Any] | None, recipe: dict[str, Any]) -> dict
 
     config = config or {}
     kind, name = kind_of(recipe["model"]["name"])
-    video = kind == "video" or recipe["task"].startswith("video")
+    video = kind == "video" or recipe.get("video") is not None
     task = "video-classification" if video else "image-classification"
     if not config and kind == "torchvision":
         kind, name = ("timm", TWINS[name]) if name in TWINS else (kind, name)

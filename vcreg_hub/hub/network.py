@@ -25,7 +25,10 @@ _PIL_FILTERS = {"nearest": 0, "bilinear": 2, "bicubic": 3}
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """The test view of a run: short side to `resize`, centre crop to `image_size`, normalise by mean and std."""
+    """The test view of a run: short side to `resize`, centre crop to `image_size`, normalise by mean and std.
+
+    frames: of a clip, None for images.
+    """
 
     classes: list[str]
     in_chans: int
@@ -34,6 +37,7 @@ class Preprocessing:
     interpolation: str
     mean: list[float]
     std: list[float]
+    frames: int | None = None
 
 
 def write_network(folder: Path, model: nn.Module, cfg: Model, view: Preprocessing, licence: str) -> None:
@@ -44,7 +48,7 @@ def write_network(folder: Path, model: nn.Module, cfg: Model, view: Preprocessin
     kind, name = kind_of(cfg.name)
     model = model.eval()
     if kind in ("hf", "video"):
-        loaded = _write_transformers(folder, model, view, kind == "video")
+        loaded = _write_transformers(folder, model, view, kind == "video" or view.frames is not None)
     else:
         twin = None
         if kind == "torchvision":

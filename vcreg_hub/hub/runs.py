@@ -16,8 +16,8 @@ from .scores import row_key
 
 # Where the data lay and how many workers read it do not change what was trained.
 _INCIDENTAL = ("data.root", "data.workers", "eval.batch_size")
-_BETWEEN_SEEDS = (*_INCIDENTAL, "name", "train.seed")
-_BETWEEN_TWINS = (*_BETWEEN_SEEDS, "vcreg", "where")
+_BETWEEN_SEEDS = (*_INCIDENTAL, "name", "train.seed", "video.split")
+_BETWEEN_TWINS = (*_BETWEEN_SEEDS, "vcreg", "where", "assumed")
 
 
 def read_run(path: Path) -> dict[str, Any]:
@@ -55,6 +55,7 @@ def _metrics(results: dict[str, Any], path: Path) -> list[dict[str, Any]]:
                 "dataset_config": _joined(row.get("dataset_config"), "sigma", row.get("sigma")),
                 "split": _joined(row.get("split") or "test", "fold", row.get("fold")),
                 "protocol": str(row.get("protocol") or ""),
+                **({} if row.get("fold") is None else {"fold": int(row["fold"])}),
             }
         except (KeyError, TypeError, ValueError) as error:
             raise RunFolderError(
@@ -75,12 +76,13 @@ def _joined(text: Any, word: str, value: Any) -> str:
 
 
 def with_siblings(own: dict[str, Any], paths: Iterable[str | Path]) -> list[dict[str, Any]]:
-    """`own` and the runs at `paths`, which differ from it in their seed; `own` itself may be among them.
+    """`own` and the runs at `paths`, which differ from it in their seed or train/test split; `own` itself may be among
+    them.
 
-    Errors: UsageError for a run that differs in more, or a seed that is there twice.
+    Errors: UsageError for a run that differs in more, or a seed that is there twice for one split.
     """
     elsewhere = [path for path in map(Path, paths) if path.resolve() != own["path"].resolve()]
-    others = _read_others(own, elsewhere, _BETWEEN_SEEDS, "a run with another seed")
+    others = _read_others(own, elsewhere, _BETWEEN_SEEDS, "a run with another seed or split")
     runs = [own, *(run for run in others if not _same_run(own, run))]
     _check_distinct_seeds(runs, "the runs")
     return runs
@@ -102,6 +104,7 @@ def summary(run: dict[str, Any]) -> dict[str, Any]:
     """What a record keeps of a run besides the one it is of."""
     return {
         "seed": run["recipe"]["train"]["seed"],
+        "fold": _fold(run),
         "metrics": run["results"]["metrics"],
         "commit": run["env"].get("commit"),
         "dirty": run["env"].get("dirty"),
@@ -120,6 +123,7 @@ def _same_run(one: dict[str, Any], other: dict[str, Any]) -> bool:
     """Whether the second folder is the run that the first (its export) was made of: same seed, hour and numbers."""
     return (
         one["recipe"]["train"]["seed"] == other["recipe"]["train"]["seed"]
+        and _fold(one) == _fold(other)
         and one["env"].get("date") == other["env"].get("date")
         and one["results"]["metrics"] == other["results"]["metrics"]
     )
@@ -137,6 +141,12 @@ def _differences(one: dict[str, Any], other: dict[str, Any], ignored: Sequence[s
 
 
 def _check_distinct_seeds(runs: Sequence[dict[str, Any]], what: str) -> None:
-    seeds = [run["recipe"]["train"]["seed"] for run in runs]
-    if len(set(seeds)) < len(seeds):
-        raise UsageError(f"{what} have seeds {', '.join(map(str, seeds))}: each seed counts once")
+    found = [(run["recipe"]["train"]["seed"], _fold(run)) for run in runs]
+    if len(set(found)) < len(found):
+        named = (f"{seed}" if fold is None else f"{seed} on split {fold}" for seed, fold in found)
+        raise UsageError(f"{what} have seeds {', '.join(named)}: each seed counts once")
+
+
+def _fold(run: dict[str, Any]) -> int | None:
+    video = run["recipe"].get("video")
+    return None if video is None else video["split"]

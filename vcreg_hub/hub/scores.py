@@ -1,4 +1,4 @@
-"""The metrics of a record, over the seeds they were measured with."""
+"""The metrics of a record, over the seeds and the train/test splits they were measured with."""
 
 from __future__ import annotations
 
@@ -34,13 +34,17 @@ class Score:
 
 
 def scores(record: dict[str, Any]) -> list[Score]:
-    """The metrics of a release, in the order of its results.json; mean and std are over its seeds."""
-    return _over_seeds(record["runs"], own=record["runs"][0])
+    """The metrics of a release, in the order of its results.json; mean and std are over its seeds.
+
+    Where it was measured on several train/test splits, the means over those come first.
+    """
+    return _over_folds(record["runs"]) + _over_seeds(record["runs"], own=record["runs"][0])
 
 
 def twin_scores(record: dict[str, Any]) -> dict[tuple[str, ...], Score]:
     """The plain twin's metrics by `Score.key`; empty when no twin has been run."""
-    return {score.key: score for score in _over_seeds(record["twins"], own=None)}
+    twins = record["twins"]
+    return {score.key: score for score in _over_folds(twins) + _over_seeds(twins, own=None)}
 
 
 def _over_seeds(runs: Sequence[dict[str, Any]], own: dict[str, Any] | None) -> list[Score]:
@@ -66,6 +70,43 @@ def _over_seeds(runs: Sequence[dict[str, Any]], own: dict[str, Any] | None) -> l
             )
         )
     return found
+
+
+def _over_folds(runs: Sequence[dict[str, Any]]) -> list[Score]:
+    """Of runs on several splits; a seed's value is its mean over them, of seeds that every split has, and std is over
+    those."""
+    if len({run.get("fold") for run in runs}) < 2:
+        return []
+    groups: dict[tuple[str, ...], dict[int, dict[int, dict[str, Any]]]] = {}
+    for run in runs:
+        for row in run["metrics"]:
+            if "fold" in row:
+                whole = row["split"].removesuffix(f", fold {row['fold']}")
+                folds = groups.setdefault(row_key({**row, "split": whole}), {})
+                folds.setdefault(row["fold"], {})[run["seed"]] = row
+    return [score for key, folds in groups.items() if (score := _mean_of_folds(key, folds)) is not None]
+
+
+def _mean_of_folds(key: tuple[str, ...], folds: dict[int, dict[int, dict[str, Any]]]) -> Score | None:
+    seeds = sorted(set.intersection(*map(set, folds.values())))
+    if len(folds) < 2 or not seeds:
+        return None
+    metric, dataset, config, split, protocol = key
+    row = next(iter(next(iter(folds.values())).values()))
+    values = [statistics.fmean(by_seed[seed]["value"] for by_seed in folds.values()) for seed in seeds]
+    return Score(
+        metric=metric,
+        unit=row["unit"],
+        higher_is_better=row["higher_is_better"],
+        dataset=dataset,
+        config=config,
+        split=f"{split}, mean of {len(folds)} splits",
+        protocol=protocol,
+        value=None,
+        mean=statistics.fmean(values),
+        std=statistics.stdev(values) if len(values) > 1 else None,
+        n=len(values),
+    )
 
 
 def row_key(row: dict[str, Any]) -> tuple[str, ...]:

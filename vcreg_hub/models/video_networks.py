@@ -133,7 +133,7 @@ def video_processor(model: nn.Module, mean: tuple[float, ...], std: tuple[float,
         "do_sample_frames": False,
     }
     config: Any = model.config
-    if config.model_type == "videomae":
+    if config.model_type != "vivit":  # VideoMAE's is the general one
         return VideoMAEVideoProcessor(image_mean=list(mean), image_std=list(std), **common)
     # ViViT's processor rescales to [-1, 1] before it normalises.
     shifted, scaled = [2 * m - 1 for m in mean], [2 * s for s in std]

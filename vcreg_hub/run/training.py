@@ -69,9 +69,13 @@ def train_model(
 def checkpoint_gradients(model: nn.Module) -> None:
     """Recompute activations in the backward pass. Errors: ConfigError for a model that offers no such thing."""
     timm_s = getattr(model, "set_grad_checkpointing", None)
+    # transformers 5.23 has renamed its own, and warns of the old name.
+    renamed = getattr(model, "activation_checkpointing_enable", None)
     transformers_s = getattr(model, "gradient_checkpointing_enable", None)
     if callable(timm_s):
         timm_s(True)
+    elif callable(renamed):
+        renamed(activation_checkpointing_kwargs={"use_reentrant": False})
     elif callable(transformers_s):
         transformers_s(gradient_checkpointing_kwargs={"use_reentrant": False})
     else:
