@@ -13,8 +13,9 @@ def print_metrics(rows: list[dict[str, Any]]) -> None:
             {
                 "metric": row["metric"],
                 "value": f"{row['value']:.2f} {row['unit']}",
-                "data": f"{row['dataset']}/{row['dataset_config']}",
-                "split": row["split"],
+                "data": f"{row['dataset']}/{row['dataset_config']}"
+                + (f", noise {row['sigma']:g}" if row.get("sigma") else ""),
+                "split": row["split"] + (f", fold {row['fold']}" if "fold" in row else ""),
                 "better": "higher" if row["higher_is_better"] else "lower",
             }
             for row in rows

@@ -1,0 +1,17 @@
+"""Metrics on a terminal: noise and fold are said, where a row has them."""
+
+from __future__ import annotations
+
+import pytest
+
+from vcreg_hub.cli.printing import print_metrics
+
+ROW = {"metric": "top1", "value": 61.234, "unit": "%", "higher_is_better": True, "dataset": "hmdb51",
+       "dataset_config": "class", "split": "test"}  # fmt: skip
+
+
+def test_rows(capsys: pytest.CaptureFixture[str]) -> None:
+    print_metrics([ROW, ROW | {"fold": 2, "sigma": 1.5}])
+    plain, noisy = (line for line in capsys.readouterr().out.splitlines() if "61.23 %" in line)
+    assert "hmdb51/class " in plain and "fold" not in plain and "noise" not in plain
+    assert "hmdb51/class, noise 1.5" in noisy and "test, fold 2" in noisy
