@@ -222,7 +222,12 @@ def choose(rows: Sequence[Mapping[str, Any]], metric: str, split: str = "val") -
 
 
 def markdown(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str] | None = None) -> str:
-    """A table with a line for each label and a column for each metric: mean, standard deviation where n > 1, n."""
+    """A table with a line for each label and a column for each metric: mean, standard deviation where n > 1, n.
+
+    Last, for each VCReg run that has its plain twin beside it, the differences seed by seed.
+    """
+    from . import pairs
+
     columns = [c for c in dict.fromkeys(map(column, rows)) if metrics is None or c[0] in metrics]
     cell = {(r["label"], *column(r)): r for r in rows}
     head = ["run", *(f"{m} ({config}, {split})" for m, config, split in columns), "seeds"]
@@ -231,6 +236,11 @@ def markdown(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str] | None = 
         found = [cell.get((label, *named)) for named in columns]
         count = max((r["n"] for r in found if r), default=0)
         lines.append("| " + " | ".join([label, *(shown(r) for r in found), str(count)]) + " |")
+    units = {column(r): r["unit"] for r in rows}
+    for label, by_column in pairs.differences(rows).items():
+        differing = [pairs.shown(by_column[c], units[c]) if c in by_column else "" for c in columns]
+        count = max(map(len, by_column.values()))
+        lines.append("| " + " | ".join([label, *differing, str(count)]) + " |")
     return "\n".join(lines)
 
 
