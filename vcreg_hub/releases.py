@@ -64,6 +64,17 @@ RELEASES: tuple[Release, ...] = (
         "fashion_mnist:convnext_zepto_rms_vcreg",
         place="package",
     ),
+    *(
+        Release(
+            f"{network}_vcreg",
+            "hmdb51",
+            "vivit" if network.startswith("vivit") else "videomae",
+            f"hmdb51:{network}_vcreg",
+            library="transformers",
+            task="video-classification",
+        )
+        for network in ("videomae_small", "videomae_base", "videomaev2_small", "videomaev2_base", "vivit_base")
+    ),
 )
 
 

@@ -212,7 +212,9 @@ def test_rows_name_recipes_that_exist():
 
     for row in RELEASES:
         model = load_recipe(row.recipe).model.name
-        assert model.removesuffix("_vcreg") == row.architecture, row
+        # Of a transformers model the row's architecture is its model type, which several sizes share.
+        expected = row.name if row.library == "transformers" else row.architecture
+        assert model.removesuffix("_vcreg") == expected.removesuffix("_vcreg"), row
 
 
 def test_a_release_is_frozen():
