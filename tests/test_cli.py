@@ -49,6 +49,18 @@ def test_train_then_report_and_eval(tmp_path, monkeypatch):
     assert json.loads(evaluated.stdout) == numbers[0]
 
 
+@pytest.mark.filterwarnings("ignore:the probe stopped")
+def test_a_smoke_test_shows_no_number(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    smoke = ["train", "digits:convnext_atto_vcreg", "--smoke", "--set", "model.name=test_convnext", "--out", "runs/a"]
+    result = runner.invoke(app, smoke)
+    assert result.exit_code == 0, result.output
+    *_, verdict, folder = result.stdout.strip().splitlines()
+    assert "smoke test passed" in verdict and "top1" in verdict and "mean nothing" in verdict
+    assert not any(sign.isdigit() for sign in verdict.replace("top1", "").replace("top5", ""))
+    assert folder == "run folder: runs/a"
+
+
 def test_a_recipe_from_outside_the_package(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my_lab_runs.py").write_text(

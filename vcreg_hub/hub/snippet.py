@@ -49,6 +49,13 @@ def _torchvision(record: dict[str, Any]) -> str:
         find = [f"folder = snapshot_download({_quoted(record['repo_id'])})"]
     else:
         find = ['folder = "."']
+    channels = int(record["results"]["data"].get("in_chans") or 3)
+    # torchvision's constructors know three channels only.
+    refit = [
+        "name, first = next((n, m) for n, m in model.named_modules() if isinstance(m, torch.nn.Conv2d))",
+        f"sizes = ({channels}, first.out_channels, first.kernel_size, first.stride, first.padding)",
+        "model.set_submodule(name, torch.nn.Conv2d(*sizes, bias=first.bias is not None))",
+    ]
     return "\n".join(
         [
             "import json",
@@ -62,10 +69,11 @@ def _torchvision(record: dict[str, Any]) -> str:
             *find,
             'config = json.loads(Path(folder, "config.json").read_text())',
             'model = torchvision.models.get_model(config["architecture"], **config["model_args"]).eval()',
+            *(refit if channels != 3 else []),
             'model.load_state_dict(load_file(Path(folder, "model.safetensors")))',
             'size = config["preprocessing"]["image_size"]',
             "with torch.no_grad():",
-            "    logits = model(torch.rand(1, 3, size, size))  # (1, classes)",
+            f"    logits = model(torch.rand(1, {channels}, size, size))  # (1, classes)",
         ]
     )
 

@@ -166,12 +166,7 @@ def load_network(folder: Path) -> nn.Module:
     """
     config = _config(folder)
     if config.get("library") == "torchvision":
-        import torchvision
-        from safetensors.torch import load_file
-
-        model = torchvision.models.get_model(config["architecture"], **config["model_args"])
-        model.load_state_dict(load_file(folder / "model.safetensors"))
-        return model.eval()
+        return _torchvision(config, folder)
     if "model_type" in config:
         import transformers
 
@@ -185,6 +180,24 @@ def load_network(folder: Path) -> nn.Module:
     from ..models import zoo  # noqa: F401  registers the architectures of our own
 
     return timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+
+
+def _torchvision(config: dict[str, Any], folder: Path) -> nn.Module:
+    from safetensors.torch import load_file
+
+    from ..config import Model
+    from ..models.factory import build_model
+
+    arguments, view = dict(config["model_args"]), config["preprocessing"]
+    classes, size = arguments.pop("num_classes"), arguments.pop("image_size", view["image_size"])
+    model = build_model(
+        Model(f"torchvision:{config['architecture']}", kwargs=arguments),
+        num_classes=classes,
+        in_chans=view["in_chans"],
+        image_size=size,
+    )
+    model.load_state_dict(load_file(folder / "model.safetensors"))
+    return model.eval()
 
 
 def _fixed_logits(folder: Path, inputs: Tensor | None = None) -> tuple[Tensor, Tensor]:
