@@ -45,6 +45,9 @@ _BETAS = ("0.16", "0.08", "0.04", "0.02", "0.01")
 
 # The paper's grid for video, its splits and its levels of noise (Appendix C.2, Figures 3 and 4).
 _VIDEO_GRID = {"vcreg.alpha": ("1", "3", "5"), "vcreg.beta": ("0.1", "0.3", "0.5")}
+# The paper's grid is for networks that are fine-tuned. One that starts from random weights learns late under it (alpha
+# 3, beta 0.3: 25% of the training clips after 27 of 40 epochs, plain 72%), so the search goes down to images' values.
+_WEAKER_GRID = {"vcreg.alpha": ("0.16", "1", "3"), "vcreg.beta": ("0.02", "0.1", "0.3")}
 _SPLITS = {"video.split": ("1", "2", "3")}
 _SIGMAS = {"video.noise": ("0", "1", "1.5", "2")}
 _HELD_OUT = ("data.val_fraction=0.2",)
@@ -73,12 +76,12 @@ def _hmdb51(network: str) -> Experiment:
     )
 
 
-def _noise(network: str, paper: str = "") -> Experiment:
+def _noise(network: str, paper: str = "", grid: Mapping[str, Sequence[str]] = _VIDEO_GRID) -> Experiment:
     """Coefficients are picked at the recipe's own level, sigma 1: the paper does not say at which it did."""
     return Experiment(
         plain=f"noise:{network}",
         vcreg=f"noise:{network}_vcreg",
-        grid=_VIDEO_GRID,
+        grid=grid,
         metric="top1",
         selection_seeds=(100,),
         seeds=(0,),
@@ -138,7 +141,7 @@ EXPERIMENTS = {
     "action_shapes": Experiment(
         plain="action_shapes:videomae_tiny",
         vcreg="action_shapes:videomae_tiny_vcreg",
-        grid=_VIDEO_GRID,
+        grid=_WEAKER_GRID,
         metric="top1",
         selection_seeds=(100,),
         seeds=(0, 1, 2),
@@ -146,7 +149,7 @@ EXPERIMENTS = {
         holding_out=_HELD_OUT,
         axis=_SPLITS,
     ),
-    "noise_action_shapes": _noise("action_shapes", "Figures 3 and 4 do the same with HMDB51"),
+    "noise_action_shapes": _noise("action_shapes", "Figures 3 and 4 do the same with HMDB51", _WEAKER_GRID),
     **{f"hmdb51_{network}": _hmdb51(network) for network in _TABLE_2},
     **{
         f"noise_{network}": _noise(network, f"Figure {figure}, drawn without numbers")
