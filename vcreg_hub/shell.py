@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,17 @@ def build_shell(name: str, **kwargs: Any) -> nn.Module:
 
     if not rest and not timm.is_model(name.split(".")[0]):  # with a prefix (hf-hub:, local-dir:) timm looks elsewhere
         raise unknown_name("timm architecture", name, timm.list_models())
-    with torch.device("meta"):
-        return timm.create_model(name, pretrained=False, **kwargs)
+    return _without_weights(lambda: timm.create_model(name, pretrained=False, **kwargs))
+
+
+def _without_weights(build: Callable[[], nn.Module]) -> nn.Module:
+    try:
+        with torch.device("meta"):
+            return build()
+    except (NotImplementedError, RuntimeError):
+        # torchvision's RegNet computes its widths with tensors and reads them, and so did timm up to 1.0.20 with its
+        # stochastic depth: those are built whole and emptied.
+        return build().to("meta")
 
 
 def _torchvision(name: str, **kwargs: Any) -> nn.Module:
@@ -36,11 +46,7 @@ def _torchvision(name: str, **kwargs: Any) -> nn.Module:
 
     if name not in models.list_models():
         raise unknown_name("torchvision model", name, models.list_models())
-    try:
-        with torch.device("meta"):
-            return models.get_model(name, weights=None, **kwargs)
-    except (NotImplementedError, RuntimeError):  # RegNet computes its widths with tensors and reads them
-        return models.get_model(name, weights=None, **kwargs).to("meta")
+    return _without_weights(lambda: models.get_model(name, weights=None, **kwargs))
 
 
 def _transformers(source: str, **kwargs: Any) -> nn.Module:
