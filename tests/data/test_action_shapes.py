@@ -10,7 +10,7 @@ import pytest
 
 from vcreg_hub.data import action_shapes
 from vcreg_hub.data.action_shapes import CLASSES, MOTIONS, ActionShapes, Motion, make, render
-from vcreg_hub.data.video_file import decode_frames, measure
+from vcreg_hub.data.video_file import decode_frames, measure, write_video
 from vcreg_hub.errors import ConfigError, DataError
 
 SMALL = ActionShapes(sources=9, clips_per_source=2, height=32, width=48)
@@ -112,6 +112,35 @@ def test_another_set_or_other_files_in_the_folder_are_not_overwritten(root: Path
     with pytest.raises(DataError, match="not empty"):
         make(tmp_path, SMALL)
     assert (tmp_path / "thesis.tex").read_text() == "mine"
+
+
+def test_an_interrupted_attempt_starts_over_and_nobody_s_videos_are_touched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = tmp_path / "footage" / "videos" / "holiday.avi"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_bytes(b"mine")
+    with pytest.raises(DataError, match="not empty"):
+        make(tmp_path / "footage", SMALL)
+    assert theirs.read_bytes() == b"mine" and len(list((tmp_path / "footage").iterdir())) == 1
+
+    written: list[Path] = []
+
+    def stops(path: Path, frames: np.ndarray) -> None:
+        if len(written) == 5:
+            raise KeyboardInterrupt
+        written.append(path)
+        write_video(path, frames)
+
+    monkeypatch.setattr(action_shapes, "write_video", stops)
+    with pytest.raises(KeyboardInterrupt):
+        make(tmp_path / "set", SMALL)
+    monkeypatch.setattr(action_shapes, "write_video", write_video)
+    assert files_below(make(tmp_path / "set", SMALL)) == files_below(make(tmp_path / "whole", SMALL))
+
+
+def files_below(root: Path) -> dict[str, bytes]:
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize("wrong", [{"sources": 2}, {"height": 15}, {"width": 33}, {"min_frames": 9, "max_frames": 3}])

@@ -86,22 +86,23 @@ class Motion:
 def make(root: str | Path, spec: ActionShapes = ActionShapes()) -> Path:
     """Make the set under `root`: `videos/<class>/<clip>.avi` and the split files. Returns `root`.
 
-    A folder that already holds this very set is left as it is; one that holds another is a DataError.
+    A folder that already holds this very set is left as it is, and an attempt that was interrupted starts over; one
+    that holds anything else is a DataError.
     """
     root = Path(root)
-    marker = root / "action_shapes.json"
+    marker, begun = root / "action_shapes.json", root / ".action_shapes-begun"
     if marker.exists():
         found = json.loads(marker.read_text(encoding="utf-8"))
         if found != dataclasses.asdict(spec):
             raise DataError(f"{root} holds an action_shapes set made with {found}, not {spec}; choose another folder")
         return root
     if root.exists() and any(root.iterdir()):
-        # Without the marker this may be an interrupted attempt or somebody's files: only the former is
-        # removed.
-        if {entry.name for entry in root.iterdir()} - {"videos", SPLIT_FOLDER}:
+        if not begun.exists() or {entry.name for entry in root.iterdir()} - {"videos", SPLIT_FOLDER, begun.name}:
             raise DataError(f"{root} is not empty and holds no action_shapes set; choose another folder")
-        for entry in root.iterdir():
-            shutil.rmtree(entry)
+        shutil.rmtree(root / "videos", ignore_errors=True)
+        shutil.rmtree(root / SPLIT_FOLDER, ignore_errors=True)
+    # What lies in a folder without this mark is somebody else's, whatever it is called.
+    write_text(begun, "")
     for label, name in enumerate(CLASSES):
         folder = root / "videos" / name
         folder.mkdir(parents=True)
@@ -112,6 +113,7 @@ def make(root: str | Path, spec: ActionShapes = ActionShapes()) -> Path:
         for split in range(1, SPLITS + 1):
             write_text(root / SPLIT_FOLDER / f"{name}_test_split{split}.txt", _split_file(spec, name, split))
     write_json(marker, dataclasses.asdict(spec))
+    begun.unlink()
     return root
 
 
