@@ -325,6 +325,7 @@ def test_video_recipes_say_what_they_assume_and_survive_json(address: str) -> No
         (["model.name=test_convnext", "model.kwargs={}"], 2, "test_convnext takes images"),
         (["video=null"], 2, "videomae_tiny takes clips"),
         (["model.kwargs.num_frames=8"], 2, "model.kwargs.num_frames=8 and video.frames=4 differ"),
+        (["data.train_size=32"], 2, "clips have data.image_size=16 throughout"),
         (["data.labels=superclass"], 2, "videos have one label set"),
         (["data.name=hmdb51", "data.root=null"], 2, "vcreg data hmdb51"),
         (["data.name=hmdb51_like"], 1, "holds action_shapes, not hmdb51_like"),

@@ -38,6 +38,9 @@ class ClipMaterial:
         if recipe.data.labels != "class":
             raise ConfigError(f"data.labels={recipe.data.labels}: videos have one label set, class")
         data = recipe.data
+        for name, value in (("train_size", data.train_size), ("resize", data.resize)):
+            if value not in (None, data.image_size):
+                raise ConfigError(f"data.{name}={value}: clips have data.image_size={data.image_size} throughout")
         if data.mean is None and data.std is None and recipe.model.name in NETWORKS:
             mean, std = NORMALISATION[NETWORKS[recipe.model.name].normalisation]
             data = replace(data, mean=mean, std=std)
