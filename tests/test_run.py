@@ -287,6 +287,14 @@ def test_a_refused_recipe_claims_no_folder(tmp_path):
     assert train(right, tmp_path / "run", say=quiet).complete()
 
 
+@pytest.mark.parametrize("out", ["thesis.tex", "thesis.tex/run"])
+def test_a_file_is_no_folder(tmp_path, out):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(UsageError, match=r"thesis.tex is a file; choose another --out"):
+        train(TINY, tmp_path / out, say=quiet, overwrite=True)
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
 def test_damaged_files_of_a_run_are_named(tmp_path):
     short = override(TINY, ["train.epochs=1", "optim.warmup_epochs=0", "eval.protocols=[]"])
     folder = train(short, tmp_path / "run", say=quiet)

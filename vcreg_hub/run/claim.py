@@ -18,6 +18,7 @@ def claim(out: str | Path | None, recipe: Recipe, overwrite: bool, accelerator: 
     taken, and replacing a run removes the run's own files alone. Errors: UsageError.
     """
     folder = RunDir(out if out is not None else _agreed(default_folder(recipe)))
+    _refuse_file(folder.path)
     begun = folder.begun()
     there = folder.recipe() if begun and not overwrite else None
     held = folder.path.exists() and any(folder.path.iterdir())
@@ -45,6 +46,13 @@ def default_folder(recipe: Recipe) -> Path:
             return folder.path
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     return Path("runs") / f"{stamp}-{recipe.name}"
+
+
+def _refuse_file(path: Path) -> None:
+    """Raise UsageError where `path`, or what is to hold it, is a file."""
+    there = next(place for place in (path, *path.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise UsageError(f"a run's folder is a folder, but {there} is a file; choose another --out")
 
 
 def _agreed(path: Path) -> Path:
