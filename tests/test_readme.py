@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from vcreg_hub.study import markdown, read_summary
+
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
 
@@ -47,8 +49,16 @@ def test_scripts_the_readme_names_are_there(name):
     assert name in README and (Path(__file__).parents[1] / name).exists()
 
 
-def test_the_measured_table_is_the_recorded_one():
-    from vcreg_hub.study import markdown, read_summary
+RESULTS = Path(__file__).parents[1] / "docs" / "results"
 
-    folder = Path(__file__).parents[1] / "docs" / "results" / "fashion_mnist"
-    assert markdown(read_summary(folder)) in README
+
+def test_the_measured_table_is_the_recorded_one():
+    assert markdown(read_summary(RESULTS / "fashion_mnist"), ["top1", "probe_top1"]) in README
+
+
+@pytest.mark.parametrize("folder", sorted(path.parent.name for path in RESULTS.glob("*/summary.json")))
+def test_the_tables_of_the_results_page_are_the_recorded_ones(folder):
+    """A whole line each: every number that the page shows of a folder is in its summary."""
+    page = (RESULTS / "README.md").read_text(encoding="utf-8")
+    table = markdown(read_summary(RESULTS / folder), ["top1", "probe_top1"])
+    assert table in page and f"vcreg reproduce {folder}`" in page

@@ -56,6 +56,9 @@ RELEASES: tuple[Release, ...] = (
         "fashion_mnist:resnet32_cifar_vcreg",
         library="vcreg_hub",
         place="package",
+        licence="apache-2.0",
+        sha256="093ae4fe63d8e04498c0d31b0ccc3283ef7085a4cdeff11bbfed9f559ea5e962",
+        bytes=1_880_744,
     ),
     Release(
         "convnext_zepto_rms_vcreg",
@@ -63,6 +66,9 @@ RELEASES: tuple[Release, ...] = (
         "convnext_zepto_rms",
         "fashion_mnist:convnext_zepto_rms_vcreg",
         place="package",
+        licence="apache-2.0",
+        sha256="73556540add6f4fb7da81aeece30b067efa4e977c54b8f3552762c47a8065b26",
+        bytes=7_609_896,
     ),
     *(
         Release(

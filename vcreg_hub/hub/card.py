@@ -102,6 +102,7 @@ def _context(record: dict[str, Any]) -> dict[str, Any]:
         "no_paper": f"The paper reports no number for {prose(architecture)} trained on {prose(data)}.",
         "plots": record["plots"],
         "training": _training(record),
+        "again": _again(record),
         "recipe": [
             (name, _settings(section))
             for name in ("model", "data", "video", "optim", "train", "eval")
@@ -124,6 +125,9 @@ def _summary(record: dict[str, Any]) -> str:
 
 
 def _load_note(record: dict[str, Any]) -> str:
+    if record.get("packaged"):
+        plain = f" Plain timm loads the same files: `local-dir:<vcreg_hub's folder>/weights/{record['name']}`."
+        return f"The weights ship inside vcreg_hub: no network is needed.{plain if record['library'] == 'timm' else ''}"
     where = "" if record["repo_id"] else " Run it in the folder that holds this card."
     if record["library"] == "vcreg_hub":
         return f"The architecture is vcreg_hub's own, so that package is needed.{where}"
@@ -216,6 +220,17 @@ def _training(record: dict[str, Any]) -> list[str]:
     if training.get("emissions_kg_co2eq") is not None:
         lines.append(f"emissions, by codecarbon: {float(training['emissions_kg_co2eq']):.3g} kg CO2eq")
     return lines or ["not recorded"]
+
+
+def _again(record: dict[str, Any]) -> str:
+    """How to get these numbers."""
+    if not record.get("packaged"):
+        return "The whole recipe is `recipe.json`; `vcreg train recipe.json` repeats it."
+    return (
+        f"`vcreg reproduce {record['name']}` repeats every number above: it searches alpha and beta on held-out "
+        "training images and then trains all seeds, with VCReg and plain. "
+        f"`vcreg train {record['packaged']}` repeats these weights."
+    )
 
 
 def _duration(seconds: float) -> str:

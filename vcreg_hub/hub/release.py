@@ -38,6 +38,8 @@ def make_release(
     with tempfile.TemporaryDirectory(dir=packaged, prefix=".release-") as scratch:
         folder = export(runs[0], Path(scratch) / "export", licence=licence)
         record = collect(folder, licence=licence, name=full_name, siblings=runs, twins=twins)
+        # Its card is read beside the other cards, not beside the weights: it loads and repeats by name.
+        record["packaged"] = row.recipe
         kept = Path(scratch) / full_name
         kept.mkdir()
         for name in (CONFIG, WEIGHTS):

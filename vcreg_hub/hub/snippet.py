@@ -14,7 +14,7 @@ def load_snippet(record: dict[str, Any]) -> str:
 
 def transformers_snippet(record: dict[str, Any]) -> str | None:
     """The same weights through transformers' wrapper of timm, for a stock timm architecture; else None."""
-    if record["library"] != "timm":
+    if record["library"] != "timm" or record.get("packaged"):
         return None
     return "\n".join(
         [
@@ -28,11 +28,13 @@ def transformers_snippet(record: dict[str, Any]) -> str | None:
 def _timm(record: dict[str, Any]) -> str:
     source = f"hf-hub:{record['repo_id']}" if record["repo_id"] else "local-dir:."
     own = ["import vcreg_hub  # this architecture is not timm's: the import registers it"]
+    if record.get("packaged"):
+        source, own = record["name"], ["import vcreg_hub  # registers its names with timm, and holds these weights"]
     return "\n".join(
         [
             "import timm",
             "import torch",
-            *(own if record["library"] == "vcreg_hub" else []),
+            *(own if record["library"] == "vcreg_hub" or record.get("packaged") else []),
             "",
             f"model = timm.create_model({_quoted(source)}, pretrained=True).eval()",
             "config = timm.data.resolve_model_data_config(model)",
