@@ -33,11 +33,25 @@ class Experiment:
     paper: str
 
 
+# The paper's range for images (Appendix A).
+_ALPHAS = ("1.28", "0.64", "0.32", "0.16")
+_BETAS = ("0.16", "0.08", "0.04", "0.02", "0.01")
+
 EXPERIMENTS = {
     "fashion_mnist": Experiment(
         plain="fashion_mnist:superclass",
         vcreg="fashion_mnist:superclass_vcreg",
-        grid={"vcreg.alpha": ("1.28", "0.64", "0.32"), "vcreg.beta": ("0.16", "0.08", "0.04", "0.02")},
+        grid={"vcreg.alpha": _ALPHAS, "vcreg.beta": _BETAS},
+        metric="probe_top1",
+        selection_seeds=(100, 101),
+        # Not 0 to 4: their test numbers were seen with the augmented recipes before this setting was chosen.
+        seeds=(5, 6, 7, 8, 9),
+        paper="Table 5 does the same with CIFAR-100 and ConvNeXt-Atto: 60.7% plain, 72.9% VCReg",
+    ),
+    "fashion_mnist_augmented": Experiment(
+        plain="fashion_mnist:superclass_augmented",
+        vcreg="fashion_mnist:superclass_augmented_vcreg",
+        grid={"vcreg.alpha": _ALPHAS[:3], "vcreg.beta": _BETAS[:4]},
         metric="probe_top1",
         selection_seeds=(100,),
         seeds=(0, 1, 2, 3, 4),

@@ -2,7 +2,10 @@
 
 The main experiment trains on four superclasses (tops, trousers, footwear, bag) and probes the ten classes: what a
 network keeps of its input beyond what its labels ask for is what transfers. Budget: 12,000 training images and six
-epochs, so that a run takes minutes on two CPU cores.
+epochs, so that a run takes a minute on two CPU cores.
+
+The images of the main experiment are shown as they are. Under random shifts and flips the same network keeps more by
+itself, and VCReg adds nothing that five seeds can tell apart: the `_augmented` recipes.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ def superclass() -> Recipe:
     return Recipe(
         name="fashion_mnist_superclass",
         model=Model("test_resnet"),
-        data=replace(_IMAGES, labels="superclass"),
+        data=replace(_IMAGES, labels="superclass", crop="none", hflip=0.0),
         optim=_OPTIM,
         train=_TRAIN,
         eval=Eval(("classification", "probe")),
@@ -33,12 +36,29 @@ def superclass() -> Recipe:
 
 
 def superclass_vcreg() -> Recipe:
-    """As `fashion_mnist:superclass`, with VCReg after every residual block, alpha and beta as picked there.
+    """As `fashion_mnist:superclass`, with VCReg after every residual block.
 
     Command: vcreg train fashion_mnist:superclass_vcreg
-    Ours: 79.46 ± 0.71% probe against 79.57 ± 0.37% plain, five seeds: no difference in this setting.
     """
     plain = superclass()
+    return replace(plain, name=f"{plain.name}_vcreg", vcreg=VCReg(alpha=1.28, beta=0.16))
+
+
+def superclass_augmented() -> Recipe:
+    """As `fashion_mnist:superclass`, under random shifts and horizontal flips; the plain twin.
+
+    Command: vcreg train fashion_mnist:superclass_augmented
+    """
+    return replace(superclass(), name="fashion_mnist_superclass_augmented", data=replace(_IMAGES, labels="superclass"))
+
+
+def superclass_augmented_vcreg() -> Recipe:
+    """As `fashion_mnist:superclass_augmented`, with VCReg after every block, alpha and beta as picked there.
+
+    Command: vcreg train fashion_mnist:superclass_augmented_vcreg
+    Ours: 79.46 ± 0.71% probe against 79.57 ± 0.37% plain, five seeds: no difference in this setting.
+    """
+    plain = superclass_augmented()
     return replace(plain, name=f"{plain.name}_vcreg", vcreg=VCReg(alpha=0.32, beta=0.16))
 
 
