@@ -30,7 +30,7 @@ class Experiment:
     metric: str
     selection_seeds: tuple[int, ...]
     seeds: tuple[int, ...]
-    paper: str
+    paper: str = ""
 
 
 # The paper's range for images (Appendix A).
@@ -56,6 +56,23 @@ EXPERIMENTS = {
         selection_seeds=(100,),
         seeds=(0, 1, 2, 3, 4),
         paper="Table 5 does the same with CIFAR-100 and ConvNeXt-Atto: 60.7% plain, 72.9% VCReg",
+    ),
+    # The two models whose weights ship with this package: those of the first seed, whatever the other seeds give.
+    "resnet32_cifar_vcreg.fashion_mnist": Experiment(
+        plain="fashion_mnist:resnet32_cifar",
+        vcreg="fashion_mnist:resnet32_cifar_vcreg",
+        grid={"vcreg.alpha": ("1.28", "0.32"), "vcreg.beta": ("0.16", "0.02")},
+        metric="top1",
+        selection_seeds=(100,),
+        seeds=(0, 1, 2),
+    ),
+    "convnext_zepto_rms_vcreg.fashion_mnist": Experiment(
+        plain="fashion_mnist:convnext_zepto_rms",
+        vcreg="fashion_mnist:convnext_zepto_rms_vcreg",
+        grid={"vcreg.alpha": ("1.28", "0.32"), "vcreg.beta": ("0.16", "0.02")},
+        metric="top1",
+        selection_seeds=(100,),
+        seeds=(0, 1, 2),
     ),
 }
 

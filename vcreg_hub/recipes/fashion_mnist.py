@@ -71,11 +71,12 @@ def convnext_atto() -> Recipe:
 
 
 def resnet32_cifar() -> Recipe:
-    """The CIFAR ResNet-32 on the ten classes; the plain twin.
+    """The CIFAR ResNet-32 on the ten classes; the plain twin. bf16 and channels-last, which halve its time on a CPU.
 
     Command: vcreg train fashion_mnist:resnet32_cifar
     """
-    return _ten_classes("resnet32_cifar")
+    found = _ten_classes("resnet32_cifar")
+    return replace(found, train=replace(found.train, precision="bf16", channels_last=True))
 
 
 def resnet32_cifar_vcreg() -> Recipe:
@@ -88,11 +89,12 @@ def resnet32_cifar_vcreg() -> Recipe:
 
 
 def convnext_zepto_rms() -> Recipe:
-    """ConvNeXt-Zepto with RMSNorm on the ten classes; the plain twin.
+    """ConvNeXt-Zepto with RMSNorm on the ten classes; the plain twin. Channels-last, which halves its time on a CPU.
 
     Command: vcreg train fashion_mnist:convnext_zepto_rms
     """
-    return _ten_classes("convnext_zepto_rms")
+    found = _ten_classes("convnext_zepto_rms")
+    return replace(found, train=replace(found.train, channels_last=True))
 
 
 def convnext_zepto_rms_vcreg() -> Recipe:
