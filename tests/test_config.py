@@ -74,12 +74,76 @@ def test_override_reaches_every_kind_of_field():
         ("train.batch_size=0", ConfigError, "batch_size is 1 or more"),
         ("data.train_images=0", ConfigError, "train_images is 1 or more"),
         ("optim.lr=-1", ConfigError, "lr is 0 or more"),
+        ("optim.lr=Infinity", ConfigError, "lr is 0 or more, got inf"),
+        ("optim.lr=NaN", ConfigError, "lr is 0 or more, got nan"),
+        ("optim.lr=1e7", ConfigError, "lr is from 0 to 1000000"),
+        ("optim.layer_decay=1.1", ConfigError, "layer_decay is from 0 to 1"),
+        ("train.seed=-1", ConfigError, "seed is from 0 to 4294967295, got -1"),
+        ("train.seed=4294967296", ConfigError, "seed is from 0 to 4294967295"),
+        ("train.ema_decay=1", ConfigError, "ema_decay is below 1"),
+        ("train.label_smoothing=1", ConfigError, "label_smoothing is below 1"),
+        ("data.split_seed=-1", ConfigError, "data.split_seed: split_seed is from 0"),
+        ("data.split_seed=4294967296", ConfigError, "split_seed is from 0"),
+        ("data.val_fraction=1", ConfigError, "val_fraction is below 1"),
+        ("data.val_fraction=-0.1", ConfigError, "val_fraction is 0 or more"),
+        ("data.scale=[1,0.1]", ConfigError, "the smaller first, got [1.0, 0.1]"),
+        ("data.ratio=[0,1]", ConfigError, "ratio is two numbers above 0"),
+        ("data.mean=[0.5,0.5]", ConfigError, "1 or 3, got 2"),
+        ("data.mean=[NaN]", ConfigError, "mean is finite"),
+        ("data.std=[0]", ConfigError, "std is numbers above 0"),
+        ("eval.batch_size=0", ConfigError, "batch_size is 1 or more"),
+        ("eval.probe_lambda=0", ConfigError, "probe_lambda is a number above 0"),
+        ("eval.split=train", ConfigError, "'test', 'val'"),
+        ("name=../mine", ConfigError, "without a slash"),
+        ("name=..", ConfigError, "without a slash"),
+        ("eval.protocols=", ConfigError, "eval.protocols is a JSON list"),
+        ("optim.betas=0.9,0.99", ConfigError, "optim.betas is a JSON list such as '[0.5, 0.9]', got '0.9,0.99'"),
+        ("where=null", ConfigError, "where is text, got None"),
     ],
 )
 def test_wrong_settings_are_refused(setting, kind, part):
     with pytest.raises(kind) as error:
         override(PLAIN, [setting])
     assert part in str(error.value)
+
+
+def test_the_limits_themselves_are_taken():
+    override(
+        PLAIN,
+        ["train.seed=4294967295", "data.split_seed=4294967295", "optim.layer_decay=1", "data.scale=[1,1]",
+         "train.ema_decay=0", "data.val_fraction=0", "data.mean=[0.5,0.5,0.5]", "data.std=[1,1,1]", "optim.lr=1e6"],
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match="'test' or 'val'"):
+        Eval(split="train")
+
+
+@pytest.mark.parametrize("typed", ["2024", "true", "1", "1.50", "[1]", "plain"])
+def test_text_stays_as_it_was_typed(typed):
+    changed = override(PLAIN, [f"data.root={typed}", f"name={typed}"])
+    assert (changed.data.root, changed.name) == (typed, typed)
+
+
+def test_text_or_something_else():
+    found = {t: override(PLAIN, [f"model.pretrained={t}"]).model.pretrained for t in ("true", "false", "2024", "a/b")}
+    assert found == {"true": True, "false": False, "2024": "2024", "a/b": "a/b"}
+    assert override(PLAIN, ["data.root=2024", "data.root=null"]).data.root is None
+    assert override(PLAIN, ['data.root="2024"']).data.root == "2024"
+
+
+@pytest.mark.parametrize(
+    ("typed", "names"),
+    [
+        ("probe", ("probe",)),
+        ("[classification]", ("classification",)),
+        ("[classification, probe]", ("classification", "probe")),
+        ("classification,probe", ("classification", "probe")),
+        ("['probe']", ("probe",)),
+        ('["classification","probe"]', ("classification", "probe")),
+        ("[]", ()),
+    ],
+)
+def test_names_need_no_quotes(typed, names):
+    assert override(PLAIN, [f"eval.protocols={typed}"]).eval.protocols == names
 
 
 @pytest.mark.parametrize(

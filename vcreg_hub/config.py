@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -80,7 +81,20 @@ class Data:
 
     def __post_init__(self) -> None:
         _at_least(self, 1, "image_size", "train_size", "resize", "train_images", "repeats")
-        _at_least(self, 0, "workers", "random_erase", "hflip")
+        _at_least(self, 0, "workers", "random_erase", "hflip", "val_fraction")
+        _below(self, 1, "val_fraction")
+        _at_most(self, _SEEDS, "split_seed")
+        for name in ("scale", "ratio"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high < math.inf:
+                raise ConfigError(f"{name} is two numbers above 0, the smaller first, got {[low, high]}")
+        if self.mean is not None and not all(map(math.isfinite, self.mean)):
+            raise ConfigError(f"mean is finite numbers, got {list(self.mean)}")
+        if self.std is not None and not all(0 < value < math.inf for value in self.std):
+            raise ConfigError(f"std is numbers above 0, got {list(self.std)}")
+        for name in ("mean", "std"):
+            if (values := getattr(self, name)) is not None and len(values) not in (1, 3):
+                raise ConfigError(f"{name} has a value for each channel, 1 or 3, got {len(values)}")
 
 
 @dataclass(frozen=True)
@@ -152,7 +166,9 @@ class Optim:
 
     def __post_init__(self) -> None:
         _at_least(self, 1, "step_epochs", "lr_base_batch")
-        _at_least(self, 0, "lr", "weight_decay", "warmup_epochs", "min_lr")
+        _at_least(self, 0, "lr", "weight_decay", "warmup_epochs", "min_lr", "layer_decay")
+        _at_most(self, _LARGEST_LR, "lr", "min_lr")
+        _at_most(self, 1, "layer_decay")
 
 
 @dataclass(frozen=True)
@@ -187,7 +203,9 @@ class Train:
 
     def __post_init__(self) -> None:
         _at_least(self, 1, "epochs", "batch_size", "accumulation", "ema_every", "max_steps")
-        _at_least(self, 0, "label_smoothing", "mixup", "cutmix", "clip_norm")
+        _at_least(self, 0, "label_smoothing", "mixup", "cutmix", "clip_norm", "ema_decay")
+        _below(self, 1, "label_smoothing", "ema_decay")
+        _at_most(self, _SEEDS, "seed")
 
 
 @dataclass(frozen=True)
@@ -206,11 +224,19 @@ class Eval:
     probe_labels: str = "class"
     probe_lambda: float = 1.0
 
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "batch_size")
+        if not 0 < self.probe_lambda < math.inf:
+            raise ConfigError(f"probe_lambda is a number above 0, got {self.probe_lambda}")
+        if self.split not in ("test", "val"):
+            raise ConfigError(f"split is 'test' or 'val', got {self.split!r}")
+
 
 @dataclass(frozen=True)
 class Recipe:
     """A whole run. `vcreg=None` is the plain twin of the same recipe; `video=None` means images.
 
+    name: becomes part of a folder's name.
     assumed: fields whose values the sources that a recipe follows do not confirm; for whoever reads it, and the card.
     """
 
@@ -226,12 +252,36 @@ class Recipe:
     video: Video | None = None
     assumed: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        if {"/", "\\", "\0"} & set(self.name) or self.name in (".", ".."):
+            raise ConfigError(f"name becomes a folder's name, without a slash, got {self.name!r}")
+
+
+# NumPy's legacy generators take no larger seed.
+_SEEDS = 2**32 - 1
+# A slip of the exponent beyond which float32 weights overflow within a few steps.
+_LARGEST_LR = 1e6
+
 
 def _at_least(config: Any, lowest: int, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
-        if value is not None and not value >= lowest:
+        if value is not None and not lowest <= value < math.inf:
             raise ConfigError(f"{name} is {lowest} or more, got {value}")
+
+
+def _at_most(config: Any, highest: float, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and not 0 <= value <= highest:
+            raise ConfigError(f"{name} is from 0 to {highest:.10g}, got {value}")
+
+
+def _below(config: Any, limit: int, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and not value < limit:
+            raise ConfigError(f"{name} is below {limit}, got {value}")
 
 
 def differences(one: Recipe, other: Recipe) -> list[str]:
@@ -291,8 +341,9 @@ def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
     """The recipe with each `path.to.field=value` applied, in order.
 
     The value is read as JSON where it can be, else as a string: `train.epochs=6`, `vcreg.delta=null`,
-    `data.name=digits`. `vcreg.<field>` on a plain recipe starts from `VCReg()`, and `vcreg=null` makes it plain;
-    `video.<field>` likewise from `Video()`.
+    `data.name=digits`. A text field keeps what was typed (`data.root=2024`), and a list of names may be names between
+    commas: `eval.protocols=classification,probe`. `vcreg.<field>` on a plain recipe starts from `VCReg()`, and
+    `vcreg=null` makes it plain; `video.<field>` likewise from `Video()`.
 
     Errors: UsageError for a setting without `=`, UnknownNameError for a field, ConfigError for a value.
 
@@ -303,7 +354,7 @@ def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
         path, equals, text = setting.partition("=")
         if not equals or not path:
             raise ConfigError(f"a setting is path.to.field=value, got {setting!r}")
-        recipe = _replaced(recipe, path.split("."), _parsed(text), path)
+        recipe = _replaced(recipe, path.split("."), text, path)
     return recipe
 
 
@@ -330,7 +381,19 @@ def _parsed(text: str) -> Any:
         return text
 
 
-def _replaced(config: Any, parts: list[str], value: Any, path: str) -> Any:
+def _read(hint: Any, text: str) -> Any:
+    """What was typed for a field of type `hint`, as far as `_checked` cannot know: `2024` may be a folder's name."""
+    value, kinds = _parsed(text), typing.get_args(hint) or (hint,)
+    if typing.get_origin(hint) is tuple:
+        if kinds[0] is str and value is not None and not isinstance(value, list) and text.strip():
+            inside = text.strip()
+            inside = inside[1:-1] if inside.startswith("[") and inside.endswith("]") else inside
+            return [name.strip().strip("\"'") for name in inside.split(",") if name.strip()]
+        return value
+    return text if str in kinds and value is not None and type(value) not in kinds else value
+
+
+def _replaced(config: Any, parts: list[str], text: str, path: str) -> Any:
     name, rest = parts[0], parts[1:]
     if name not in {f.name for f in dataclasses.fields(config)}:
         everything = field_names(config) if isinstance(config, Recipe) else []
@@ -338,13 +401,13 @@ def _replaced(config: Any, parts: list[str], value: Any, path: str) -> Any:
         raise unknown_name("field", path, [*siblings, *everything])
     if not rest:
         hint = typing.get_type_hints(type(config))[name]
-        return _construct(config, name, _checked(hint, value, path), path)
+        return _construct(config, name, _checked(hint, _read(hint, text), path), path)
     inner = _dataclass_at(config, name)
     if isinstance(inner, dict):
-        return _construct(config, name, inner | {".".join(rest): value}, path)
+        return _construct(config, name, inner | {".".join(rest): _parsed(text)}, path)
     if not dataclasses.is_dataclass(inner):
         raise ConfigError(f"{path}: {name} is a single value and has no field {'.'.join(rest)}")
-    return _construct(config, name, _replaced(inner, rest, value, path), path)
+    return _construct(config, name, _replaced(inner, rest, text, path), path)
 
 
 def _construct(config: Any, name: str, value: Any, path: str) -> Any:
@@ -398,4 +461,6 @@ def _checked_union(choices: tuple[Any, ...], value: Any, path: str) -> Any:
 
 def _type_name(hint: Any) -> str:
     plain = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+    if typing.get_origin(hint) is tuple:
+        return "a JSON list such as '[0.5, 0.9]'"
     return plain.get(hint) or str(getattr(hint, "__name__", hint))
