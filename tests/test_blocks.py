@@ -93,6 +93,8 @@ def test_errors_say_what_to_pass():
     modules = len(list(model.named_modules()))
     with pytest.raises(BlocksNotFoundError, match=rf"none of the {modules} modules of ResNet; nearest: .*layer1"):
         find_blocks(model, "layr1")
+    with pytest.raises(BlocksNotFoundError, match=r"nearest: (?!.*\bblocks,.*\bblocks(,|$))"):
+        find_blocks(build_shell("vit_tiny_patch16_224"), "block")
     with pytest.raises(BlocksNotFoundError, match="nearest: blocks"):
         find_blocks(model, "block")
     with pytest.raises(BlocksNotFoundError, match=r"no residual block in VGG \(0 of \d+ modules.*where='<glob"):

@@ -657,6 +657,10 @@ def test_an_attribute_of_that_name_is_not_overwritten():
 
 def test_wrong_arguments_are_named():
     model = network()
+    with pytest.raises(UsageError, match=r"where is text.*got 3"):
+        attach(model, STRONG, where=3)
+    with pytest.raises(UsageError, match=r"takes a torch module first.*got 'resnet18'"):
+        attach("resnet18", STRONG)
     with pytest.raises(UsageError, match=r"takes a VCReg, got 0\.64"):
         attach(model, 0.64)
     with pytest.raises(BlocksNotFoundError):

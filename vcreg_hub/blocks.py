@@ -197,7 +197,7 @@ def _matching(seen: Trace, where: str, model: nn.Module) -> list[int]:
             f"forward pass calls none of them for a floating-point tensor of two or more dimensions: "
             f"{', '.join(sorted(names)[:3])}. Match the modules that are called"
         )
-    nearest = difflib.get_close_matches(where, [*PLACEMENTS, *seen.modules], n=3, cutoff=0.4)
+    nearest = difflib.get_close_matches(where, dict.fromkeys([*PLACEMENTS, *seen.modules]), n=3, cutoff=0.4)
     raise BlocksNotFoundError(
         f"where={where!r} is none of {', '.join(PLACEMENTS)} and matches none of the {len(seen.modules)} modules of "
         f"{type(model).__name__}; nearest: {', '.join(nearest) or _outline(seen)}"

@@ -37,10 +37,14 @@ def attach(
 
     Works in training mode with gradients enabled and is inert otherwise. Attach before the first call of a compiled
     model; detach before exporting one. Raises AttachError when the model is attached already or was compiled and
-    called, BlocksNotFoundError when `where` finds nothing, UsageError for anything but a VCReg.
+    called, BlocksNotFoundError when `where` finds nothing, UsageError for an argument of another type.
     """
     if not isinstance(cfg, VCReg):
         raise UsageError(f"attach takes a VCReg, got {cfg!r}; for example attach(model, VCReg(alpha=0.64, beta=0.08))")
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"attach takes a torch module first, such as timm.create_model('resnet18'), got {model!r}")
+    if not isinstance(where, str):
+        raise UsageError(f"where is text: 'blocks', another placement, or a glob over module names; got {where!r}")
     inner = unwrap(model)
     _refuse_attached(inner)
     sites = list(find_blocks(inner, where, example_input) if sites is None else sites)
