@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -17,6 +18,7 @@ from vcreg_hub.core import VCReg
 from vcreg_hub.errors import ConfigError, DivergedError, RunFolderError, UsageError, WeightsNotFoundError
 from vcreg_hub.recipes import addresses, load_recipe
 from vcreg_hub.run import evaluate_run, load_run, smoke_test, train
+from vcreg_hub.run.training import _regularizer_row
 from vcreg_hub.rundir import read_tensors
 
 TINY = Recipe(
@@ -82,7 +84,7 @@ def test_an_interrupted_run_resumes_to_the_same_bits(tmp_path, monkeypatch):
     seen = []
 
     def stop_in_the_second_epoch(self, *arguments, **more):
-        seen.append(1)
+        seen.extend([1] * torch.is_grad_enabled())  # a training step; the loop also looks once after each epoch
         if len(seen) == 6:
             raise Interrupt
         return call(self, *arguments, **more)
@@ -144,7 +146,7 @@ def test_a_diverged_run_names_step_and_place_and_keeps_the_last_good_weights(tmp
     call = tasks.Classification.__call__
 
     def poisoned(self, model, batch):
-        seen.append(1)
+        seen.extend([1] * torch.is_grad_enabled())  # a training step; the loop also looks once after each epoch
         if len(seen) >= 6:
             with torch.no_grad():
                 next(model.parameters()).fill_(float("nan"))
@@ -155,6 +157,37 @@ def test_a_diverged_run_names_step_and_place_and_keeps_the_last_good_weights(tmp
         train(TINY, tmp_path / "run", say=quiet)
     kept = read_tensors(tmp_path / "run" / "last.safetensors")
     assert all(torch.isfinite(tensor).all() for tensor in kept.values())
+
+
+def test_what_the_last_step_of_an_epoch_broke_is_not_kept(tmp_path, monkeypatch):
+    """The loss before a step says nothing of the weights after it."""
+    from vcreg_hub.train import loop
+
+    saved = train(TINY, tmp_path / "good", say=quiet)
+    steps_per_epoch = int(saved.results()["training"]["steps"]) // TINY.train.epochs
+    lr_at, calls = loop.lr_at, []
+
+    def explode(*args):
+        calls.append(1)
+        # Finite weights that overflow in the next forward pass.
+        return 1e25 if len(calls) == 2 * steps_per_epoch else lr_at(*args)
+
+    monkeypatch.setattr(loop, "lr_at", explode)
+    recipe = override(TINY, ["train.epochs=3", "train.ema_decay=null", "train.clip_norm=null"])
+    with pytest.raises(DivergedError, match=rf"step {2 * steps_per_epoch + 1} \(epoch 2\).*weights after epoch 1"):
+        train(recipe, tmp_path / "run", say=quiet)
+    kept = read_tensors(tmp_path / "run" / "last.safetensors")
+    assert all(tensor.abs().max() < 1e6 for tensor in kept.values())
+
+
+def test_a_metric_that_is_not_finite_ends_the_run_in_a_line(tmp_path, monkeypatch):
+    from vcreg_hub.evals import classification
+
+    monkeypatch.setattr(classification, "evaluate", lambda *args, **kwargs: iter([("loss", float("nan"))]))
+    recipe = override(TINY, ["data.val_fraction=0", 'eval.protocols=["classification"]'])
+    with pytest.raises(DivergedError, match="not finite: loss on test"):
+        train(recipe, tmp_path / "run", say=quiet)
+    assert not (tmp_path / "run" / "results.json").exists()
 
 
 def test_best_weights_are_those_of_the_best_epoch(tmp_path):
@@ -287,12 +320,66 @@ def test_a_refused_recipe_claims_no_folder(tmp_path):
     assert train(right, tmp_path / "run", say=quiet).complete()
 
 
+def test_a_folder_at_work_in_is_kept_until_its_process_ends(tmp_path):
+    from vcreg_hub.run.accelerator import make_accelerator
+    from vcreg_hub.run.claim import claimed
+
+    short = override(TINY, ["train.epochs=1", "optim.warmup_epochs=0", "eval.protocols=[]"])
+    with claimed(tmp_path / "run", short, False, make_accelerator(short)) as folder:
+        assert os.listdir(folder.path) == ["recipe.json"], "the lock is no file"
+        with pytest.raises(UsageError, match=r"another run is at work in .*run; wait"):
+            train(short, tmp_path / "run", say=quiet, overwrite=True)
+    assert train(short, tmp_path / "run", say=quiet).complete()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="workers are forked on Linux alone")
+def test_a_killed_run_s_workers_keep_nobody_out(tmp_path):
+    short = override(TINY, ["train.epochs=1", "optim.warmup_epochs=0", "eval.protocols=[]"])
+    (tmp_path / "recipe.json").write_text(to_json(short))
+    killed = """if True:
+        import os, pathlib, signal, time
+        from vcreg_hub.config import from_json
+        from vcreg_hub.run.accelerator import make_accelerator
+        from vcreg_hub.run.claim import claimed
+        recipe = from_json(pathlib.Path("recipe.json").read_text())
+        with claimed("run", recipe, False, make_accelerator(recipe)):
+            worker = os.fork()
+            if worker == 0:
+                time.sleep(120)
+                os._exit(0)
+            print(worker, flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+    """
+    with open(tmp_path / "worker", "w") as said:
+        ended = subprocess.run([sys.executable, "-c", killed], stdout=said, cwd=tmp_path, timeout=120)
+    assert ended.returncode == -signal.SIGKILL
+    try:
+        assert train(short, tmp_path / "run", say=quiet).complete()
+    finally:
+        os.kill(int((tmp_path / "worker").read_text()), signal.SIGKILL)
+
+
 @pytest.mark.parametrize("out", ["thesis.tex", "thesis.tex/run"])
 def test_a_file_is_no_folder(tmp_path, out):
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(UsageError, match=r"thesis.tex is a file; choose another --out"):
         train(TINY, tmp_path / out, say=quiet, overwrite=True)
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+def test_an_epoch_s_row_leaves_out_sites_that_saw_too_few_rows():
+    names = ("variance_loss", "effective_rank")
+    rows = [(None, None, 4), (0.5, 2.0, 4), (0.25, 3.0, 4), (None, None, 0)]
+
+    class Attached:
+        def __init__(self, rows):
+            self.rows = [{"site": "a", **dict(zip(names, values)), "backwards": n} for *values, n in rows]
+
+        def statistics(self):
+            return self.rows
+
+    assert _regularizer_row(Attached(rows)) == {"vcreg_variance_loss": 0.375, "vcreg_effective_rank": 2.5}
+    assert _regularizer_row(Attached(rows[:1])) == {} == _regularizer_row(None)
 
 
 def test_damaged_files_of_a_run_are_named(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from dataclasses import dataclass
 from typing import Any
@@ -64,13 +65,18 @@ def finish(
         "metrics": metrics,
         "training": training,
         "data": material.about(),
-        "regularizer": outcome.regularizer,
+        "regularizer": [{name: _finite(value) for name, value in site.items()} for site in outcome.regularizer],
     }
     write_json(folder.path / "results.json", results)
     (folder.path / f"{keep}.safetensors").unlink()
     if other == "best" and progress.best_epoch == progress.epoch:
         (folder.path / "best.safetensors").unlink(missing_ok=True)
     shutil.rmtree(folder.path / "state", ignore_errors=True)
+
+
+def _finite(value: Any) -> Any:
+    # JSON knows no NaN, and one odd site must not cost a finished training its results.
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _samples(folder: RunDir) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from torch import nn
 
+from ..errors import DivergedError
 from ..evals import METRICS
 from .material import Material
 
@@ -14,7 +16,10 @@ Pairs = Iterator[tuple[str, float]]
 
 
 def evaluate(material: Material, model: nn.Module, accelerator: Any, selected: str) -> list[dict[str, Any]]:
-    """Every metric of the recipe's protocols, as rows of results.json. selected: which weights these are."""
+    """Every metric of the recipe's protocols, as rows of results.json. selected: which weights these are.
+
+    Errors: DivergedError for a value that is not finite; nothing is written then.
+    """
     recipe = material.recipe
     rows = []
     model = model.to(accelerator.device)
@@ -35,6 +40,12 @@ def evaluate(material: Material, model: nn.Module, accelerator: Any, selected: s
             }
             for metric, value in pairs
         ]
+    broken = [f"{row['metric']} on {row['split']}" for row in rows if not math.isfinite(row["value"])]
+    if broken:
+        raise DivergedError(
+            f"not finite: {', '.join(broken)}. The network gives no usable numbers; lower optim.lr or the "
+            "regularizer's alpha and beta, or set train.clip_norm, and train again"
+        )
     return rows
 
 

@@ -126,6 +126,9 @@ def fit(
                 ema.update(raw, progress.step)
             if train.max_steps is not None and progress.step >= train.max_steps:
                 break
+        finite = _still_finite(raw, batch, task)  # on every process alike: a synchronised norm waits for all of them
+        if not bad and not finite:
+            bad = bad + progress.step + 1
         _stop_if_bad(bad, accelerator, raw, batch, task, folder, progress)
 
         progress.epoch += 1
@@ -197,6 +200,20 @@ def _stop_if_bad(
         f"Lower optim.lr or the regularizer's alpha and beta, or set train.clip_norm; "
         + (kept if progress.epoch else "no epoch had ended, so no weights were saved")
     )
+
+
+@torch.no_grad()
+def _still_finite(model: nn.Module, batch: Any, task: Task) -> bool:
+    """Whether the loss is finite after the epoch's last step too, which no later step of it looks at: what that step
+    broke must not take the place of the good weights. Leaves the network as it is."""
+    # As in training, where batch normalisation depends on this batch alone: after few steps its running statistics
+    # say little. They are put back.
+    kept = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    try:
+        return bool(torch.isfinite(task(model, batch)["loss"]))
+    finally:
+        for name, buffer in model.named_buffers():
+            buffer.copy_(kept[name])
 
 
 def _seed(seed: int, epoch: int, rank: int) -> None:
