@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -97,6 +98,8 @@ def test_a_recipe_from_outside_the_package(tmp_path, monkeypatch):
         (["eval", "no/such/run"], 1, "no/such/run"),
         (["report", "no/such/run"], 1, "no complete run"),
         (["sweep", "digits:convnext_atto", "--out", "x", "--grid", "train.epochs"], 2, "a grid is"),
+        (["sweep", "digits:convnext_atto", "--out", "x", "--set", "train.seed=3"], 2, "with --seeds"),
+        (["train", "digits:convnext_atto", "--out", "thesis.tex"], 2, "thesis.tex is a file"),
         (["reproduce", "fashion"], 2, "fashion_mnist"),
         (["train"], 2, "Missing argument"),
         (["trian"], 2, "trian"),
@@ -104,6 +107,7 @@ def test_a_recipe_from_outside_the_package(tmp_path, monkeypatch):
 )
 def test_refusals_are_one_line_and_an_exit_code(monkeypatch, capsys, tmp_path, arguments, code, part):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "thesis.tex").write_text("years of work")
     got, err = refused(monkeypatch, capsys, *arguments)
     assert got == code, err
     assert part in err
@@ -124,6 +128,29 @@ def test_env_names_no_person_machine_or_path():
     assert told["packages"]["torch"] and told["python"]
     for private in (os.uname().nodename, os.path.expanduser("~"), os.getcwd()):
         assert len(private) < 4 or private not in text
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_command_says_how_to_go_on(tmp_path, sent):
+    settings = ["--set", "model.name=test_convnext", "--set", "train.epochs=100000", "--set", "data.train_images=64"]
+    command = [sys.executable, "-u", "-m", "vcreg_hub", "train", "digits:convnext_atto_vcreg", "--out", "run"]
+    process = subprocess.Popen(
+        [*command, *settings, "--no-bar"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
+    )
+    try:
+        assert any("train_loss" in line for line in process.stdout), process.stderr.read()
+        if sent == signal.SIGTERM:
+            second = subprocess.run([*command, *settings], capture_output=True, text=True, cwd=tmp_path, timeout=120)
+            assert second.returncode == 2
+            assert second.stderr.splitlines()[-1].startswith("vcreg: another run is at work in run;")
+        process.send_signal(sent)
+        _, err = process.communicate(timeout=120)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == "vcreg: interrupted; the same command goes on from what is saved"
+    assert "Traceback" not in err
 
 
 def test_the_module_is_the_command():

@@ -46,6 +46,15 @@ def test_cells_cover_the_grid_seed_by_seed():
     ]
     assert found[0].recipe.vcreg == VCReg(alpha=1.28, beta=0.16)
     assert found[2].recipe.train.seed == 4
+    assert parse_grid(["optim.betas=[0.9,0.99],[0.8, 0.9]"]) == {"optim.betas": ["[0.9,0.99]", "[0.8, 0.9]"]}
+    betas = [c.recipe.optim.betas for c in cells(RECIPE, parse_grid(["optim.betas=[0.9,0.99],[0.8, 0.9]"]), [0])]
+    assert betas == [(0.9, 0.99), (0.8, 0.9)]
+    with pytest.raises(UsageError, match=r"repeats a run: alpha=0\.50/seed0 is alpha=0\.5/seed0"):
+        cells(RECIPE, parse_grid(["vcreg.alpha=0.5,0.50"]), [0])
+    with pytest.raises(UsageError, match=r"vcreg\.alpha is in the grid twice"):
+        parse_grid(["vcreg.alpha=0.5", "vcreg.alpha=0.6"])
+    with pytest.raises(UsageError, match="--seeds"):
+        parse_grid(["train.seed=1,2"])
     for wrong in ("vcreg.alpha", "=1", "vcreg.alpha="):
         with pytest.raises(UsageError):
             parse_grid([wrong])

@@ -50,16 +50,19 @@ def cells(
     before any second one: an interrupted study has then seen the whole grid.
 
     grid: path.to.field -> values as on the command line. label: goes before a combination's values. Errors: those of
-    `config.override`.
+    `config.override`; UsageError where two combinations are the same run.
     """
-    found = []
+    found: list[Cell] = []
     for seed in seeds:
         for values in itertools.product(*grid.values()):
             settings = [f"{path}={value}" for path, value in zip(grid, values, strict=True)]
             name = ",".join(f"{path.rpartition('.')[2]}={value}" for path, value in zip(grid, values, strict=True))
             changed = override(recipe, settings)
             changed = replace(changed, train=replace(changed.train, seed=seed))
-            found.append(Cell(",".join(filter(None, (label, name))) or recipe.name, changed))
+            cell = Cell(",".join(filter(None, (label, name))) or recipe.name, changed)
+            if twin := next((other for other in found if other.recipe == changed), None):
+                raise UsageError(f"the grid repeats a run: {cell.path} is {twin.path}")
+            found.append(cell)
     return found
 
 
@@ -69,13 +72,35 @@ def parse_grid(settings: Sequence[str]) -> dict[str, list[str]]:
     >>> parse_grid(["vcreg.alpha=1.28,0.64"])
     {'vcreg.alpha': ['1.28', '0.64']}
     """
-    grid = {}
+    grid: dict[str, list[str]] = {}
     for setting in settings:
         path, _, values = setting.partition("=")
-        grid[path] = [value.strip() for value in values.split(",") if value.strip()]
+        path = path.strip()
+        if path in grid:
+            raise UsageError(f"{path} is in the grid twice; give its values in one --grid, between commas")
+        grid[path] = [value.strip() for value in _at_commas(values) if value.strip()]
         if not path or not grid[path]:
             raise UsageError(f"a grid is path.to.field=value,value,..., got {setting!r}")
+    refuse_seed(grid)
     return grid
+
+
+def refuse_seed(paths: Iterable[str]) -> None:
+    """Raise UsageError where a study's settings name the seed, which its seeds would overrule."""
+    if "train.seed" in paths:
+        raise UsageError("a study's seeds are given with --seeds, such as --seeds 0,1,2, not as train.seed")
+
+
+def _at_commas(text: str) -> list[str]:
+    """The text split at its commas, but for those within brackets: `[0.9,0.99]` is one value."""
+    parts, depth = [""], 0
+    for sign in text:
+        depth += (sign in "[{") - (sign in "]}")
+        if sign == "," and depth <= 0:
+            parts.append("")
+        else:
+            parts[-1] += sign
+    return parts
 
 
 def parse_seeds(text: str) -> list[int]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..errors import VCRegError
 from . import data_sets, inspecting, publishing, throughput, training  # noqa: F401  (they add their commands to it)
+from .app import Interrupted
 from .app import app as app
 
 
@@ -27,7 +28,7 @@ def main() -> None:
     except VCRegError as error:
         print(f"vcreg: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
+    except Interrupted:
         print("vcreg: interrupted; the same command goes on from what is saved", file=sys.stderr)
         sys.exit(130)
 

@@ -3,11 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
+
+
+class Interrupted(BaseException):
+    """Ctrl-C or SIGTERM within a command."""
+
+
+class Commands(TyperGroup):
+    """The commands; what interrupts one comes out as Interrupted, since typer answers a KeyboardInterrupt itself: its
+    newer versions in silence, its older ones with "Aborted!" and exit code 1."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise Interrupted from None
+
 
 app = typer.Typer(
+    cls=Commands,
     help="Train timm and transformers models with VCReg, measure what it gained, publish plain checkpoints.",
     no_args_is_help=True,
     add_completion=False,

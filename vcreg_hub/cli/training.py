@@ -66,8 +66,9 @@ def sweep(
     set_: Set = None,
 ) -> None:
     """Train every combination of a grid and seeds, resumable, and print a table. Chooses nothing by test data."""
-    from ..study import cells, check, markdown, parse_grid, parse_seeds, run_cells, summarise, write_report
+    from ..study import cells, check, markdown, parse_grid, parse_seeds, refuse_seed, run_cells, summarise, write_report
 
+    refuse_seed(setting.partition("=")[0] for setting in set_ or [])
     todo = cells(_recipe(recipe, set_), parse_grid(grid or []), parse_seeds(seeds))
     failed = run_cells(todo, out, jobs)
     check(failed)
