@@ -1,8 +1,13 @@
-"""Whose folder it is: the one a run takes for itself, and the dated one it takes when none is named."""
+"""Whose folder it is: the one a run takes for itself and keeps others out of, and the dated one it takes when none is
+named.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +15,68 @@ from ..config import Recipe, differences
 from ..errors import UsageError
 from ..rundir import RunDir
 
+try:
+    import fcntl
+except ImportError:  # Windows: there nobody is kept out
+    fcntl = None  # type: ignore[assignment]
 
-def claim(out: str | Path | None, recipe: Recipe, overwrite: bool, accelerator: Any) -> RunDir:
-    """Take the folder `out` (without it the default one) for this recipe and write the recipe there.
+_held: set[int] = set()
+
+
+@contextlib.contextmanager
+def claimed(out: str | Path | None, recipe: Recipe, overwrite: bool, accelerator: Any) -> Iterator[RunDir]:
+    """The folder `out` (without it the default one), taken for this recipe (`claim`) and for this run alone: until the
+    block ends, or its process does, no other run gets in. Errors: UsageError.
+    """
+    folder = RunDir(out if out is not None else _agreed(default_folder(recipe)))
+    _refuse_file(folder.path)
+    handle = None
+    if accelerator.is_main_process:
+        folder.path.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder.path, os.O_RDONLY) if fcntl is not None else None
+    free = _agreed(handle is None or _lock(handle))
+    try:
+        if not free:
+            raise UsageError(f"another run is at work in {folder.path}; wait for it to end, or choose another --out")
+        claim(folder, recipe, overwrite, accelerator)
+        yield folder
+    finally:
+        if handle is not None:
+            _held.discard(handle)
+            with contextlib.suppress(OSError):
+                fcntl.flock(handle, fcntl.LOCK_UN)
+            os.close(handle)
+
+
+def _lock(handle: int) -> bool:
+    """Lock an open folder for this process; whether it was free. The lock is no file, and ends with the process."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a network file system without locks: then nobody can be kept out
+        return True
+    _held.add(handle)
+    return True
+
+
+def _let_go() -> None:
+    # A loader's worker outlives a killed run by seconds, in which the same command could not go on.
+    for handle in _held:
+        os.close(handle)
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
+
+
+def claim(folder: RunDir, recipe: Recipe, overwrite: bool, accelerator: Any) -> None:
+    """Take the folder for this recipe and write the recipe there.
 
     Every process comes to the same answer before any of them writes. A folder that holds anything but a run is never
     taken, and replacing a run removes the run's own files alone. Errors: UsageError.
     """
-    folder = RunDir(out if out is not None else _agreed(default_folder(recipe)))
-    _refuse_file(folder.path)
     begun = folder.begun()
     there = folder.recipe() if begun and not overwrite else None
     held = folder.path.exists() and any(folder.path.iterdir())
@@ -34,7 +92,6 @@ def claim(out: str | Path | None, recipe: Recipe, overwrite: bool, accelerator: 
             folder.clear()
         folder.write_recipe(recipe)
     accelerator.wait_for_everyone()
-    return folder
 
 
 def default_folder(recipe: Recipe) -> Path:
@@ -55,8 +112,8 @@ def _refuse_file(path: Path) -> None:
         raise UsageError(f"a run's folder is a folder, but {there} is a file; choose another --out")
 
 
-def _agreed(path: Path) -> Path:
-    """The first process's path: each has its own clock."""
+def _agreed(value: Any) -> Any:
+    """The first process's value: each has its own clock, and one alone holds the lock."""
     from accelerate.utils import broadcast_object_list
 
-    return broadcast_object_list([path])[0]
+    return broadcast_object_list([value])[0]

@@ -85,12 +85,16 @@ def checkpoint_gradients(model: nn.Module) -> None:
 
 
 def _regularizer_row(attachment: Any) -> dict[str, float]:
-    """Means over the sites of the last step's statistics, for an epoch's row."""
+    """Means over the sites of the last step's statistics, for an epoch's row. A site that saw fewer than two rows has
+    none, and is left out."""
     if attachment is None:
         return {}
-    sites = [site for site in attachment.statistics() if site["backwards"]]
-    names = [name for name, value in sites[0].items() if isinstance(value, float)] if sites else []
-    return {f"vcreg_{name}": round(sum(site[name] for site in sites) / len(sites), 6) for name in names}
+    found: dict[str, list[float]] = {}
+    for site in attachment.statistics():
+        for name, value in site.items():
+            if isinstance(value, float):
+                found.setdefault(name, []).append(value)
+    return {f"vcreg_{name}": round(sum(values) / len(values), 6) for name, values in found.items()}
 
 
 def _short(value: Any) -> str:

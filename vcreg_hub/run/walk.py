@@ -15,7 +15,7 @@ from ..errors import UsageError, WeightsNotFoundError, unknown_name
 from ..rundir import RunDir, write_json
 from ..tracker import check_tracker, start_tracker
 from .accelerator import make_accelerator
-from .claim import claim
+from .claim import claimed
 from .material import Material, load_material
 from .outcome import finish, select
 from .protocols import PROTOCOLS, evaluate
@@ -47,18 +47,25 @@ def train(
     A folder that holds an unfinished run of the same recipe is resumed from its last whole epoch; one that holds the
     finished run is returned as it is. Under several processes (`accelerate launch`, `torchrun`) each calls this.
 
-    Errors: UsageError when the folder holds another recipe's run and `overwrite` is false; DataError, ConfigError,
+    Errors: UsageError when the folder holds another recipe's run and `overwrite` is false, or another process trains
+    there; DataError, ConfigError,
     DivergedError from the steps; nothing already saved is lost by any of them.
     """
     _check_names(recipe)
     check_tracker(tracker)
     accelerator = make_accelerator(recipe)
     say = say if accelerator.is_main_process else _silent
-    folder = claim(out, recipe, overwrite, accelerator)
+    with claimed(out, recipe, overwrite, accelerator) as folder:
+        _train(recipe, folder, accelerator, bar, say, tracker)
+    return folder
+
+
+def _train(recipe: Recipe, folder: RunDir, accelerator: Any, bar: bool, say: Say, tracker: str | None) -> None:
+    """`train` in a folder that is taken."""
     if folder.complete():
         folder.results()  # a damaged one must not pass for a finished run
         say(f"{folder.path} is complete already; --overwrite runs it again")
-        return folder
+        return
     if tracker is not None:
         start_tracker(accelerator, tracker, folder.path, to_dict(recipe))
     say(f"processes: {accelerator.num_processes}, device: {accelerator.device}, precision: {recipe.train.precision}")
@@ -77,7 +84,6 @@ def train(
     accelerator.wait_for_everyone()
     if tracker is not None:
         accelerator.end_training()
-    return folder
 
 
 def load_run(path: str | Path) -> tuple[Recipe, Any, nn.Module]:
