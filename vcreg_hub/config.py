@@ -166,9 +166,10 @@ class Optim:
 
     def __post_init__(self) -> None:
         _at_least(self, 1, "step_epochs", "lr_base_batch")
-        _at_least(self, 0, "lr", "weight_decay", "warmup_epochs", "min_lr", "layer_decay")
+        _at_least(self, 0, "lr", "weight_decay", "warmup_epochs", "min_lr")
         _at_most(self, _LARGEST_LR, "lr", "min_lr")
-        _at_most(self, 1, "layer_decay")
+        if self.layer_decay is not None and not 0 < self.layer_decay <= 1:
+            raise ConfigError(f"layer_decay is above 0 and at most 1, or null for none, got {self.layer_decay}")
 
 
 @dataclass(frozen=True)

@@ -135,7 +135,6 @@ def test_own_statistics_can_be_overridden() -> None:
         (Data("hf"), UnknownNameError, "hf:<id>"),
         (Data("digits", labels="superclas"), UnknownNameError, "did you mean 'superclass'"),
         (Data("digits", mean=(0.5, 0.5, 0.5), std=(1, 1, 1)), ConfigError, "expected 1 values"),
-        (Data("digits", val_fraction=1.0), ConfigError, "val_fraction"),
         (Data("folder"), ConfigError, "data.root"),
         (Data("imagenet"), ConfigError, "data.root"),
     ],

@@ -193,5 +193,3 @@ def test_what_cannot_be_is_refused() -> None:
         build_optimizer(nn.Linear(1, 1), Optim("adamww"), 0.1)
     with pytest.raises(ConfigError, match="no trainable parameter"):
         build_optimizer(nn.Linear(1, 1).requires_grad_(False), Optim(), 0.1)
-    with pytest.raises(ConfigError, match="layer_decay"):
-        parameter_groups(nn.Linear(1, 1), Optim(layer_decay=1.5))

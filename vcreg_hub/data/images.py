@@ -99,8 +99,6 @@ def load_images(cfg: Data) -> ImageData:
     row, _, rest = cfg.name.partition(":")
     if row not in ROWS or (row == "hf" and not rest):
         raise unknown_name("data set", cfg.name, ROWS, "`folder` and `hf:<id>` read your own images.")
-    if not 0 <= cfg.val_fraction < 1:
-        raise ConfigError(f"data.val_fraction={cfg.val_fraction}: expected at least 0 and below 1")
     source = ROWS[row].load(cfg)
     mean, std = cfg.mean or source.mean, cfg.std or source.std
     if not len(mean) == len(std) == len(source.mean) or min(std) <= 0:

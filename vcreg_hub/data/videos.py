@@ -89,8 +89,6 @@ def load_videos(cfg: Data, video: Video) -> VideoData:
     row = cfg.name.partition(":")[0]
     if row not in ROWS:
         raise unknown_name("video data set", cfg.name, ROWS)
-    if not 0 <= cfg.val_fraction < 1:
-        raise ConfigError(f"data.val_fraction={cfg.val_fraction}: expected at least 0 and below 1")
     index = ROWS[row](cfg)
     mean, std = cfg.mean or MEAN, cfg.std or STD
     if not len(mean) == len(std) == 3 or min(std) <= 0:

@@ -55,14 +55,10 @@ class Ema:
 def build_ema(model: nn.Module, train: Train, warmup_epochs: int, steps_per_epoch: int) -> Ema | None:
     """The average a recipe asks for, None where it asks for none. `train.batch_size` is that of all processes together.
 
-    Errors: ConfigError for a decay outside 0 to 1, or an unknown rule.
+    Errors: ConfigError for an unknown rule.
     """
     if train.ema_decay is None:
         return None
-    if not 0 <= train.ema_decay <= 1 or train.ema_every < 1:
-        raise ConfigError(
-            f"train.ema_decay={train.ema_decay}, train.ema_every={train.ema_every}: expected 0 to 1, and 1 or more"
-        )
     if train.ema_rule == "plain":
         return Ema(model, train.ema_decay, train.ema_every, 0, steps_per_epoch)
     if train.ema_rule == "torchvision":

@@ -65,8 +65,6 @@ def parameter_groups(model: nn.Module, optim: Optim) -> list[dict[str, Any]]:
         "norm": optim.weight_decay if optim.norm_weight_decay is None else optim.norm_weight_decay,
         "bias": optim.weight_decay if optim.bias_weight_decay is None else optim.bias_weight_decay,
     }
-    if optim.layer_decay is not None and not 0 < optim.layer_decay <= 1:
-        raise ConfigError(f"optim.layer_decay={optim.layer_decay}: expected above 0 and at most 1, or null for none")
     layers = None if optim.layer_decay is None else layer_ids(model)
     last = max(layers.values()) if layers else 0
     norm_parameters = _norm_parameters(model)
