@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
 
 import pytest
 
+from vcreg_hub.bench.table import render
 from vcreg_hub.study import markdown, read_summary
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
@@ -63,3 +65,11 @@ def test_the_tables_of_the_results_page_are_the_recorded_ones(folder):
     shown = ["top1"] if "shapes" in folder else ["top1", "probe_top1"]
     table = markdown(read_summary(RESULTS / folder), shown)
     assert table in page and f"vcreg reproduce {folder}`" in page
+
+
+def test_the_overhead_page_shows_what_its_json_files_hold():
+    page = (RESULTS / "overhead" / "README.md").read_text(encoding="utf-8")
+    for name, whole in (("cpu.json", True), ("cpu_bf16.json", False)):
+        result = json.loads((RESULTS / "overhead" / name).read_text(encoding="utf-8"))
+        assert result["env"]["device"] in page
+        assert render(result if whole else result | {"blocks": []}) in page
