@@ -135,7 +135,13 @@ def test_an_interrupted_command_says_how_to_go_on(tmp_path, sent):
     settings = ["--set", "model.name=test_convnext", "--set", "train.epochs=100000", "--set", "data.train_images=64"]
     command = [sys.executable, "-u", "-m", "vcreg_hub", "train", "digits:convnext_atto_vcreg", "--out", "run"]
     process = subprocess.Popen(
-        [*command, *settings, "--no-bar"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
+        [*command, *settings, "--no-bar"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        # A shell starts what it runs in the background deaf to Ctrl-C, and the tests may be that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         assert any("train_loss" in line for line in process.stdout), process.stderr.read()

@@ -384,8 +384,10 @@ def _parsed(text: str) -> Any:
 
 def _read(hint: Any, text: str) -> Any:
     """What was typed for a field of type `hint`, as far as `_checked` cannot know: `2024` may be a folder's name."""
-    value, kinds = _parsed(text), typing.get_args(hint) or (hint,)
-    if typing.get_origin(hint) is tuple:
+    value, origin = _parsed(text), typing.get_origin(hint)
+    # Only of a union or a tuple are the arguments types of the value itself; those of a dict are of what it holds.
+    kinds = typing.get_args(hint) if origin in (typing.Union, types.UnionType, tuple) else (hint,)
+    if origin is tuple:
         if kinds[0] is str and value is not None and not isinstance(value, list) and text.strip():
             inside = text.strip()
             inside = inside[1:-1] if inside.startswith("[") and inside.endswith("]") else inside

@@ -425,7 +425,7 @@ def _nasty_run(folder, values, names):
         values=values,
         where_it_ran=env(device=device, commit=labels, packages={labels: device}),
         weights=False,
-        name=recipe_name,
+        name="r" + re.sub(r"[/\\\0]", "|", recipe_name),  # the names that a recipe refuses itself
         model=replace(made.model, name=model),
         data=replace(made.data, name=data, labels=labels),
     )
