@@ -116,7 +116,7 @@ def test_a_licence_is_never_assumed(tmp_path):
         render_card(run, licence=None)
     with pytest.raises(UsageError, match=r"did you mean 'apache-2\.0'"):
         render_card(run, licence="apache2.0")
-    with pytest.raises(UsageError, match="needs a licence name"):
+    with pytest.raises(UsageError, match="needs --licence-name and --licence-link"):
         render_card(run, licence="other")
     card = render_card(run, licence="other", licence_name="ours", licence_link="https://example.org/l")
     assert header(card)["license_name"] == "ours"

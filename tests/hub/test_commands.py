@@ -88,3 +88,22 @@ def test_without_a_login(hub, vcreg, run, monkeypatch):
     monkeypatch.delenv("HF_TOKEN")
     with pytest.raises(HubError, match="hf auth login"):
         vcreg("publish", str(run), "--repo", REPO, "--licence", "mit", "--yes")
+
+
+def test_a_licence_that_is_not_listed_is_named_and_linked(vcreg, run, tmp_path):
+    command = ["export", str(run), "--to", "out", "--licence", "other"]
+    with pytest.raises(UsageError, match="needs --licence-name and --licence-link"):
+        vcreg(*command)
+    assert not (tmp_path / "out").exists()
+    vcreg(*command, "--licence-name", "ours", "--licence-link", "https://example.com/licence")
+    assert "license_name: ours" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_smoke_test_is_never_published(hub, vcreg, run):
+    recipe = json.loads((run / "recipe.json").read_text(encoding="utf-8"))
+    recipe["data"]["name"] = "synthetic:fashion_mnist"
+    (run / "recipe.json").write_text(json.dumps(recipe), encoding="utf-8")
+    with pytest.raises(UsageError, match="made-up images"):
+        vcreg("publish", str(run), "--repo", REPO, "--licence", "apache-2.0", "--yes")
+    assert hub.repos == {}
+    assert "no number here means anything" in (run / "export" / "README.md").read_text(encoding="utf-8")

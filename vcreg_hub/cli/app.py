@@ -40,5 +40,7 @@ Smoke = Annotated[bool, typer.Option("--smoke", help="Seconds on a CPU: syntheti
 Jobs = Annotated[int, typer.Option(min=1, help="Runs at a time.")]
 Overwrite = Annotated[bool, typer.Option(help="Replace what is there.")]
 Licence = Annotated[str, typer.Option(help="Licence of the weights, such as apache-2.0; there is no default.")]
+LicenceName = Annotated[str | None, typer.Option(help="With --licence other: what it is called.")]
+LicenceLink = Annotated[str | None, typer.Option(help="With --licence other: where its text is.")]
 Siblings = Annotated[list[Path] | None, typer.Option("--sibling", help="A run with another seed; repeatable.")]
 Twins = Annotated[list[Path] | None, typer.Option("--twin", help="A plain twin's run; repeatable.")]

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ..errors import IntegrityError, UsageError, VCRegError
-from .app import Json, Licence, Overwrite, Siblings, Twins, app
+from .app import Json, Licence, LicenceLink, LicenceName, Overwrite, Siblings, Twins, app
 from .printing import print_json, print_table
 
 
@@ -22,14 +22,19 @@ def export(
     twins: Twins = None,
     weights: Annotated[str, typer.Option(help="model, or last / best where the run kept those.")] = "model",
     overwrite: Overwrite = False,
+    licence_name: LicenceName = None,
+    licence_link: LicenceLink = None,
 ) -> None:
     """A run as a folder that plain timm or transformers loads, with its model card."""
     from ..hub.card import write_card
     from ..hub.export import export as write
+    from ..hub.licence import check_licence
 
+    check_licence(licence, licence_name, licence_link)
     folder = write(run, to, licence=licence, weights=weights, overwrite=overwrite)
+    named = {"licence_name": licence_name, "licence_link": licence_link}
     try:
-        card = write_card(folder, licence=licence, siblings=siblings or [], twins=twins or [])
+        card = write_card(folder, licence=licence, siblings=siblings or [], twins=twins or [], **named)
     except VCRegError as error:
         raise VCRegError(f"the weights are exported to {folder}, but not the card: {error}") from error
     print(f"weights: {folder / 'model.safetensors'}\ncard:    {card}")
@@ -42,13 +47,16 @@ def card(
     siblings: Siblings = None,
     twins: Twins = None,
     repo: Annotated[str | None, typer.Option(help="Where a folder is or will be published, owner/name.")] = None,
+    licence_name: LicenceName = None,
+    licence_link: LicenceLink = None,
 ) -> None:
     """Print a release's model card, or render that of a run or export folder from its files alone."""
     from ..hub.card import render_card
     from ..hub.index import read_card
 
     if Path(name).is_dir():
-        print(render_card(name, licence=licence, repo_id=repo, siblings=siblings or [], twins=twins or []))
+        named = {"licence_name": licence_name, "licence_link": licence_link}
+        print(render_card(name, licence=licence, repo_id=repo, siblings=siblings or [], twins=twins or [], **named))
     else:
         print(read_card(name))
 
@@ -66,12 +74,16 @@ def publish(
     verify: Annotated[bool, typer.Option(help="Download it again and compare.")] = True,
     siblings: Siblings = None,
     twins: Twins = None,
+    licence_name: LicenceName = None,
+    licence_link: LicenceLink = None,
 ) -> None:
     """Publish to the Hub in one commit. The token is that of `hf auth login` or HF_TOKEN."""
     from ..hub.plan import plan
     from ..hub.publish import publish as push
 
-    folder = _ready_to_publish(run, repo, licence, siblings or [], twins or [])
+    named = {"licence_name": licence_name, "licence_link": licence_link}
+    folder = _ready_to_publish(run, repo, licence, named, siblings or [], twins or [])
+    _refuse_made_up(folder)
     if not yes:
         print(plan(folder, repo, private=private, revision=revision, pr=pr, tag=tag).describe())
         print("nothing was sent; --yes does it")
@@ -80,7 +92,16 @@ def publish(
     print(done.url)
 
 
-def _ready_to_publish(run: Path, repo: str, licence: str | None, siblings: list[Path], twins: list[Path]) -> Path:
+def _refuse_made_up(folder: Path) -> None:
+    from ..rundir import RunDir
+
+    if (folder / "recipe.json").is_file() and RunDir(folder).recipe().data.name.startswith("synthetic"):
+        raise UsageError(f"{folder} was trained on made-up images (a smoke test): its numbers would pass for results")
+
+
+def _ready_to_publish(
+    run: Path, repo: str, licence: str | None, named: dict[str, str | None], siblings: list[Path], twins: list[Path]
+) -> Path:
     """An export folder as it is; a run folder exported, with its card, into <run>/export."""
     if (run / "config.json").is_file():
         return run
@@ -88,9 +109,11 @@ def _ready_to_publish(run: Path, repo: str, licence: str | None, siblings: list[
         raise UsageError("publishing a run needs --licence, the licence of its weights, such as apache-2.0")
     from ..hub.card import write_card
     from ..hub.export import export as write
+    from ..hub.licence import check_licence
 
+    check_licence(licence, named["licence_name"], named["licence_link"])
     folder = write(run, run / "export", licence=licence, overwrite=True)
-    write_card(folder, licence=licence, repo_id=repo, siblings=siblings, twins=twins)
+    write_card(folder, licence=licence, repo_id=repo, siblings=siblings, twins=twins, **named)
     return folder
 
 

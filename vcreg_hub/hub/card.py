@@ -186,8 +186,12 @@ def _result_row(score: Score, twin: Score | None, has_twin: bool) -> list[str]:
         "not yet run" if twin is None else _spread(twin),
     ]
     if has_twin:
-        row.append("n/a" if twin is None else f"{score.mean - twin.mean:+.2f}")
+        row.append("n/a" if twin is None else _signed(score.mean - twin.mean, score.unit))
     return row
+
+
+def _signed(difference: float, unit: str) -> str:
+    return f"{'' if difference < 0 else '+'}{number(difference, unit)}"
 
 
 def _spread(score: Score) -> str:
@@ -277,7 +281,9 @@ def _environment(record: dict[str, Any]) -> list[str]:
 
 def _limitations(record: dict[str, Any]) -> list[str]:
     data = prose(record["recipe"]["data"]["name"])
+    made_up = ["Trained on made-up images to try the software out: no number here means anything."]
     lines = [
+        *(made_up if str(record["recipe"]["data"]["name"]).startswith("synthetic") else []),
         f"Measured on the data named above only; what the features are worth elsewhere than on {data} is not known.",
         "Not tested for fairness, robustness or safety; it knows its classes and nothing else.",
     ]

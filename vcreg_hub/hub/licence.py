@@ -31,10 +31,13 @@ def check_licence(licence: str | None, name: str | None = None, link: str | None
         raise UsageError("these weights have no licence yet: give one (such as --licence apache-2.0); none is assumed")
     if licence not in LICENCES:
         raise unknown_name(
-            "licence", licence, LICENCES, "Use 'other' with a licence name and link for one that is not listed."
+            "licence",
+            licence,
+            LICENCES,
+            "Use 'other' with --licence-name and --licence-link for one that is not listed.",
         )
     if licence == "other" and not (name and link):
-        raise UsageError("licence 'other' needs a licence name and a link to its text")
+        raise UsageError("licence 'other' needs --licence-name and --licence-link, a link to its text")
     return licence
 
 
