@@ -90,7 +90,9 @@ def test_a_hub_that_is_silent_is_not_waited_for(hub, monkeypatch):
     hub.fault("list", "timeout", times=None)
     monkeypatch.setattr(places, "PATIENCE", 0.4)
     started = time.monotonic()
-    with pytest.raises(WeightsNotFoundError, match=r"the list of me could not be read: no answer from 127\.0\.0\.1"):
+    # The other wording is that of huggingface_hub 1.
+    silent = r"the list of me could not be read: (no answer from 127\.0\.0\.1|timed out)"
+    with pytest.raises(WeightsNotFoundError, match=silent):
         find_weights("resnet50_vcreg")
     listed, notes = list_releases(api=HfApi(endpoint=hub.url), patience=Patience(1, timeout=0.4, in_all=0.8))
     assert time.monotonic() - started < 10, "less than one silence of the server"
