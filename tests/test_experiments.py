@@ -6,8 +6,8 @@ import pytest
 
 from vcreg_hub import experiments
 from vcreg_hub.config import differences, override
+from vcreg_hub.errors import VCRegError
 from vcreg_hub.experiments import EXPERIMENTS, reproduce, standing
-from vcreg_hub.hub.paper import PAPER_NUMBERS
 from vcreg_hub.recipes import load_recipe
 from vcreg_hub.rundir import RunDir, write_json, write_tensors
 
@@ -25,11 +25,6 @@ def test_a_row_fits_its_recipes(name):
     searched = override(regularized, experiment.holding_out)
     assert searched.data.val_fraction > 0, "the search needs clips that training does not see"
     assert not set(experiment.seeds) & set(experiment.selection_seeds)
-
-
-def test_table_2_is_the_paper_s():
-    ours = {n.architecture: (n.plain, n.vcreg) for n in PAPER_NUMBERS if n.table == "Table 2"}
-    assert experiments._TABLE_2 == ours
 
 
 def fake_runs(monkeypatch, top1):
@@ -82,6 +77,20 @@ def test_coefficients_are_picked_on_held_out_clips_and_the_final_runs_vary_the_s
     assert standing("action_shapes", tmp_path) == (
         "plain, mean of 3 splits 50.00 ± 0.00 % (n = 3), vcreg, mean of 3 splits 20.00 ± 0.00 % (n = 3)"
     )
+
+
+def test_a_pretraining_comes_first_and_both_twins_start_from_it(tmp_path, monkeypatch):
+    ran = fake_runs(monkeypatch, lambda recipe: 50.0)
+    shorter = lambda recipe: override(recipe, ["train.epochs=2"])  # noqa: E731
+    reproduce("action_shapes_finetuned", tmp_path, say=lambda text: None, change=shorter)
+    first, rest = ran[0].recipe, [cell.recipe for cell in ran[1:]]
+    assert (first.data.name, first.train.epochs, first.vcreg) == ("action_shapes_compound", 60, None)
+    assert {recipe.model.pretrained for recipe in rest} == {str(tmp_path / ran[0].path)}
+    assert {(recipe.data.name, recipe.train.epochs) for recipe in rest} == {("action_shapes", 2)}
+    ran.clear()
+    monkeypatch.setattr(experiments, "run_cells", lambda todo, out, jobs, say: [f"{todo[0].label}: out of memory"])
+    with pytest.raises(VCRegError, match="pretraining: out of memory"):
+        reproduce("action_shapes_finetuned", tmp_path / "other", say=lambda text: None)
 
 
 def test_noise_varies_on_training_and_test_clips_and_is_drawn(tmp_path, monkeypatch):

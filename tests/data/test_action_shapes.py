@@ -58,6 +58,22 @@ def test_the_shape_moves_the_way_its_class_says() -> None:
         assert np.sign(found[0 if right else 1]) == right + down
 
 
+def test_a_compound_set_has_other_motions_and_other_shapes(tmp_path: Path) -> None:
+    compound = dataclasses.replace(SMALL, sources=4, clips_per_source=1, compound=True)
+    motions = compound.motions
+    assert len(set(motions.values())) == len(motions) == 12
+    assert not set(motions.values()) & set(MOTIONS.values()) and not set(motions) & set(CLASSES)
+    assert all(tuple(-step for step in motion) in motions.values() for motion in motions.values())
+    still = Motion(x=10, y=8, angle=1.0, dx=0, dy=0, turn=0)
+    simple = dataclasses.replace(compound, compound=False)
+    shapes = [render(spec, source, still, 1) for spec in (simple, compound) for source in range(4)]
+    assert all(np.abs(a.astype(int) - b).mean() > 5 for i, a in enumerate(shapes) for b in shapes[:i])
+    found = make(tmp_path / "set", compound)
+    assert sorted(path.name for path in (found / "videos").iterdir()) == sorted(motions)
+    with pytest.raises(DataError, match="choose another folder"):
+        make(tmp_path / "set", simple)
+
+
 def test_layout_and_names(root: Path) -> None:
     names = []
     for name in CLASSES:

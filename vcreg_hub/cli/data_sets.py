@@ -66,7 +66,7 @@ def _list() -> None:
     from ..data.images import ROWS
     from ..data.video_sets import OWN_VIDEOS, VIDEO_SETS
 
-    needs = {name: "" if name == "action_shapes" else "; prepared with --source and --out" for name in VIDEO_SETS}
+    needs = {name: "" if row.made else "; prepared with --source and --out" for name, row in VIDEO_SETS.items()}
     videos = {name: f"{row.about}{needs[name]}" for name, row in VIDEO_SETS.items()} | OWN_VIDEOS
     for kind, rows in (("images", {name: row.about for name, row in ROWS.items()}), ("videos", videos)):
         print(f"{kind}:")
@@ -79,15 +79,16 @@ def _prepare(name: str, source: Path | None, out: Path, splits: Path | None, wor
     from ..data.hmdb51 import prepare
     from ..data.video_sets import VIDEO_SETS
 
-    if name == "action_shapes":
+    if VIDEO_SETS[name].made:
         if source is not None or splits is not None:
-            raise UsageError("action_shapes is made, not read: it takes no --source and no --splits")
+            raise UsageError(f"{name} is made, not read: it takes no --source and no --splits")
     elif source is None:
         raise UsageError(f"--source is missing: the archives of {name}, or the folder of its class folders")
     try:
         if source is None:
             _say(f"making the clips in {out}")
-            source = action_shapes.make(out, action_shapes.ActionShapes(sources=n, seed=seed))
+            compound = name == "action_shapes_compound"
+            source = action_shapes.make(out, action_shapes.ActionShapes(sources=n, seed=seed, compound=compound))
         with _progress() as tick:
             index = prepare(
                 source, out, splits=splits, video_set=VIDEO_SETS[name], workers=workers, say=_say, tick=tick
@@ -100,9 +101,10 @@ def _prepare(name: str, source: Path | None, out: Path, splits: Path | None, wor
 
 def _look_at_videos(name: str, root: str | None) -> None:
     from ..config import Data, Video
+    from ..data.video_sets import VIDEO_SETS
     from ..data.videos import load_videos
 
-    if root is None and name != "action_shapes":
+    if root is None and not (name in VIDEO_SETS and VIDEO_SETS[name].made):
         how = "" if name.startswith("video_") else ", or --source and --out to prepare one"
         raise UsageError(f"--root is missing: the folder of {name}{how}")
     videos = load_videos(Data(name, root=root, workers=_cores()), Video(max_failed=sys.maxsize))

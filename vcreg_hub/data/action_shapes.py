@@ -31,6 +31,13 @@ MOTIONS: dict[str, tuple[int, int, int]] = {
     "spin_back": (0, 0, -1),
 }
 CLASSES = tuple(MOTIONS)
+# Of `compound` sets: every diagonal, alone and with a turn. None of them is one of the motions above.
+COMPOUND_MOTIONS: dict[str, tuple[int, int, int]] = {
+    f"slide_{vertical}_{horizontal}{turning}": (right, down, turn)
+    for vertical, down in (("down", 1), ("up", -1))
+    for horizontal, right in (("left", -1), ("right", 1))
+    for turning, turn in (("", 0), ("_spin", 1), ("_spin_back", -1))
+}
 SPLITS = 3
 SPLIT_FOLDER = "testTrainMulti_7030_splits"
 _SOURCE_NAMES = ("-Dash", "Take[1]", "No#1", "Rock&Roll", "One;Two", "Wow!", "(Parens)", "A+B~C", "plain")
@@ -49,6 +56,12 @@ class ActionShapes:
     min_frames: int = 12
     max_frames: int = 44
     seed: int = 0
+    compound: bool = False
+
+    @property
+    def motions(self) -> dict[str, tuple[int, int, int]]:
+        """Shift right, shift down and turn of each class, as in `MOTIONS`."""
+        return COMPOUND_MOTIONS if self.compound else MOTIONS
 
     def __post_init__(self) -> None:
         if self.sources < 4 or self.clips_per_source < 1:
@@ -92,7 +105,7 @@ def make(root: str | Path, spec: ActionShapes = ActionShapes()) -> Path:
     root = Path(root)
     marker, begun = root / "action_shapes.json", root / ".action_shapes-begun"
     if marker.exists():
-        found = json.loads(marker.read_text(encoding="utf-8"))
+        found = dataclasses.asdict(ActionShapes()) | json.loads(marker.read_text(encoding="utf-8"))
         if found != dataclasses.asdict(spec):
             raise DataError(f"{root} holds an action_shapes set made with {found}, not {spec}; choose another folder")
         return root
@@ -103,7 +116,7 @@ def make(root: str | Path, spec: ActionShapes = ActionShapes()) -> Path:
         shutil.rmtree(root / SPLIT_FOLDER, ignore_errors=True)
     # What lies in a folder without this mark is somebody else's, whatever it is called.
     write_text(begun, "")
-    for label, name in enumerate(CLASSES):
+    for label, name in enumerate(spec.motions):
         folder = root / "videos" / name
         folder.mkdir(parents=True)
         for source in range(spec.sources):
@@ -132,10 +145,10 @@ def flag(spec: ActionShapes, source: int, split: int) -> int:
 
 def draw_clip(spec: ActionShapes, label: int, source: int, take: int) -> np.ndarray:
     """uint8 (t, height, width, 3): clip `take` of a source in a class, the same on every call."""
-    draws = np.random.default_rng([spec.seed, 1, label, source, take])
+    draws = np.random.default_rng([spec.seed, 3 if spec.compound else 1, label, source, take])
     length = int(draws.integers(spec.min_frames, spec.max_frames + 1))
     speed = draws.uniform(1.2, 2.4)
-    right, down, turn = MOTIONS[CLASSES[label]]
+    right, down, turn = tuple(spec.motions.values())[label]
     motion = Motion(
         x=draws.uniform(0, spec.width),
         y=draws.uniform(0, spec.height),
@@ -149,7 +162,7 @@ def draw_clip(spec: ActionShapes, label: int, source: int, take: int) -> np.ndar
 
 def render(spec: ActionShapes, source: int, motion: Motion, length: int) -> np.ndarray:
     """uint8 (length, height, width, 3): the source's textured shape moving over its background."""
-    draws = np.random.default_rng([spec.seed, 0, source])
+    draws = np.random.default_rng([spec.seed, 2 if spec.compound else 0, source])
     background = _texture(draws, spec.height, spec.width, contrast=12)
     skin = _texture(draws, 32, 32, contrast=70)
     radius = draws.uniform(0.28, 0.36) * spec.height

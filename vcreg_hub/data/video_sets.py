@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class VideoSet:
-    """A number that is None is not checked.
+    """A number that is None is not checked. made: by this package, so that nothing has to be fetched.
 
     classes, clips: in all. train, test: clips in each of the `splits`. archive: file name of the RAR of
     class RARs. split_archive, split_md5: file name of the RAR of split files and its MD5.
@@ -25,6 +25,7 @@ class VideoSet:
     split_md5: str | None = None
     licence: str | None = None
     home: str | None = None
+    made: bool = False
 
 
 VIDEO_SETS = {
@@ -44,7 +45,10 @@ VIDEO_SETS = {
             licence="cc-by-4.0",
             home="https://serre-lab.clps.brown.edu/resource/hmdb-a-large-human-motion-database/",
         ),
-        VideoSet("action_shapes", "6 motions of textured shapes, made on the spot", splits=3, classes=6),
+        VideoSet("action_shapes", "6 motions of textured shapes, made on the spot", splits=3, classes=6, made=True),
+        VideoSet(
+            "action_shapes_compound", "12 motions of other shapes, to pretrain on", splits=3, classes=12, made=True
+        ),
         VideoSet("hmdb51_like", "any set in HMDB51's layout: class folders and split files", splits=3),
     )
 }

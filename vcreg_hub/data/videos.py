@@ -80,8 +80,8 @@ def load_videos(cfg: Data, video: Video) -> VideoData:
     """The clips that a recipe's `data` and `video` name.
 
     data.name: `hmdb51` or `hmdb51_like`, whose `data.root` is a folder that `vcreg data` wrote;
-    `action_shapes`, made at `data.root` or in the cache, or `action_shapes:<sources>x<clips of each>` for
-    another size; `video_folder` or `video_list` for files of one's
+    `action_shapes` or `action_shapes_compound`, made at `data.root` or in the cache, or
+    `action_shapes:<sources>x<clips of each>` for another size; `video_folder` or `video_list` for files of one's
     own at `data.root`. Errors: UnknownNameError; ConfigError for values that do not go together; DataError
     for files that are not there, a class without training clips, or more undecodable training clips than
     `video.max_failed`.
@@ -187,36 +187,42 @@ def _check_counts(index: VideoIndex) -> None:
 
 def _shapes(cfg: Data) -> VideoIndex:
     base, spec = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"), _spec(cfg.name)
+    row = VIDEO_SETS[cfg.name.partition(":")[0]]
     root = Path(cfg.root) if cfg.root is not None else base / "vcreg_hub" / cfg.name.replace(":", "-")
     if not (root / ABOUT).exists():
         root.parent.mkdir(parents=True, exist_ok=True)
         # Made aside and put in place in one go: several processes may come here at the same time.
         with tempfile.TemporaryDirectory(dir=root.parent, prefix=f".{root.name}-") as scratch:
             made = action_shapes.make(Path(scratch) / "set", spec)
-            prepare(made, made, video_set=VIDEO_SETS["action_shapes"], say=lambda text: None)
+            prepare(made, made, video_set=row, say=lambda text: None)
             try:
                 made.rename(root)
             except OSError:
                 if not (root / ABOUT).exists():
-                    raise DataError(f"{root} is in the way of the action_shapes set; choose another folder") from None
-    return read_index(root)
+                    raise DataError(f"{root} is in the way of the {row.name} set; choose another folder") from None
+    index = read_index(root)
+    if index.name != row.name:
+        raise DataError(f"{root} holds {index.name}, not {row.name}")
+    return index
 
 
 def _spec(name: str) -> action_shapes.ActionShapes:
-    """What `action_shapes` or `action_shapes:<sources>x<clips of each>` asks for."""
-    _, colon, size = name.partition(":")
+    """What `action_shapes` or `action_shapes:<sources>x<clips of each>` asks for, or the same of a compound set."""
+    row, colon, size = name.partition(":")
+    compound = row == "action_shapes_compound"
     if not colon:
-        return action_shapes.ActionShapes()
+        return action_shapes.ActionShapes(compound=compound)
     sources, _, clips = size.partition("x")
     if not (sources.isdecimal() and clips.isdecimal()):
-        raise ConfigError(f"data.name={name}: expected action_shapes:<sources>x<clips of each>, such as 8x2")
-    return action_shapes.ActionShapes(sources=int(sources), clips_per_source=int(clips))
+        raise ConfigError(f"data.name={name}: expected {row}:<sources>x<clips of each>, such as 8x2")
+    return action_shapes.ActionShapes(sources=int(sources), clips_per_source=int(clips), compound=compound)
 
 
 ROWS: dict[str, Callable[[Data], VideoIndex]] = {
     "hmdb51": _prepared,
     "hmdb51_like": _prepared,
     "action_shapes": _shapes,
+    "action_shapes_compound": _shapes,
     "video_folder": video_folder.class_folders,
     "video_list": video_folder.list_files,
 }

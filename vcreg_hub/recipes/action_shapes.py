@@ -32,6 +32,44 @@ def videomae_tiny_vcreg() -> Recipe:
     return _with_vcreg(videomae_tiny())
 
 
+def videomae_tiny_pretraining() -> Recipe:
+    """The tiny VideoMAE on twelve other motions of other shapes: the start of `action_shapes:videomae_tiny_finetuned`.
+
+    Command: vcreg train action_shapes:videomae_tiny_pretraining --out runs/action_shapes_pretraining
+    """
+    recipe = videomae_tiny()
+    return replace(
+        recipe,
+        name="action_shapes_videomae_tiny_pretraining",
+        data=replace(recipe.data, name="action_shapes_compound"),
+        train=replace(recipe.train, epochs=60),
+    )
+
+
+def videomae_tiny_finetuned() -> Recipe:
+    """The tiny VideoMAE, pretrained on other motions, fine-tuned on action_shapes as the paper does; the plain twin.
+
+    Command: vcreg train action_shapes:videomae_tiny_finetuned (the command above makes the start)
+    """
+    recipe = videomae_tiny()
+    return replace(
+        recipe,
+        name="action_shapes_videomae_tiny_finetuned",
+        model=replace(recipe.model, pretrained="runs/action_shapes_pretraining"),
+        optim=replace(recipe.optim, lr=1e-3, warmup_epochs=2),
+        train=replace(recipe.train, epochs=20),
+    )
+
+
+def videomae_tiny_finetuned_vcreg() -> Recipe:
+    """As `action_shapes:videomae_tiny_finetuned`, with VCReg on the vector that feeds the classifier.
+
+    Command: vcreg train action_shapes:videomae_tiny_finetuned_vcreg
+    """
+    recipe = videomae_tiny_finetuned()
+    return replace(recipe, name=f"{recipe.name}_vcreg", vcreg=VCReg(alpha=1.0, beta=0.1))
+
+
 def vivit_tiny() -> Recipe:
     """A ViViT of two narrow blocks from random weights; the plain twin.
 
