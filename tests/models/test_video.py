@@ -231,6 +231,8 @@ def test_pretrained_true_names_what_is_missing() -> None:
         create_video_model("videomae_base", pretrained=True)
     with pytest.raises(WeightsNotFoundError, match="VCREG_HUB_DIR"):
         create_video_model("videomae_base", pretrained="videomae_base_vcreg.hmdb51")
+    with pytest.raises(WeightsNotFoundError, match="runs/of/mine: no such folder"):
+        create_video_model("videomae_tiny", pretrained="runs/of/mine")
 
 
 @pytest.mark.parametrize(

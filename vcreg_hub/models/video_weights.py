@@ -94,6 +94,8 @@ def _native_source(source: str) -> str | None:
         return str(path) if (path / "config.json").is_file() else None
     if path.suffix == ".safetensors":
         return None
+    if source.count("/") > 1 or source.startswith((".", "/", "~")):  # what no Hub id looks like
+        raise WeightsNotFoundError(f"there are no weights at {source}: no such folder or file")
     if "/" not in source and source.partition(".")[0].endswith("_vcreg"):
         return str(find_weights(source).folder)
     return source

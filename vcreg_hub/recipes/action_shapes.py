@@ -35,7 +35,7 @@ def videomae_tiny_vcreg() -> Recipe:
 def videomae_tiny_pretraining() -> Recipe:
     """The tiny VideoMAE on twelve other motions of other shapes: the start of `action_shapes:videomae_tiny_finetuned`.
 
-    Command: vcreg train action_shapes:videomae_tiny_pretraining --out runs/action_shapes_pretraining
+    Command: vcreg train action_shapes:videomae_tiny_pretraining --out runs/action_shapes_finetuned/pretraining/seed0
     """
     recipe = videomae_tiny()
     return replace(
@@ -55,7 +55,7 @@ def videomae_tiny_finetuned() -> Recipe:
     return replace(
         recipe,
         name="action_shapes_videomae_tiny_finetuned",
-        model=replace(recipe.model, pretrained="runs/action_shapes_pretraining"),
+        model=replace(recipe.model, pretrained="runs/action_shapes_finetuned/pretraining/seed0"),
         optim=replace(recipe.optim, lr=1e-3, warmup_epochs=2),
         train=replace(recipe.train, epochs=20),
     )
