@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -20,6 +21,7 @@ from vcreg_hub.config import Data, Eval, Model, Optim, Recipe, Train, Video, fro
 from vcreg_hub.core import VCReg
 from vcreg_hub.data.action_shapes import CLASSES, ActionShapes, make
 from vcreg_hub.data.hmdb51 import prepare
+from vcreg_hub.data.video_file import UnreadableVideoError
 from vcreg_hub.data.video_sets import VIDEO_SETS
 from vcreg_hub.errors import ConfigError, UsageError
 from vcreg_hub.models.video_networks import NETWORKS, NORMALISATION
@@ -158,18 +160,77 @@ def test_a_compiled_network_trains_to_about_the_same_weights(recipe: Recipe, tmp
         torch.testing.assert_close(compiled[name], tensor, rtol=1e-3, atol=1e-4)
 
 
-def test_clips_that_break_after_indexing_are_counted_and_named(root: Path, recipe: Recipe, tmp_path: Path) -> None:
+def test_clips_that_break_after_indexing_are_counted_and_named(
+    root: Path, recipe: Recipe, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     broken = shutil.copytree(root, tmp_path / "set")
     sets = load_run_sets(recipe)
-    lost = {part: getattr(sets, part)[0].path for part in ("train", "test")}
-    for path in lost.values():
-        (broken / "videos" / path).write_bytes(b"")
+    lost = {part: max(getattr(sets, part), key=lambda clip: clip.frames).path for part in ("train", "val", "test")}
+    (broken / "videos" / lost["train"]).unlink()
+    (broken / "videos" / lost["val"]).write_bytes(b"")
+    cut = broken / "videos" / lost["test"]
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 3])
     said = []
-    cut = override(recipe, [f"data.root={broken}", "train.epochs=1"])
-    found = train(cut, tmp_path / "run", say=said.append).results()
-    assert found["training"]["undecodable"] == [lost["train"]]
-    assert any("1 training clips did not decode" in line for line in said)
+    # An evaluation of both kinds, the real number of views, and a probe that reads the same clips in one view.
+    changed = [f"data.root={broken}", "train.epochs=1", "video.clips=10", "video.crops=3", "video.max_failed=2"]
+    cut_recipe = override(recipe, [*changed, 'eval.protocols=["classification","probe"]'])
+    run = train(cut_recipe, tmp_path / "run", say=said.append)
+    found = run.results()
+    assert found["training"]["undecodable"] == [lost["train"], lost["val"]]
+    assert found["data"]["undecodable_test"] == [lost["test"]]
+    for part, path in lost.items():
+        name = {"val": "held-out training", "train": "training"}.get(part, part)
+        assert any(f"1 {name} clips did not decode" in line for line in said) and path in caplog.text
     assert {row["metric"]: row["value"] for row in found["metrics"]}["undecodable"] == 1
+    (row,) = csv.DictReader((run.path / "metrics.csv").read_text().splitlines())
+    share = float(row["val_top1"]) * len(sets.val) / 100
+    assert share == pytest.approx(round(share)) and share <= len(sets.val) - 1
+    assert float(row["samples_per_second"]) > 0
+    strict = override(cut_recipe, ["video.max_failed=1"])
+    with pytest.raises(UnreadableVideoError, match=r"2 clips failed to decode, video\.max_failed is 1") as raised:
+        train(strict, tmp_path / "strict", say=quiet)
+    assert lost["train"] in str(raised.value) and lost["val"] in str(raised.value)
+    assert not (tmp_path / "strict" / "last.safetensors").exists(), "the validation came first"
+
+
+def test_the_limit_of_failed_clips_is_that_of_all_processes_together(
+    root: Path, recipe: Recipe, tmp_path: Path
+) -> None:
+    """One process meets two broken clips, more than the limit, the other one; both stop with the same three."""
+    from vcreg_hub.data.loader import Order
+
+    broken = shutil.copytree(root, tmp_path / "set")
+    train_clips = load_run_sets(recipe).train
+    # Of an epoch's order what comes after the first step, so that the end of the epoch is where it is seen.
+    places = [[place for _, place in Order(train_clips, 1, 0, rank, 2)][4:] for rank in (0, 1)]
+    for place in (*places[0][:2], places[1][0]):
+        (broken / "videos" / train_clips[place].path).write_bytes(b"")
+    plain = override(recipe, [f"data.root={broken}", "video.max_failed=1", "train.mixup=0", "train.cutmix=0"])
+    (tmp_path / "recipe.json").write_text(to_json(plain))
+    processes = _two_processes(tmp_path / "recipe.json", tmp_path / "two")
+    said = [process.communicate(timeout=120)[1] for process in processes]
+    assert [process.returncode for process in processes] == [1, 1], said
+    last = {text.strip().splitlines()[-1] for text in said}
+    assert len(last) == 1 and "3 clips failed to decode, video.max_failed is 1" in last.pop(), said
+    assert "(2 clips so far)" in said[0] and "(2 clips so far)" not in said[1]
+    assert not (tmp_path / "two" / "last.safetensors").exists(), "nothing was saved of that epoch"
+
+
+def _two_processes(recipe: Path, out: Path) -> list[subprocess.Popen[str]]:
+    """`vcreg train` under two processes that nobody ends when one of them does, as torchrun would."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    return [
+        subprocess.Popen(
+            [sys.executable, "-m", "vcreg_hub", "train", str(recipe), "--out", str(out)],
+            env=os.environ | common | {"RANK": str(rank), "LOCAL_RANK": str(rank), "HF_HUB_OFFLINE": "1"},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in (0, 1)
+    ]
 
 
 def load_run_sets(recipe: Recipe):

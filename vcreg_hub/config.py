@@ -111,7 +111,8 @@ class Video:
     noise: standard deviation of Gaussian noise on training, validation and test clips; 0 for none. The noise of a
         test clip depends on `noise_seed` and the clip alone.
     noise_place: `normalised`, on what the network is given, or `pixels`, on values in [0, 1], which clips them there.
-    max_failed: how many clips of a run may fail to decode before it stops.
+    max_failed: how many training and validation clips may fail to decode before a run stops, over all its processes
+        together. A test clip that fails counts as wrong, however many there are.
     decoder: `pyav`, or another library, which is used for the files on which it agrees with PyAV.
     """
 

@@ -51,6 +51,24 @@ def test_an_exact_decoder_is_tested_once_and_then_used(path: Path, calls: list[P
     assert calls == [path] * (16 + 3) and decode.exact == {str(path)} and not decode.refused
 
 
+def test_a_file_that_changes_after_its_test_is_read_as_it_is_now(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def foreign(path: Path, indices: list[int]) -> torch.Tensor:
+        try:
+            return decode_frames(path, indices)
+        except UnreadableVideoError:
+            raise RuntimeError("an error of another library") from None
+
+    monkeypatch.setitem(DECODERS, "torchcodec", foreign)
+    decode = Decoder("torchcodec")
+    assert [number_shown(frame) for frame in decode(path, [7, 3])] == [7, 3]
+    write_video(path, numbered(5))
+    with pytest.raises(UnreadableVideoError, match="frame 7 was asked for, but only 5 decode"):
+        decode(path, [7, 3])
+    path.unlink()
+    with pytest.raises(UnreadableVideoError, match="no such file"):
+        decode(path, [3])
+
+
 def test_small_differences_of_colour_are_no_error(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rounding = lambda p, i: decode_frames(p, i).int().add(1).clamp(0, 255).byte()  # noqa: E731
     monkeypatch.setitem(DECODERS, "torchcodec", rounding)

@@ -17,12 +17,13 @@ from vcreg_hub.config import Data, Train, Video
 from vcreg_hub.data.action_shapes import ActionShapes, make
 from vcreg_hub.data.clips import evaluation_clips
 from vcreg_hub.data.hmdb51 import prepare
+from vcreg_hub.data.video_failures import Failures
 from vcreg_hub.data.video_file import UnreadableVideoError
 from vcreg_hub.data.video_index import TEST, TRAIN, Clip
 from vcreg_hub.data.video_loader import video_test_loader, video_train_loader, video_val_loader
 from vcreg_hub.data.video_sets import VIDEO_SETS
 from vcreg_hub.data.video_views import resize_short
-from vcreg_hub.data.videos import VideoData, carve_by_source, load_videos
+from vcreg_hub.data.videos import ClipList, VideoData, carve_by_source, load_videos
 from vcreg_hub.errors import ConfigError, DataError, UnknownNameError
 
 SPEC = ActionShapes(sources=8, clips_per_source=2, height=24, width=32, min_frames=2, max_frames=50)
@@ -217,25 +218,74 @@ def test_clips_that_fail_are_replaced_counted_and_named_once(
 ) -> None:
     cfg = data(broken, val_fraction=0.0, workers=workers)
     videos = load_videos(cfg, VIDEO)
-    loader = video_train_loader(videos, cfg, replace(TRAIN_CFG, batch_size=9), VIDEO)
+    failures = Failures(videos.index, limit=10)
+    loader = video_train_loader(videos, cfg, replace(TRAIN_CFG, batch_size=9), VIDEO, failures)
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
             batches = list(loader)
-            assert all(torch.isfinite(clips).all() for clips, _ in batches)
-    assert loader.failures.count() == 2
+            assert all(torch.isfinite(clips).all() and clips.flatten(1).any(1).all() for clips, _ in batches)
+    assert failures.count() == 2 and not failures.too_many()
+    assert failures.paths(failures.flags, videos.train.numbers) == [videos.train[0].path, videos.train[9].path]
     if not workers:
         assert sum("0 bytes" in record.message for record in caplog.records) == 2
 
-    strict = video_train_loader(videos, cfg, replace(TRAIN_CFG, batch_size=9), replace(VIDEO, max_failed=1))
-    with pytest.raises(UnreadableVideoError, match=r"^2 clips failed to decode, video\.max_failed is 1.*0 bytes"):
-        list(strict)
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_past_the_limit_no_file_is_opened_and_the_loader_never_stops_by_itself(broken: Path, workers: int) -> None:
+    """Whether a run stops is for all processes to decide together; until then each must be able to take its steps."""
+    cfg = data(broken, val_fraction=0.0, workers=workers)
+    videos = load_videos(cfg, VIDEO)
+    failures = Failures(videos.index, limit=1)
+    loader = video_train_loader(videos, cfg, replace(TRAIN_CFG, batch_size=9), VIDEO, failures)
+    assert len(list(loader)) == len(loader) and failures.too_many() and failures.count() == 2
+    for clips, labels in loader:
+        assert clips.shape == (9, 4, 3, 16, 16) and not clips.any() and len(labels) == 9
 
 
-def test_a_test_clip_that_fails_comes_without_frames(broken: Path, caplog: pytest.LogCaptureFixture) -> None:
-    videos = load_videos(data(broken), VIDEO)
-    items = list(video_test_loader(videos, data(broken), VIDEO))
-    assert [len(item.frames) == 0 for item in items].index(True) == 1
-    assert sum(len(item.frames) == 0 for item in items) == 1 and "counts as wrong" in caplog.text
+def test_two_clips_of_which_one_is_broken_give_the_other(root: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(root, tmp_path / "copy"))
+    videos = load_videos(data(copy, val_fraction=0.0), VIDEO)
+    videos = replace(videos, train=ClipList(videos.index, videos.train.numbers[:2]))
+    paths = [copy / "videos" / videos.train[place].path for place in (0, 1)]
+    paths[0].unlink()
+    loader = video_train_loader(videos, data(copy), replace(TRAIN_CFG, batch_size=2), VIDEO)
+    for epoch in range(8):
+        loader.set_epoch(epoch)
+        assert all(clips.flatten(1).any(1).all() for clips, _ in loader)
+    paths[1].write_bytes(b"no video")
+    with pytest.raises(UnreadableVideoError, match="no training clip of action_shapes decodes"):
+        list(video_train_loader(videos, data(copy), replace(TRAIN_CFG, batch_size=2), VIDEO))
+
+
+@pytest.mark.parametrize("damage", ["deleted", "truncated"])
+def test_a_validation_or_test_clip_that_breaks_is_marked_and_named(
+    damage: str, root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    copy = Path(shutil.copytree(root, tmp_path / "copy"))
+    cfg = data(copy)
+    videos = load_videos(cfg, VIDEO)
+    places = {}
+    for part in (videos.val, videos.test):
+        place = max(range(len(part)), key=lambda place, part=part: part[place].frames)
+        path = copy / "videos" / part[place].path
+        if damage == "deleted":
+            path.unlink()
+        else:
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 3])
+        places[id(part)] = place
+    failures = Failures(videos.index, limit=0)
+    lost = int(videos.val.numbers[places[id(videos.val)]])
+    for clips, labels, numbers in video_val_loader(videos, cfg, VIDEO, 4, failures=failures):
+        for clip, label, number in zip(clips, labels.tolist(), numbers.tolist(), strict=True):
+            true = videos.index.clips[number].label
+            assert (label, bool(clip.any())) == ((-1 - true, False) if number == lost else (true, True))
+    items = list(video_test_loader(videos, cfg, VIDEO, failures=failures))
+    empty = [item.number for item in items if not len(item.frames)]
+    assert empty == [videos.test.numbers[places[id(videos.test)]]]
+    assert failures.flags.nonzero().flatten().tolist() == sorted([lost, *empty])
+    for number in (lost, *empty):
+        assert f"{videos.index.clips[number].path}: " in caplog.text
+    assert caplog.text.count("the clip counts as wrong") == 2
 
 
 def test_clips_known_to_be_broken_are_left_out_of_training_up_to_a_limit(broken: Path) -> None:

@@ -39,3 +39,13 @@ def test_few_classes_have_no_top5_and_the_mode_is_restored():
 def test_an_empty_split_is_refused():
     with pytest.raises(DataError, match="empty"):
         list(evaluate(nn.Identity(), [], Accelerator(cpu=True), classes=3))
+
+
+def test_what_could_not_be_read_is_wrong_and_has_no_loss():
+    scores, labels = torch.eye(3)[[0, 1, 2, 0]], torch.tensor([0, 1, -1 - 2, -1 - 0])
+    found = dict(evaluate(nn.Identity(), batches(scores, labels, 2), Accelerator(cpu=True), classes=3))
+    assert found["top1"] == 50
+    read = dict(evaluate(nn.Identity(), batches(scores[:2], labels[:2]), Accelerator(cpu=True), classes=3))
+    assert read["top1"] == 100 and found["loss"] == read["loss"]
+    with pytest.raises(DataError, match="none of the samples"):
+        list(evaluate(nn.Identity(), batches(scores[2:], labels[2:]), Accelerator(cpu=True), classes=3))

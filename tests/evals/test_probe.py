@@ -66,3 +66,22 @@ def test_an_unfinished_fit_says_so():
     train, test = blobs(1, n=200, d=30, spread=3.0), blobs(2, d=30)
     with pytest.warns(UserWarning, match="stopped at 2 iterations"):
         list(evaluate(train, test, 1e-6, max_iterations=2))
+
+
+def test_what_could_not_be_read_is_not_trained_on_and_counts_as_wrong():
+    (rows, labels), (test_rows, test_labels) = blobs(1), blobs(2)
+    clean = dict(evaluate((rows, labels), (test_rows, test_labels)))
+    more = np.concatenate([rows, np.full((5, 4), 1e3, np.float32)]), np.concatenate([labels, np.full(5, -1)])
+    assert dict(evaluate(more, (test_rows, test_labels))) == clean
+    lost = test_labels.copy()
+    lost[test_labels == 1] = -1 - 1
+    found = dict(evaluate((rows, labels), (test_rows, lost)))
+    right = list(_by_class(rows, labels, test_rows, test_labels))
+    assert found["probe_mean_per_class"] == pytest.approx((right[0] + right[2]) / 3)
+    assert found["probe_top1"] == pytest.approx((right[0] + right[2]) / 3), "classes are of one size"
+
+
+def _by_class(rows, labels, test_rows, test_labels):
+    for c in range(3):
+        own = test_labels == c
+        yield dict(evaluate((rows, labels), (test_rows[own], test_labels[own])))["probe_top1"]

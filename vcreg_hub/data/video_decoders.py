@@ -69,7 +69,13 @@ class Decoder:
             return decode_frames(path, indices)
         if str(path) not in self.exact | self.refused:
             (self.exact if is_exact(path, self.name) else self.refused).add(str(path))
-        return (DECODERS[self.name] if str(path) in self.exact else decode_frames)(path, indices)
+        if str(path) in self.exact:
+            try:
+                return DECODERS[self.name](path, indices)
+            except Exception:  # the file has changed since: PyAV says whether it can be read, in our own words
+                self.exact.discard(str(path))
+                self.refused.add(str(path))
+        return decode_frames(path, indices)
 
 
 def is_exact(path: str | Path, name: str) -> bool:

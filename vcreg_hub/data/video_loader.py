@@ -8,7 +8,7 @@ however many views it has.
 
 from __future__ import annotations
 
-import logging
+import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -23,11 +23,10 @@ from .loader import Key, Order, TrainLoader, batch_mixing, worker_processes
 from .noise import Noise, normalise
 from .randomness import mixed, numpy_drawn_from
 from .video_decoders import Decoder
+from .video_failures import Failures, marked_lost
 from .video_file import UnreadableVideoError
 from .video_views import TrainClipView, centre, resize_short
 from .videos import ClipList, VideoData
-
-_logger = logging.getLogger("vcreg_hub")
 
 
 class TestItem(NamedTuple):
@@ -47,45 +46,24 @@ class TestItem(NamedTuple):
 TestItem.__test__ = False  # type: ignore[attr-defined]  # pytest would collect it
 
 
-class Failures:
-    """Which clips failed to decode, shared by all worker processes of one loader."""
-
-    def __init__(self, clips: int, limit: int) -> None:
-        self.flags = torch.zeros(clips, dtype=torch.uint8).share_memory_()
-        self.limit = limit
-
-    def add(self, number: int, error: UnreadableVideoError) -> None:
-        """Warn of a clip that fails for the first time. UnreadableVideoError when more than `limit` clips
-        have."""
-        if not self.flags[number]:
-            self.flags[number] = 1
-            _logger.warning("%s (%d clips so far)", error, self.count())
-        if self.count() > self.limit:
-            raise UnreadableVideoError(
-                f"{self.count()} clips failed to decode, video.max_failed is {self.limit}; last: {error}"
-            )
-
-    def count(self) -> int:
-        return int(self.flags.sum())
-
-
-class ClipLoader(TrainLoader):
-    """A `TrainLoader` of clips. failures: which of them did not decode so far."""
-
-    def __init__(self, loader: DataLoader, batches: int, seed: int, order: Order, failures: Failures) -> None:
-        super().__init__(loader, batches, seed, order)
-        self.failures = failures
-
-
 def video_train_loader(
-    videos: VideoData, data: Data, train: Train, video: Video, *, rank: int = 0, world: int = 1
-) -> ClipLoader:
+    videos: VideoData,
+    data: Data,
+    train: Train,
+    video: Video,
+    failures: Failures | None = None,
+    *,
+    rank: int = 0,
+    world: int = 1,
+) -> TrainLoader:
     """Training batches of one process of `world`: clips (b * repeats, t, c, size, size) float32 and
     targets, (b * repeats,) class ids or (b * repeats, classes) probabilities after mixup, with b =
     train.batch_size / (world * train.accumulation). Views of one clip are neighbours.
 
-    A clip that fails to decode is replaced by another and counted; `loader.failures` knows which.
-    Errors: ConfigError when the batch size does not divide or exceeds the clips.
+    A clip that fails to decode is replaced by another and counted in `failures`; once they are more than its limit, no
+    file is opened any more and clips are zeros, with which nobody should go on training.
+    Errors: ConfigError when the batch size does not divide or exceeds the clips; UnreadableVideoError when no clip is
+    left.
     """
     size, remainder = divmod(train.batch_size, world * train.accumulation)
     if remainder or size == 0:
@@ -93,7 +71,7 @@ def video_train_loader(
             f"train.batch_size={train.batch_size} does not divide into {world} processes x {train.accumulation} "
             "accumulation steps"
         )
-    failures = Failures(len(videos.index.clips), video.max_failed)
+    failures = failures or Failures(videos.index, video.max_failed)
     view = TrainClipView(data, videos.mean, videos.std, Noise.of(video))
     clips = _TrainClips(videos.train, view, video, failures)
     order = Order(videos.train, 1, train.seed, rank, world)
@@ -113,15 +91,23 @@ def video_train_loader(
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),
     )
-    return ClipLoader(loader, steps * train.accumulation, train.seed, order, failures)
+    return TrainLoader(loader, steps * train.accumulation, train.seed, order)
 
 
-def video_val_loader(videos: VideoData, data: Data, video: Video, batch_size: int, split: str = "val") -> DataLoader:
+def video_val_loader(
+    videos: VideoData,
+    data: Data,
+    video: Video,
+    batch_size: int,
+    split: str = "val",
+    failures: Failures | None = None,
+) -> DataLoader:
     """The middle clip, centre crop, of every clip of a split ("train", "val" or "test"), in order: (clips
     (b, t, c, h, w), labels, numbers). Not shared out among processes: accelerate's `prepare` does that. A
-    clip that does not decode is an UnreadableVideoError."""
+    clip that does not decode is zeros, its label -1 minus the true one, and it is counted in `failures`."""
+    failures = failures or Failures(videos.index, video.max_failed)
     return DataLoader(
-        _MiddleClips(_part(videos, split), data, video, videos.mean, videos.std),
+        _MiddleClips(_part(videos, split), data, video, videos.mean, videos.std, failures),
         batch_size,
         num_workers=worker_processes(data.workers),
         pin_memory=torch.cuda.is_available(),
@@ -130,13 +116,22 @@ def video_val_loader(videos: VideoData, data: Data, video: Video, batch_size: in
 
 
 def video_test_loader(
-    videos: VideoData, data: Data, video: Video, split: str = "test", *, rank: int = 0, world: int = 1
+    videos: VideoData,
+    data: Data,
+    video: Video,
+    split: str = "test",
+    failures: Failures | None = None,
+    *,
+    rank: int = 0,
+    world: int = 1,
 ) -> DataLoader:
     """This process's share of a split's files, one `TestItem` each: every `world`-th from the `rank`-th on.
-    Do not `prepare` it. A file that does not decode comes as an item without frames and a warning."""
+    Do not `prepare` it. A file that does not decode comes as an item without frames and a warning, however many
+    there are."""
     part = _part(videos, split)
+    failures = failures or Failures(videos.index, video.max_failed)
     return DataLoader(
-        _TestFiles(part, range(rank, len(part), world), data, video, videos.mean, videos.std),
+        _TestFiles(part, range(rank, len(part), world), data, video, videos.mean, videos.std, failures),
         batch_size=None,
         num_workers=worker_processes(data.workers),
         pin_memory=torch.cuda.is_available(),
@@ -153,24 +148,37 @@ class _TrainClips(Dataset):
 
     def __getitem__(self, item: tuple[Key, int]) -> tuple[Tensor, int, Key]:
         key, place = item
-        for attempt in range(len(self.clips)):
+        for attempt in itertools.count():
             clip, number = self.clips[place], int(self.clips.numbers[place])
+            if self.failures.too_many():
+                shape = (self.video.repeats, self.video.frames, len(self.view.mean), self.view.size, self.view.size)
+                return torch.zeros(shape), clip.label, key
             draws = torch.Generator().manual_seed(mixed(*key, attempt))
             indices = training_indices(clip.frames, self.video.frames, self.video.stride, draws)
             try:
                 frames = self.decode(self.clips.index.root / clip.path, indices)
+                break
             except UnreadableVideoError as error:
-                self.failures.add(number, error)
+                self.failures.add(number, error, "another clip takes its place")
+                if self.failures.none_left(self.clips.numbers):
+                    raise UnreadableVideoError(f"no training clip of {self.clips.index.name} decodes") from error
                 place = int(torch.randint(len(self.clips), (), generator=draws))
-                continue
-            views = [self.view(frames, (*key, r), (number, r), indices) for r in range(self.video.repeats)]
-            return torch.stack(views), clip.label, key
-        raise UnreadableVideoError(f"no clip of {self.clips.index.name} decodes")
+        views = [self.view(frames, (*key, r), (number, r), indices) for r in range(self.video.repeats)]
+        return torch.stack(views), clip.label, key
 
 
 class _MiddleClips(Dataset):
-    def __init__(self, clips: ClipList, data: Data, video: Video, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(
+        self,
+        clips: ClipList,
+        data: Data,
+        video: Video,
+        mean: Sequence[float],
+        std: Sequence[float],
+        failures: Failures,
+    ) -> None:
         self.clips, self.data, self.video, self.mean, self.std = clips, data, video, mean, std
+        self.failures = failures
         self.decode = Decoder(video.decoder)
 
     def __len__(self) -> int:
@@ -179,8 +187,12 @@ class _MiddleClips(Dataset):
     def __getitem__(self, place: int) -> tuple[Tensor, int, int]:
         clip, number = self.clips[place], int(self.clips.numbers[place])
         indices = training_indices(max(clip.frames, 1), self.video.frames, self.video.stride)
-        frames = self.decode(self.clips.index.root / clip.path, indices).permute(0, 3, 1, 2)
         size = self.data.image_size
+        try:
+            frames = self.decode(self.clips.index.root / clip.path, indices).permute(0, 3, 1, 2)
+        except UnreadableVideoError as error:
+            self.failures.add(number, error, "the clip counts as wrong")
+            return torch.zeros(self.video.frames, len(self.mean), size, size), marked_lost(clip.label), number
         shown = centre(resize_short(frames, size, self.data.interpolation), size)
         return normalise(shown, self.mean, self.std, Noise.of(self.video), (number,), indices), clip.label, number
 
@@ -194,8 +206,10 @@ class _TestFiles(Dataset):
         video: Video,
         mean: Sequence[float],
         std: Sequence[float],
+        failures: Failures,
     ) -> None:
         self.clips, self.places, self.data, self.video, self.mean, self.std = clips, places, data, video, mean, std
+        self.failures = failures
         self.decode = Decoder(video.decoder)
 
     def __len__(self) -> int:
@@ -221,7 +235,7 @@ class _TestFiles(Dataset):
             needed = sorted({index for indices in views.clips for index in indices})
             frames = self.decode(self.clips.index.root / clip.path, needed).permute(0, 3, 1, 2)
         except UnreadableVideoError as error:
-            _logger.warning("%s; the clip counts as wrong", error)
+            self.failures.add(number, error, "the clip counts as wrong")
             return _without_frames(clip.label, number)
         frames = resize_short(frames, size, self.data.interpolation)
         if video.noise:

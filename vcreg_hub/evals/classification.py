@@ -18,7 +18,8 @@ def evaluate(model: nn.Module, batches: Iterable[Any], accelerator: Any, classes
     """Yields ("top1", percent), ("top5", percent) where there are more than five classes, and ("loss", nats).
 
     batches: (images (b, c, h, w), labels (b,), ...), prepared by `accelerator`, so that each process sees its share;
-    the samples that padding repeats are dropped before anything is counted.
+    the samples that padding repeats are dropped before anything is counted. One whose label is negative could not be
+    read: it is wrong, and has no loss. Errors: DataError when there is nothing to evaluate on.
     """
     was_training = model.training
     model.eval()
@@ -31,11 +32,15 @@ def evaluate(model: nn.Module, batches: Iterable[Any], accelerator: Any, classes
         hits = ranked == labels[:, None]
         hits1.append(hits[:, 0])
         hits5.append(hits.any(1))
-        losses.append(F.cross_entropy(scores, labels, reduction="none"))
+        read = labels >= 0
+        losses.append(F.cross_entropy(scores[read], labels[read], reduction="none"))
     model.train(was_training)
     if not hits1:
         raise DataError("there is no image to evaluate on: the split is empty")
+    loss = torch.cat(losses).double()
+    if not len(loss):
+        raise DataError("none of the samples to evaluate on could be read")
     yield "top1", 100 * torch.cat(hits1).double().mean().item()
     if classes > 5:
         yield "top5", 100 * torch.cat(hits5).double().mean().item()
-    yield "loss", torch.cat(losses).double().mean().item()
+    yield "loss", loss.mean().item()

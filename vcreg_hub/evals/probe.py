@@ -23,13 +23,16 @@ def evaluate(
 ) -> Iterator[tuple[str, float]]:
     """Yields ("probe_top1", percent) and ("probe_mean_per_class", percent).
 
-    train / test: features (n, d) and labels (n,). penalty: lambda above, positive.
+    train / test: features (n, d) and labels (n,). A negative label is -1 minus that of a sample that could not be
+    read: it is not trained on, and wrong in the test. penalty: lambda above, positive.
     Errors: DataError where features are not finite or training has fewer than two classes. A solver that stops at
     `max_iterations` warns: the number is then that of an unfinished fit.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
+    read = train[1] >= 0
+    train = train[0][read], train[1][read]
     for name, (rows, _) in (("training", train), ("test", test)):
         if not np.isfinite(rows).all():
             raise DataError(f"the {name} features hold values that are not finite: has the training diverged?")
@@ -42,5 +45,6 @@ def evaluate(
     if np.max(probe.n_iter_) >= max_iterations:
         warnings.warn(f"the probe stopped at {max_iterations} iterations, short of convergence", stacklevel=2)
     hits = probe.predict(test[0].astype(np.float64)) == test[1]
+    labels = np.where(test[1] < 0, -1 - test[1], test[1])
     yield "probe_top1", 100 * float(hits.mean())
-    yield "probe_mean_per_class", 100 * float(np.mean([hits[test[1] == c].mean() for c in np.unique(test[1])]))
+    yield "probe_mean_per_class", 100 * float(np.mean([hits[labels == c].mean() for c in np.unique(labels)]))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..config import Recipe, Video
-from ..data.video_loader import Failures, video_test_loader, video_train_loader, video_val_loader
+from ..data.video_failures import Failures
+from ..data.video_loader import video_test_loader, video_train_loader, video_val_loader
 from ..data.videos import VideoData, load_videos
 from ..errors import ConfigError
 from ..evals import video as multi_view
@@ -20,12 +21,12 @@ from ..models.video_networks import NETWORKS, NORMALISATION
 
 @dataclass(frozen=True)
 class ClipMaterial:
-    """See `Material`. failures: of the training loader, filled by `train_batches`."""
+    """See `Material`. failures: the clips that this process could not read, whatever for."""
 
     recipe: Recipe
     video: Video
     sets: VideoData
-    failures: list[Failures] = field(default_factory=list)
+    failures: Failures
 
     @classmethod
     def load(cls, recipe: Recipe) -> ClipMaterial:
@@ -44,7 +45,8 @@ class ClipMaterial:
         if data.mean is None and data.std is None and recipe.model.name in NETWORKS:
             mean, std = NORMALISATION[NETWORKS[recipe.model.name].normalisation]
             data = replace(data, mean=mean, std=std)
-        return cls(recipe, recipe.video, load_videos(data, recipe.video))
+        sets = load_videos(data, recipe.video)
+        return cls(recipe, recipe.video, sets, Failures(sets.index, recipe.video.max_failed))
 
     @property
     def views(self) -> str:
@@ -70,12 +72,11 @@ class ClipMaterial:
 
     def train_batches(self, rank: int, world: int) -> Any:
         data, train = self.recipe.data, self.recipe.train
-        batches = video_train_loader(self.sets, data, train, self.video, rank=rank, world=world)
-        self.failures[:] = [batches.failures]
-        return batches
+        return video_train_loader(self.sets, data, train, self.video, self.failures, rank=rank, world=world)
 
     def batches(self, split: str, accelerator: Any) -> Any:
-        loader = video_val_loader(self.sets, self.recipe.data, self.video, self.recipe.eval.batch_size, split)
+        size = self.recipe.eval.batch_size
+        loader = video_val_loader(self.sets, self.recipe.data, self.video, size, split, self.failures)
         return accelerator.prepare(loader)
 
     def classify(self, model: nn.Module, split: str, accelerator: Any) -> Iterator[tuple[str, float]]:
@@ -83,7 +84,7 @@ class ClipMaterial:
         return multi_view.evaluate(
             model,
             # Not prepared: a file's views stay together, and their scores are merged by the file's number.
-            video_test_loader(self.sets, data, self.video, split, rank=rank, world=world),
+            video_test_loader(self.sets, data, self.video, split, self.failures, rank=rank, world=world),
             accelerator,
             getattr(self.sets, split),
             size=data.image_size,
@@ -123,9 +124,10 @@ class ClipMaterial:
             "undecodable": len(self.sets.index.undecodable()),
         }
 
-    def undecodable(self, accelerator: Any) -> list[str]:
-        if not self.failures:
-            return []
+    def undecodable(self, accelerator: Any) -> dict[str, list[str]]:
         # Each process met clips of its own.
-        flags = accelerator.reduce(self.failures[0].flags.to(accelerator.device).long(), "sum")
-        return [self.sets.index.clips[number].path for number in flags.nonzero().flatten().tolist()]
+        flags = accelerator.reduce(self.failures.flags.to(accelerator.device).long(), "sum").cpu()
+        parts = {
+            part: self.failures.paths(flags, getattr(self.sets, part).numbers) for part in ("train", "val", "test")
+        }
+        return {part: paths for part, paths in parts.items() if paths}

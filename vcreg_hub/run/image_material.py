@@ -78,5 +78,5 @@ class ImageMaterial:
             "interpolation": data.interpolation,
         }
 
-    def undecodable(self, accelerator: Any) -> list[str]:
-        return []
+    def undecodable(self, accelerator: Any) -> dict[str, list[str]]:
+        return {}

@@ -51,8 +51,9 @@ class Material(Protocol):
     def about(self) -> dict[str, Any]:
         """What a publisher must know of the data: sizes, classes and the preprocessing of the test view."""
 
-    def undecodable(self, accelerator: Any) -> list[str]:
-        """Which training samples could not be read; every process must call it."""
+    def undecodable(self, accelerator: Any) -> dict[str, list[str]]:
+        """The files that any process could not read so far: "train", "val" or "test" -> paths, parts without one left
+        out. Every process must call it."""
 
 
 def load_material(recipe: Recipe) -> Material:

@@ -17,13 +17,11 @@ from .material import Material
 
 @dataclass(frozen=True)
 class Outcome:
-    """What training left. progress: of `train.loop.fit`. regularizer: its last statistics, a row a site.
-    undecodable: paths of the training clips that could not be read."""
+    """What training left. progress: of `train.loop.fit`. regularizer: its last statistics, a row a site."""
 
     model: nn.Module
     progress: Any
     regularizer: list[dict[str, Any]]
-    undecodable: list[str]
 
 
 def select(folder: RunDir, outcome: Outcome, keep: str) -> str:
@@ -40,11 +38,12 @@ def finish(
     material: Material,
     outcome: Outcome,
     metrics: list[dict[str, Any]],
+    undecodable: dict[str, list[str]],
     selected: str,
     emissions: Emissions,
     processes: int,
 ) -> None:
-    """Write what makes a run complete, model.safetensors first and results.json last."""
+    """Write what makes a run complete, model.safetensors first and results.json last. undecodable: of `Material`."""
     progress = outcome.progress
     keep, other = ("last", "best") if selected == "last epoch" else ("best", "last")
     with replacing(folder.path / "model.safetensors") as temporary:
@@ -58,13 +57,16 @@ def finish(
         "averaged": material.recipe.train.ema_decay is not None,
         **emissions.row(),
     }
-    if outcome.undecodable:
-        training["undecodable"] = outcome.undecodable
+    if trained := [*undecodable.get("train", ()), *undecodable.get("val", ())]:
+        training["undecodable"] = trained
+    data = material.about()
+    if tested := undecodable.get("test"):
+        data["undecodable_test"] = tested
     results = {
         "format": 1,
         "metrics": metrics,
         "training": training,
-        "data": material.about(),
+        "data": data,
         "regularizer": [{name: _finite(value) for name, value in site.items()} for site in outcome.regularizer],
     }
     write_json(folder.path / "results.json", results)

@@ -45,6 +45,9 @@ def train_model(
         if accelerator.trackers:
             accelerator.log({k: v for k, v in row.items() if k != "epoch"}, step=row["step"])
 
+    def check() -> None:
+        refuse_failed_clips(material, accelerator)
+
     if recipe.train.gradient_checkpointing:
         checkpoint_gradients(model)
     final, progress = fit(
@@ -56,6 +59,7 @@ def train_model(
         accelerator=accelerator,
         watch=attachment.watch if attachment is not None else _same,
         validate=validate if held_out is not None else None,
+        check=check,
         observe=lambda: _regularizer_row(attachment),
         report=report,
         bar=bar and accelerator.is_main_process,
@@ -63,7 +67,24 @@ def train_model(
     sites = [] if attachment is None else attachment.statistics()
     if attachment is not None:
         attachment.detach()
-    return Outcome(final, progress, sites, material.undecodable(accelerator))
+    return Outcome(final, progress, sites)
+
+
+def refuse_failed_clips(material: Material, accelerator: Any) -> None:
+    """Errors: UnreadableVideoError, on every process alike, when more clips than `video.max_failed` could not be read
+    for training and validation by all processes together."""
+    video = material.recipe.video
+    if video is None:
+        return
+    from ..data.video_file import UnreadableVideoError
+
+    lost = material.undecodable(accelerator)
+    paths = [*lost.get("train", ()), *lost.get("val", ())]
+    if len(paths) > video.max_failed:
+        raise UnreadableVideoError(
+            f"{len(paths)} clips failed to decode, video.max_failed is {video.max_failed}: {', '.join(paths[:5])}"
+            + (" ..." if len(paths) > 5 else "")
+        )
 
 
 def checkpoint_gradients(model: nn.Module) -> None:

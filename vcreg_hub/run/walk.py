@@ -31,6 +31,8 @@ _EVALUATED = (
 )
 # Two rows of results.json that agree in these speak of the same number.
 _SAME_NUMBER = ("metric", "dataset", "dataset_config", "split", "fold", "sigma")
+# What a person calls the parts of a data set.
+_PARTS = {"train": "training", "val": "held-out training", "test": "test"}
 
 
 def train(
@@ -75,12 +77,13 @@ def _train(recipe: Recipe, folder: RunDir, accelerator: Any, bar: bool, say: Say
     # Of a run that goes on the beginning is not known, and half a figure would pass for a whole one.
     with measured(accelerator.is_main_process and not (folder.path / "state").exists()) as emissions:
         outcome = train_model(material, model, attachment, folder, accelerator, bar, say)
-    if outcome.undecodable:
-        say(f"{len(outcome.undecodable)} training clips did not decode; results.json lists them")
     selected = select(folder, outcome, recipe.train.keep)
     metrics = evaluate(material, outcome.model, accelerator, selected)
+    undecodable = material.undecodable(accelerator)
+    for part, paths in undecodable.items():
+        say(f"{len(paths)} {_PARTS[part]} clips did not decode; results.json lists them")
     if accelerator.is_main_process:
-        finish(folder, material, outcome, metrics, selected, emissions, accelerator.num_processes)
+        finish(folder, material, outcome, metrics, undecodable, selected, emissions, accelerator.num_processes)
     accelerator.wait_for_everyone()
     if tracker is not None:
         accelerator.end_training()

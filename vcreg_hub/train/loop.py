@@ -57,6 +57,7 @@ def fit(
     accelerator: Any,
     watch: Callable[[Tensor], Tensor] = lambda loss: loss,
     validate: Callable[[nn.Module], dict[str, float]] | None = None,
+    check: Callable[[], None] = lambda: None,
     observe: Callable[[], dict[str, float]] = dict,
     report: Callable[[dict[str, Any]], None] = lambda row: None,
     bar: bool = False,
@@ -66,7 +67,9 @@ def fit(
     batches: this process's batches of one epoch, with `len` and `set_epoch(epoch)`; targets are class ids, or
         probabilities after mixup.
     watch: told each micro-batch's loss before it is scaled for accumulation. validate: metrics on held-out data after
-        each epoch, "top1" decides what is best. observe: what else goes into an epoch's row. report: gets the row.
+        each epoch, "top1" decides what is best. check: raises where the run is to end; every process calls it at the
+        same steps, so that none waits for one that has gone, and before anything is saved. observe: what else goes into
+        an epoch's row. report: gets the row.
     Errors: DivergedError with step and place when a loss is not finite (the weights of the epoch before stay in
         last.safetensors); ConfigError when the batches of an epoch do not fill one optimizer step.
     """
@@ -116,6 +119,7 @@ def fit(
                 bad = torch.where((bad == 0) & ~torch.isfinite(out["loss"].detach()), progress.step + 1, bad)
             if (world == 1 and device.type == "cpu") or progress.step % CHECK_EVERY == 0:
                 _stop_if_bad(bad, accelerator, raw, batch, task, folder, progress)
+                check()
             if train.clip_norm is not None:
                 accelerator.clip_grad_norm_(raw.parameters(), train.clip_norm)
             optimizer.step()
@@ -130,19 +134,21 @@ def fit(
         if not bad and not finite:
             bad = bad + progress.step + 1
         _stop_if_bad(bad, accelerator, raw, batch, task, folder, progress)
+        check()
 
         progress.epoch += 1
         progress.seconds += time.monotonic() - started
         row: dict[str, Any] = {"epoch": progress.epoch, "step": progress.step, "lr": lr}
         row |= {f"train_{name}": accelerator.reduce(value / steps, "mean").item() for name, value in sums.items()}
-        images = steps * train.batch_size
+        samples = steps * train.batch_size
         row |= {
             "seconds": round(progress.seconds, 2),
-            "images_per_second": round(images / (time.monotonic() - started), 1),
+            "samples_per_second": round(samples / (time.monotonic() - started), 1),
         }
         row |= observe()
         if validate is not None:
             row |= {f"val_{name}": value for name, value in validate(final).items()}
+            check()
         progress.rows.append(row)
         _save(folder, raw, final, optimizer, ema, accelerator, progress, row)
         report(row)
