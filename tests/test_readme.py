@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from vcreg_hub.bench import throughput
 from vcreg_hub.bench.table import render
 from vcreg_hub.study import markdown, read_summary
 
@@ -73,3 +74,10 @@ def test_the_overhead_page_shows_what_its_json_files_hold():
         result = json.loads((RESULTS / "overhead" / name).read_text(encoding="utf-8"))
         assert result["env"]["device"] in page
         assert render(result if whole else result | {"blocks": []}) in page
+
+
+def test_the_throughput_page_shows_what_its_json_file_holds():
+    page = (RESULTS / "throughput" / "README.md").read_text(encoding="utf-8")
+    result = json.loads((RESULTS / "throughput" / "cpu.json").read_text(encoding="utf-8"))
+    assert result["env"]["device"] in page
+    assert throughput.render(result) in page
