@@ -103,7 +103,12 @@ def _hmdb51(network: str) -> Experiment:
     )
 
 
-def _noise(network: str, paper: str = "", grid: Mapping[str, Sequence[str]] = _VIDEO_GRID) -> Experiment:
+def _noise(
+    network: str,
+    paper: str = "",
+    grid: Mapping[str, Sequence[str]] = _VIDEO_GRID,
+    pretraining: str | None = None,
+) -> Experiment:
     """Coefficients are picked at the recipe's own level, sigma 1: the paper does not say at which it did."""
     return Experiment(
         plain=f"noise:{network}",
@@ -115,6 +120,7 @@ def _noise(network: str, paper: str = "", grid: Mapping[str, Sequence[str]] = _V
         paper=paper,
         holding_out=_HELD_OUT,
         axis=_SIGMAS,
+        pretraining=pretraining,
     )
 
 
@@ -157,6 +163,11 @@ EXPERIMENTS = {
         "Figures 3 and 4 do the same with HMDB51",
         # The weak end of the grid above: what is stronger stayed at chance without noise already.
         {"vcreg.alpha": ("0.16",), "vcreg.beta": ("0.02", "0.1")},
+    ),
+    "noise_action_shapes_finetuned": _noise(
+        "action_shapes_finetuned",
+        "Figures 3 and 4 do the same with HMDB51",
+        pretraining="action_shapes:videomae_tiny_pretraining",
     ),
     **{f"hmdb51_{network}": _hmdb51(network) for network in _TABLE_2},
     **{

@@ -107,6 +107,22 @@ def action_shapes_vcreg(sigma: float = 1.0) -> Recipe:
     return _noisy(shapes.videomae_tiny_vcreg(), sigma)
 
 
+def action_shapes_finetuned(sigma: float = 1.0) -> Recipe:
+    """The tiny VideoMAE, pretrained on clean clips of other motions, on noisy action_shapes; the plain twin.
+
+    Command: vcreg train noise:action_shapes_finetuned --set video.noise=1.5
+    """
+    return _noisy(shapes.videomae_tiny_finetuned(), sigma)
+
+
+def action_shapes_finetuned_vcreg(sigma: float = 1.0) -> Recipe:
+    """The tiny VideoMAE, pretrained on clean clips of other motions, on noisy action_shapes with VCReg.
+
+    Command: vcreg train noise:action_shapes_finetuned_vcreg --set video.noise=1.5
+    """
+    return _noisy(shapes.videomae_tiny_finetuned_vcreg(), sigma)
+
+
 def _noisy(recipe: Recipe, sigma: float) -> Recipe:
     return replace(
         recipe,
