@@ -1,7 +1,7 @@
 """The table of weights that can be had, and of those that could be: one row a release.
 
 A row whose `sha256` is None has not been published: asking for it is an error that names the recipe that makes it.
-Publishing is filling in `sha256`, `bytes` and `licence` (and adding the files, where `place` is "package").
+Publishing is filling in `licence` and the hashes (and adding the files, where `place` is "package").
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class Release:
     architecture: what its config.json names, a stock timm one or a transformers model type.
     library: what loads it; "vcreg_hub" is timm with an architecture of our own.
     recipe: the address of the recipe that makes it. place: "package" ships with this package, "hub" is a repo.
-    licence, sha256, bytes: of model.safetensors, None while there is none.
+    licence, sha256, bytes: of model.safetensors, None while there is none. config_sha256: of its config.json.
     """
 
     name: str
@@ -31,6 +31,7 @@ class Release:
     licence: str | None = None
     sha256: str | None = None
     bytes: int | None = None
+    config_sha256: str | None = None
 
     @property
     def full_name(self) -> str:
@@ -59,6 +60,7 @@ RELEASES: tuple[Release, ...] = (
         licence="apache-2.0",
         sha256="093ae4fe63d8e04498c0d31b0ccc3283ef7085a4cdeff11bbfed9f559ea5e962",
         bytes=1_880_744,
+        config_sha256="5a8d0acf97f07f2947d6e79951c0442f89929e567a539bbd30035500a1f88cf3",
     ),
     Release(
         "convnext_zepto_rms_vcreg",
@@ -69,6 +71,7 @@ RELEASES: tuple[Release, ...] = (
         licence="apache-2.0",
         sha256="73556540add6f4fb7da81aeece30b067efa4e977c54b8f3552762c47a8065b26",
         bytes=7_609_896,
+        config_sha256="d2a8500b80e9418453510868271df5258aaf4e28a5d6013f8ee81e2a612ab12f",
     ),
     *(
         Release(

@@ -33,6 +33,7 @@ def hub(monkeypatch, tmp_path, naps):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.5)
     monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
     monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setattr("vcreg_hub.models.places._answers", {})
     with Loopback() as loopback:
         yield loopback
     # One client for all tests: making one reads the certificates again. What publishing sets on it does not stay.

@@ -398,6 +398,43 @@ def test_a_release_is_verified_by_its_name(hub, get, files, exported, tmp_path, 
     assert states(verify(NAME, load=False))["README.md"] is False
 
 
+def test_a_bare_name_is_verified_as_it_is_loaded(hub, get, files, exported, tmp_path, monkeypatch):
+    hub.add(REPO, files)
+    get()
+    hub.log.clear()
+    assert states(verify("test_resnet_vcreg", load=False))["model.safetensors"] is True
+    assert hub.log == []
+    monkeypatch.delenv(places.NAMESPACE_VARIABLE)
+    checks = verify("resnet32_cifar_vcreg", load=False)
+    assert states(checks) == {"config.json": True, "model.safetensors": True, "release": True}
+    assert weights.find_weights("resnet32_cifar_vcreg").folder == places.PACKAGED / checks[-1].detail.split()[-1]
+    for tag in ("one", "two"):
+        copy_to(exported, tmp_path / "given" / f"test_resnet_vcreg.{tag}")
+    monkeypatch.setenv(places.FOLDER_VARIABLE, str(tmp_path / "given"))
+    with pytest.raises(UsageError, match="say which"):
+        verify("test_resnet_vcreg")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_every_file_of_a_release_in_the_package_is_compared(tmp_path, monkeypatch, name):
+    full_name = "resnet32_cifar_vcreg.fashion_mnist"
+    folder = shutil.copytree(places.PACKAGED / full_name, tmp_path / full_name)
+    data = (folder / name).read_bytes()
+    (folder / name).write_bytes(data.replace(b"0.286", b"0.386") if name == "config.json" else data[:-1] + b"x")
+    assert (folder / name).read_bytes() != data
+    monkeypatch.setattr(places, "PACKAGED", tmp_path)
+    monkeypatch.delenv(places.FOLDER_VARIABLE, raising=False)
+    found = states(verify(full_name, load=False))
+    assert found[name] is False and None not in found.values()
+    assert states(verify(folder, load=False)) == found
+    with pytest.raises(IntegrityError, match=rf"{name} has SHA-256.*To go on, install vcreg_hub again"):
+        weights.find_weights(full_name)
+    monkeypatch.setenv(places.FOLDER_VARIABLE, str(tmp_path))
+    for look in (weights.find_weights, download):
+        with pytest.raises(IntegrityError, match=r"restore the file, or unset VCREG_HUB_DIR"):
+            look(full_name)
+
+
 def test_the_same_trust_holds_where_timm_loads(hub, get, files, released):
     """`find_weights`, which `timm.create_model` goes through, refuses the same weights that `download` refuses."""
     hub.add(REPO, files)

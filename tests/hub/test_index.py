@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 from hub.folders import make_export, make_run, results, row
@@ -20,6 +21,7 @@ from vcreg_hub.hub.listing import list_releases
 from vcreg_hub.hub.record import collect
 from vcreg_hub.models import places
 from vcreg_hub.releases import RELEASES
+from vcreg_hub.rundir import sha256
 
 NAME = "test_resnet_vcreg.fashion_mnist"
 
@@ -90,17 +92,19 @@ def test_the_cards_of_this_repository_are_rendered_from_their_numbers():
 
 
 @pytest.fixture
-def nowhere(monkeypatch, tmp_path):
+def nowhere(monkeypatch, tmp_path, api):
+    monkeypatch.setattr(places, "hub_api", lambda: api)
     monkeypatch.delenv(places.FOLDER_VARIABLE, raising=False)
     monkeypatch.delenv(places.NAMESPACE_VARIABLE, raising=False)
     monkeypatch.setattr(places, "PACKAGED", tmp_path / "packaged")
 
 
 def test_the_list_is_the_table_and_what_is_really_there(nowhere, hub, api, patience, cards, tmp_path, monkeypatch):
-    hub.add("me/convnext_atto_vcreg.in1k", {"config.json": b"{}"})
-    hub.add("me/swin_vcreg.mine", {"config.json": b"{}"})
-    hub.add("me/unrelated", {"config.json": b"{}"})
-    hub.add("you/resnet50_vcreg.in1k", {"config.json": b"{}"})
+    files = {"config.json": b"{}", "model.safetensors": b"weights"}
+    hub.add("me/convnext_atto_vcreg.in1k", files)
+    hub.add("me/swin_vcreg.mine", files | {"README.md": b"its card"})
+    hub.add("me/unrelated", files)
+    hub.add("you/resnet50_vcreg.in1k", files)
     make_export(tmp_path / "given" / NAME)
     monkeypatch.setenv(places.NAMESPACE_VARIABLE, "me")
     monkeypatch.setenv(places.FOLDER_VARIABLE, str(tmp_path / "given"))
@@ -109,11 +113,61 @@ def test_the_list_is_the_table_and_what_is_really_there(nowhere, hub, api, patie
     assert set(by_name) == {row.full_name for row in RELEASES} | {"swin_vcreg.mine", NAME}
     assert notes == []
     assert by_name["convnext_atto_vcreg.in1k"].places[0].startswith("VCREG_HUB_NAMESPACE=me")
+    assert by_name["convnext_atto_vcreg.in1k"].headline == "no card here"
+    assert by_name["swin_vcreg.mine"].headline == f"card: {hub.url}/me/swin_vcreg.mine"
     assert by_name["resnet50_vcreg.in1k"].places == ()
     assert by_name["resnet50_vcreg.in1k"].headline == "not trained yet"
     assert by_name[NAME].places == (f"VCREG_HUB_DIR={tmp_path / 'given'}",)
     assert by_name[NAME].headline.startswith("probe_top1 71.00")
     assert json.dumps([entry.as_dict() for entry in listed])
+
+
+def test_the_list_says_what_cannot_be_loaded_and_why(nowhere, hub, api, patience, cards, tmp_path, monkeypatch):
+    config, weights = {"config.json": b"{}"}, {"model.safetensors": b"weights"}
+    hub.add("me/swin_vcreg.foreign", config | {"pytorch_model.bin": b"x"})
+    hub.add("me/swin_vcreg.bare", weights)
+    good = make_export(tmp_path / "given" / "convnext_atto_vcreg.good")
+    names = ("altered", "large", "pickled", "empty")
+    folders = {name: shutil.copytree(good, good.with_name(f"convnext_atto_vcreg.{name}")) for name in names}
+    recorded = {"format": 1, "files": {"model.safetensors": sha256(good / "model.safetensors")}}
+    for folder in (good, folders["altered"], folders["large"]):
+        (folder / "results.json").write_text(json.dumps(recorded), encoding="utf-8")
+    for name in ("altered", "large"):
+        (folders[name] / "model.safetensors").write_bytes(b"x" * (good / "model.safetensors").stat().st_size)
+    (folders["pickled"] / "model.safetensors").rename(folders["pickled"] / "model.pth")
+    for path in folders["empty"].rglob("*.*"):
+        if path.is_file():
+            path.unlink()
+    monkeypatch.setenv(places.NAMESPACE_VARIABLE, "me")
+    monkeypatch.setenv(places.FOLDER_VARIABLE, str(tmp_path / "given"))
+
+    def troubles():
+        listed, _ = list_releases(api=api, cards=cards, patience=patience)
+        assert all(not entry.places for entry in listed if entry.troubles)
+        return {entry.name.partition(".")[2]: entry.troubles[0] for entry in listed if entry.troubles}
+
+    found = troubles()
+    assert set(found) == {"bare", "foreign", *names}
+    assert found["bare"].endswith(": no config.json")
+    assert found["altered"].startswith(f"VCREG_HUB_DIR={tmp_path / 'given'}: model.safetensors has not the hash")
+    assert found["foreign"].endswith(": only pickled weights (pytorch_model.bin), which are not loaded")
+    assert found["pickled"].endswith("only pickled weights (model.pth), which are not loaded")
+    assert found["empty"].endswith("no model.safetensors")
+    # A large file's content is not read for a list.
+    monkeypatch.setattr("vcreg_hub.hub.listing.HASHED", 10)
+    assert not {"altered", "large"} & set(troubles())
+
+
+def test_the_list_compares_the_size_of_a_release(nowhere, tmp_path, monkeypatch):
+    row = next(row for row in RELEASES if row.bytes)
+    folder = tmp_path / "given" / row.full_name
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_bytes(b"{}")
+    (folder / "model.safetensors").write_bytes(b"weights")
+    monkeypatch.setenv(places.FOLDER_VARIABLE, str(tmp_path / "given"))
+    listed = {entry.name: entry for entry in list_releases()[0]}
+    assert "model.safetensors has not the size" in listed[row.full_name].troubles[0]
+    assert listed[row.full_name].places == ()
 
 
 def test_a_namespace_that_does_not_answer_is_a_note(nowhere, hub, api, patience, monkeypatch):

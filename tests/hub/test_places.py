@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import socket
 import time
 
 import pytest
 from huggingface_hub import HfApi
+from huggingface_hub.utils import get_session
 
 from vcreg_hub.errors import IntegrityError, UsageError, WeightsNotFoundError
+from vcreg_hub.hub.download import download
 from vcreg_hub.hub.listing import list_releases
 from vcreg_hub.hub.retry import Patience
 from vcreg_hub.models import places
@@ -82,6 +85,59 @@ def test_a_hub_that_does_not_answer_is_said(hub):
         find_weights("resnet50_vcreg")
     hub.heal()
     assert find_weights("resnet50_vcreg").file.read_bytes() == b"weights"
+
+
+@pytest.fixture
+def unreachable(hub, monkeypatch):
+    """A hub's address where nobody listens; the waits that huggingface_hub asks for are errors."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        monkeypatch.setattr(places, "hub_api", lambda: HfApi(endpoint=url))
+        yield url
+
+
+def test_a_hub_that_cannot_be_reached_is_asked_once_and_costs_no_waiting(
+    unreachable, naps, monkeypatch, tmp_path, caplog
+):
+    inside = tmp_path / "packaged" / "resnet50_vcreg.in1k"
+    inside.mkdir(parents=True)
+    for name, data in FILES.items():
+        (inside / name).write_bytes(data)
+    asked = []
+    head = get_session().head
+    monkeypatch.setattr(
+        type(get_session()), "head", lambda self, url, **options: (asked.append(url), head(url, **options))[1]
+    )
+    for _ in range(3):
+        assert find_weights("resnet50_vcreg").folder == inside
+    note = f"VCREG_HUB_NAMESPACE=me: {unreachable} does not answer"
+    assert note in caplog.text and "taking resnet50_vcreg.in1k from this package" in caplog.text
+    with pytest.raises(WeightsNotFoundError, match=note):
+        find_weights("convnext_tiny_vcreg")
+    with pytest.raises(WeightsNotFoundError, match=r"does not answer .*, and the local cache does not have you/net"):
+        resolve("you/net")
+    said: list[str] = []
+    assert download("resnet50_vcreg", say=said.append).folder == inside
+    assert any(note in line for line in said)
+    _, notes = list_releases()
+    assert len(notes) == 1 and notes[0].startswith(note)
+    assert asked == [unreachable]
+    assert naps == []
+
+
+def test_a_hub_that_cannot_be_reached_leaves_the_cache(hub, monkeypatch):
+    hub.add("me/resnet50_vcreg.in1k", FILES)
+    there = find_weights("resnet50_vcreg").folder
+    monkeypatch.setattr(places, "_answers", {hub.url: (time.monotonic(), f"{hub.url} does not answer")})
+    hub.log.clear()
+    assert find_weights("resnet50_vcreg").folder == there
+    assert download("resnet50_vcreg", api=HfApi(endpoint=hub.url)).offline
+    assert hub.log == []
+    # It is asked again after a while.
+    monkeypatch.setattr(places, "_answers", {hub.url: (time.monotonic() - 61, f"{hub.url} does not answer")})
+    assert find_weights("resnet50_vcreg").folder == there
+    assert hub.log
 
 
 def test_a_hub_that_is_silent_is_not_waited_for(hub, monkeypatch):

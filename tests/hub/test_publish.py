@@ -12,12 +12,14 @@ from huggingface_hub import HfApi
 
 from vcreg_hub.errors import HubError, IntegrityError, UsageError
 from vcreg_hub.hub import privacy
-from vcreg_hub.hub.bundle import git_hash, is_allowed, read_bundle
+from vcreg_hub.hub.bundle import is_allowed, read_bundle
 from vcreg_hub.hub.card import write_card
+from vcreg_hub.hub.export import export
 from vcreg_hub.hub.plan import plan
 from vcreg_hub.hub.publish import publish
-from vcreg_hub.hub.verify import same_logits
-from vcreg_hub.rundir import sha256, write_json, write_tensors
+from vcreg_hub.hub.recorded import git_hash
+from vcreg_hub.hub.verify import same_logits, verify
+from vcreg_hub.rundir import RunDir, sha256, write_json, write_tensors
 
 # huggingface_hub 2.4 hands its upload stream to httpx2 by a name that httpx2 wants otherwise (2026-11).
 pytestmark = pytest.mark.filterwarnings("ignore:Use .content=:DeprecationWarning")
@@ -71,6 +73,19 @@ def test_a_plan_shows_the_difference_from_what_is_there(folder, hub, api, push, 
     assert '+      "value": 90.5,' in text
     assert "notes.txt (not ours)" in text
     assert re.search(r"same +128 bytes  model\.safetensors", text)
+
+
+def test_a_plan_for_a_new_branch_compares_with_what_it_starts_from(folder, hub, api, push, patience):
+    push(folder)
+    main = hub.repos[REPO].branches["main"][:12]
+    write_json(folder / "results.json", results(row(90.5)))
+    text = plan(folder, REPO, api=api, patience=patience, revision="try").describe()
+    assert f"branch     try (will be created from main at {main}" in text
+    assert re.search(r"same +128 bytes  model\.safetensors", text)
+    assert re.search(r"changed +[\d,]+ bytes  results\.json", text)
+    assert '+      "value": 90.5,' in text
+    assert "  new " not in text
+    assert set(hub.repos[REPO].branches) == {"main"}
 
 
 def test_a_plan_notes_a_card_that_does_not_know_its_repo(folder, hub, api, patience):
@@ -299,6 +314,49 @@ def test_a_folder_made_on_this_machine_gives_nothing_away(tmp_path):
     everything = b"".join((bundle.folder / file.path).read_bytes() for file in bundle.files)
     assert str(tmp_path).encode() not in everything
     assert not any(name.encode() in everything for name in privacy.machine_names() + privacy.login_names())
+
+
+# ---- what was exported ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def loadable(tmp_path_factory):
+    return make_loadable(tmp_path_factory.mktemp("loadable") / "export", repo_id=REPO)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_what_was_altered_after_the_export_is_not_published(loadable, tmp_path, hub, push, name):
+    folder = shutil.copytree(loadable, tmp_path / "export")
+    if name == "config.json":
+        (folder / name).write_text((folder / name).read_text(encoding="utf-8").replace("0.25", "0.24"))
+    else:
+        tensors = RunDir(folder).tensors()
+        first = next(iter(tensors))
+        write_tensors(folder / name, tensors | {first: tensors[first] + 1})
+    exported = sha256(loadable / name)
+    with pytest.raises(IntegrityError, match=rf"{name} has SHA-256 .* exported with {exported}: it was altered since"):
+        push(folder)
+    assert hub.repos == {}
+    states = {check.what: check.ok for check in verify(folder, load=False)}
+    assert [what for what, ok in states.items() if ok is False] == [name]
+
+
+def test_an_export_says_its_hashes_and_may_be_made_again(loadable, tmp_path, hub, api, patience, push):
+    recorded = RunDir(loadable).results()["files"]
+    assert recorded == {name: sha256(loadable / name) for name in ("config.json", "model.safetensors")}
+    states = {check.what: check.ok for check in verify(loadable, load=False)}
+    assert states["model.safetensors"] and states["config.json"]
+    folder = shutil.copytree(loadable, tmp_path / "export")
+    other = make_loadable(tmp_path / "other", seed=1)
+    export(other.with_name("other-run"), folder, licence="apache-2.0", overwrite=True)
+    write_card(folder, licence="apache-2.0", repo_id=REPO)
+    assert "does not record" not in plan(folder, REPO, api=api, patience=patience).describe()
+    assert push(folder).verified
+
+
+def test_an_older_export_is_published_with_a_note(folder, api, patience, push):
+    assert "note: results.json does not record the hash" in plan(folder, REPO, api=api, patience=patience).describe()
+    assert push(folder).verified
 
 
 # ---- verification -------------------------------------------------------------------------------------------------

@@ -41,7 +41,8 @@ def test_the_first_seed_is_shipped_beside_the_numbers_of_all(study, tmp_path):
     weights = packaged / NAME / "model.safetensors"
     assert sorted(path.name for path in packaged.iterdir()) == [NAME]
     assert sorted(path.name for path in (packaged / NAME).iterdir()) == ["config.json", "model.safetensors"]
-    assert made == replace(ROW, licence="apache-2.0", sha256=sha256(weights), bytes=weights.stat().st_size)
+    hashes = {"sha256": sha256(weights), "config_sha256": sha256(weights.with_name("config.json"))}
+    assert made == replace(ROW, licence="apache-2.0", bytes=weights.stat().st_size, **hashes)
     record = json.loads((cards / f"{NAME}.json").read_text(encoding="utf-8"))
     assert record["recipe"]["train"]["seed"] == 2
     assert [run["recipe"]["train"]["seed"] if "recipe" in run else run["seed"] for run in record["runs"]] == [2, 10]
@@ -80,6 +81,7 @@ def test_what_ships_is_small_and_has_the_hash_of_its_row_and_record():
     for release in rows:
         weights = module.PACKAGED / release.full_name / "model.safetensors"
         assert sha256(weights) == release.sha256 == recorded[release.full_name]
+        assert sha256(weights.with_name("config.json")) == release.config_sha256
 
 
 @pytest.mark.parametrize("name", ["resnet32_cifar_vcreg", "convnext_zepto_rms_vcreg"])

@@ -157,7 +157,8 @@ def list_(as_json: Json = False) -> None:
         rows = [
             {
                 "name": entry.name,
-                "where": ", ".join(entry.places) or f"not published yet: vcreg train {entry.recipe}",
+                "where": "\n".join((*entry.places, *entry.troubles))
+                or f"not published yet: vcreg train {entry.recipe}",
                 "result": entry.headline,
             }
             for entry in found

@@ -8,9 +8,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from ..errors import RunFolderError, UsageError
+from ..errors import IntegrityError, RunFolderError, UsageError
 from ..rundir import sha256
 from .privacy import private_fields, private_parts
+from .recorded import exported_hashes, git_hash
 
 REQUIRED = ("README.md", "config.json", "model.safetensors", "recipe.json", "results.json", "env.json")
 _ALLOWED = tuple(
@@ -59,7 +60,8 @@ def read_bundle(folder: str | Path, owner: str | None = None) -> Bundle:
     """The bundle of an export folder with its card. owner: of the repo; a name that may appear in the files.
 
     Errors: UsageError when a required file is absent, a file is a symbolic link, or a file holds a token, the name
-    of this machine or login, or an absolute path; RunFolderError for weights that are no whole safetensors file.
+    of this machine or login, or an absolute path; RunFolderError for weights that are no whole safetensors file;
+    IntegrityError for weights or a config.json that were altered since `export` wrote them.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -76,18 +78,19 @@ def read_bundle(folder: str | Path, owner: str | None = None) -> Bundle:
         if path.is_symlink():
             raise UsageError(f"{path} is a symbolic link: put the file itself there")
         _refuse_private(name, path, frozenset({owner} if owner else ()))
+    _refuse_altered(folder)
     files = tuple(File(name, path.stat().st_size, sha256(path), git_hash(path)) for name, path in allowed.items())
     return Bundle(folder, files, tuple(name for name in names if name not in allowed))
 
 
-def git_hash(path: str | Path) -> str:
-    """The hash that git gives a file's content."""
-    path = Path(path)
-    digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size)
-    with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
+def _refuse_altered(folder: Path) -> None:
+    for name, digest in exported_hashes(folder).items():
+        if not (folder / name).is_file() or (found := sha256(folder / name)) != digest:
+            state = f"has SHA-256 {found}" if (folder / name).is_file() else "is not there"
+            raise IntegrityError(
+                f"{folder / name} {state}, but it was exported with {digest}: it was altered since. Export the run "
+                "again and publish that"
+            )
 
 
 def _refuse_private(name: str, path: Path, allowed: frozenset[str]) -> None:

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 from ..errors import HubError, IntegrityError, UnknownNameError, UsageError, WeightsNotFoundError, unknown_name
 from ..models.checkpoint import PICKLES, refuse_pickle
 from ..models.places import HubPlace, Place, places
-from ..models.weights import candidates, check_hash, nobody_published
+from ..models.weights import candidates, check_release, nobody_published
 from ..releases import RELEASES
 from ..rundir import replacing, sha256, write_text
-from .bundle import git_hash, is_allowed
+from .bundle import is_allowed
 from .plan import hub
+from .recorded import SUMS, cached_hash, git_hash
 from .repo_id import check_repo_id
 from .resume import bring_blob
 from .retry import Patience, attempt
@@ -27,7 +28,6 @@ from .retry import Patience, attempt
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-SUMS = "SHA256SUMS"
 WEIGHTS = "model.safetensors"
 Say = Callable[[str], None]
 
@@ -97,14 +97,17 @@ def _from_place(
     place: Place, full_name: str, revision: str | None, force: bool, api: HfApi, say: Say, patience: Patience
 ) -> Downloaded | None:
     if isinstance(place, HubPlace):
-        return fetch(f"{place.namespace}/{full_name}", revision, force=force, api=api, say=say, patience=patience)
+        repo = f"{place.namespace}/{full_name}"
+        if not place.answers() and place.troubles:
+            return _cached(repo, revision, say, place.troubles[-1])
+        return fetch(repo, revision, force=force, api=api, say=say, patience=patience)
     folder = place.folder(full_name)
     if folder is None:
         return None
     if revision is not None:
         raise UsageError(f"{full_name} is a folder in {place}, which has no revisions: leave --revision out")
     _require_weights({path.name for path in folder.iterdir()}, str(folder))
-    check_hash(folder / WEIGHTS, full_name)
+    check_release(folder, full_name, place.cure)
     return Downloaded(folder, str(place))
 
 
@@ -151,7 +154,7 @@ def fetch(
         _check(there, listed, repo)
         folder = there.parents[len(PurePosixPath(path).parts) - 1]
     if revision in (None, "main"):
-        check_hash(folder / WEIGHTS, repo.partition("/")[2])
+        check_release(folder, repo.partition("/")[2], HubPlace.cure)
     if not _remembered(repo, revision, str(info.sha), api, patience):
         say(f"{repo} has moved on meanwhile: once more")
         return fetch(repo, revision, force=force, api=api, say=say, patience=patience)
@@ -189,17 +192,9 @@ def _cached(repo: str, revision: str | None, say: Say, why: str) -> Downloaded |
         if (expected := cached_hash(path)) and expected not in (sha256(path), git_hash(path)):
             raise _mismatch(path, sha256(path), expected, f"the cache of {repo}")
     if revision in (None, "main"):
-        check_hash(folder / WEIGHTS, repo.partition("/")[2])
+        check_release(folder, repo.partition("/")[2], HubPlace.cure)
     say(f"{repo}: {why}, so this is the copy in the cache")
     return Downloaded(folder, f"{repo}, from the cache", folder.name, offline=True)
-
-
-def cached_hash(path: Path) -> str | None:
-    """The hash that huggingface_hub's cache keeps a file under: SHA-256 of a large file, git's of a small one."""
-    if not path.is_symlink():
-        return None
-    name = path.resolve().name
-    return name if len(name) in (40, 64) and all(c in "0123456789abcdef" for c in name) else None
 
 
 def _check(path: Path, listed: Any, repo: str) -> None:

@@ -3,7 +3,8 @@
     config.json           timm's (stock architecture, preprocessing, class names, licence) or transformers' own
     model.safetensors     the plain network's state dict
     (video_)preprocessor_config.json   for a transformers network
-    recipe.json results.json env.json and the plots, as the run has them, without this machine's paths
+    recipe.json results.json env.json and the plots, as the run has them, without this machine's paths; results.json
+                          also holds the SHA-256 of the files above
 
 The card is written into that folder afterwards, by `card.write_card`.
 """
@@ -27,10 +28,11 @@ from ..config import Model, Recipe, to_dict
 from ..errors import RunFolderError, UsageError, unknown_name
 from ..models.checkpoint import load_file
 from ..models.factory import build_model
-from ..rundir import RunDir, write_json
+from ..rundir import RunDir, sha256, write_json
 from .licence import LICENCES
 from .network import Preprocessing, write_network
 from .privacy import private_fields, without_paths
+from .recorded import EXPORTED
 
 # Every name that an export folder can have.
 _EXPORTED = re.compile(
@@ -68,6 +70,8 @@ def export(run: str | Path, to: str | Path, *, licence: str, weights: str = "mod
     model = _network(recipe.model, view, file)
     with _replacing_folder(to) as folder:
         write_network(folder, model, recipe.model, view, licence)
+        # What is published later can then be compared with what was loaded back here.
+        results = {**results, EXPORTED: {path.name: sha256(path) for path in sorted(folder.iterdir())}}
         for name, value in (("recipe", without_paths(to_dict(recipe))), ("results", results), ("env", env)):
             write_json(folder / f"{name}.json", value)
         for plot in source.path.glob("*.png"):

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import HubError
-from ..models.places import FolderPlace, HubPlace, places
-from ..releases import RELEASES, find_release
+from ..models.checkpoint import PICKLES
+from ..models.places import CONFIG, WEIGHTS, FolderPlace, HubPlace, cached_folder, cached_repos, places
+from ..releases import RELEASES, Release, find_release
 from .index import cards_folder, headline_text, read_records
 from .plan import hub
+from .recorded import recorded_hashes, wrong_hash
 from .retry import Patience, attempt
 
 if TYPE_CHECKING:
@@ -18,11 +20,15 @@ if TYPE_CHECKING:
 
 # A list is looked at by somebody who waits, and is worth something without the hub's part.
 QUICK = Patience(attempts=1, timeout=10.0, in_all=20.0)
+CARD = "README.md"
+# Bytes up to which a file is hashed for the list: a tenth of a second each.
+HASHED = 20_000_000
 
 
 @dataclass(frozen=True)
 class Listed:
-    """One release. places: where it is now, empty when nowhere. headline: its best-naming result, where a card has one.
+    """One release. places: where it can be had now, empty when nowhere. troubles: what is the matter with it in other
+    places, one line each. headline: its best-naming result, or where its card is.
 
     sha256, bytes, licence: of the release table; None for weights that are not in it.
     """
@@ -31,6 +37,7 @@ class Listed:
     task: str
     library: str
     places: tuple[str, ...]
+    troubles: tuple[str, ...]
     headline: str
     recipe: str | None
     licence: str | None
@@ -39,7 +46,16 @@ class Listed:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return asdict(self) | {"places": list(self.places)}
+        return asdict(self) | {"places": list(self.places), "troubles": list(self.troubles)}
+
+
+@dataclass(frozen=True)
+class Found:
+    """A release in one place. trouble: why it cannot be loaded from there. card: where its card is, None without."""
+
+    place: str
+    trouble: str | None
+    card: str | None
 
 
 def list_releases(
@@ -56,46 +72,98 @@ def list_releases(
     folder = cards or cards_folder()
     headlines = {record["name"]: headline_text(record) for record in read_records(folder)} if folder else {}
     names = dict.fromkeys([row.full_name for row in RELEASES] + sorted(held))
-    listed = [_listed(name, tuple(held.get(name, ())), headlines.get(name)) for name in names]
+    listed = [_listed(name, held.get(name, []), headlines.get(name)) for name in names]
     return sorted(listed, key=lambda entry: (entry.task, not entry.places, entry.name)), notes
 
 
-def _held(api: HfApi | None, patience: Patience) -> tuple[dict[str, list[str]], list[str]]:
-    """Full name -> places that hold it."""
-    held: dict[str, list[str]] = {}
+def _held(api: HfApi | None, patience: Patience) -> tuple[dict[str, list[Found]], list[str]]:
+    """Full name -> where it is."""
+    held: dict[str, list[Found]] = {}
     notes: list[str] = []
     for place in places():
-        if isinstance(place, FolderPlace):
-            names = place.tags("*_vcreg")
-        elif isinstance(place, HubPlace):
-            names = _of_namespace(place, api, patience, notes)
+        if isinstance(place, HubPlace):
+            found = _of_namespace(place, api, patience, notes)
         else:
-            names = []
+            assert isinstance(place, FolderPlace)
+            folders = (path for path in sorted(place.path.glob("*_vcreg.*")) if path.is_dir())
+            found = {path.name: _in_folder(str(place), path, path.name) for path in folders}
         notes += place.troubles
-        for name in names:
-            held.setdefault(name, []).append(str(place))
+        for name, where in found.items():
+            held.setdefault(name, []).append(where)
     return held, notes
 
 
-def _of_namespace(place: HubPlace, api: HfApi | None, patience: Patience, notes: list[str]) -> list[str]:
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        notes.append(f"offline mode: of {place.namespace} only what the cache holds is listed")
-        return [name for row in RELEASES for name in place.tags(row.name)]
+def _of_namespace(place: HubPlace, api: HfApi | None, patience: Patience, notes: list[str]) -> dict[str, Found]:
+    if not place.answers():
+        if not place.troubles:
+            notes.append(f"offline mode: of {place.namespace} only what the cache holds is listed")
+        return _of_cache(place)
     asked = api or hub()
+
+    def ask() -> list[Any]:
+        return list(asked.list_models(author=place.namespace, full=True))
+
     try:
-        found = attempt(f"listing {place.namespace}", lambda: list(asked.list_models(author=place.namespace)), patience)
+        infos = attempt(f"listing {place.namespace}", ask, patience)
     except HubError as error:
         notes.append(str(error))
-        return []
-    names = [info.id.partition("/")[2] for info in found]
-    return [name for name in names if name.partition(".")[0].endswith("_vcreg") and "." in name]
+        return {}
+    found = {}
+    for info in infos:
+        files = {file.rfilename for file in info.siblings or ()}
+        card = f"{asked.endpoint}/{info.id}" if CARD in files else None
+        found[info.id.partition("/")[2]] = Found(str(place), _lacks(files), card)
+    return {name: where for name, where in found.items() if _is_release(name)}
 
 
-def _listed(name: str, where: tuple[str, ...], headline: str | None) -> Listed:
+def _of_cache(place: HubPlace) -> dict[str, Found]:
+    names = [repo.partition("/")[2] for repo in cached_repos() if repo.startswith(f"{place.namespace}/")]
+    found = {}
+    for name in filter(_is_release, names):
+        folder = cached_folder(f"{place.namespace}/{name}")
+        missing = Found(str(place), f"the cache does not have its {WEIGHTS}", None)
+        found[name] = missing if folder is None else _in_folder(str(place), folder, name)
+    return found
+
+
+def _is_release(name: str) -> bool:
+    return name.partition(".")[0].endswith("_vcreg") and "." in name
+
+
+def _in_folder(place: str, folder: Path, full_name: str) -> Found:
+    trouble = _lacks({path.name for path in folder.iterdir()}) or _altered(folder, full_name)
+    return Found(place, trouble, str(folder / CARD) if (folder / CARD).is_file() else None)
+
+
+def _lacks(files: set[str]) -> str | None:
+    """What keeps a folder or repo with those files from being loaded."""
+    if WEIGHTS not in files:
+        pickles = sorted(name for name in files if Path(name).suffix.lower() in PICKLES)
+        return f"only pickled weights ({pickles[0]}), which are not loaded" if pickles else f"no {WEIGHTS}"
+    return None if CONFIG in files else f"no {CONFIG}"
+
+
+def _altered(folder: Path, full_name: str) -> str | None:
+    """Which file is not the recorded one. Of a large one only the size is looked at: `vcreg verify` reads it whole."""
+    row, recorded = find_release(full_name), recorded_hashes(folder, full_name)
+    if row is not None and row.full_name == full_name and row.bytes not in (None, (folder / WEIGHTS).stat().st_size):
+        return f"{WEIGHTS} has not the size that is recorded of it"
+    for name in (CONFIG, WEIGHTS):
+        if (folder / name).stat().st_size <= HASHED and wrong_hash(folder / name, recorded.get(name, [])):
+            return f"{name} has not the hash that is recorded of it (`vcreg verify` names both)"
+    return None
+
+
+def _listed(name: str, found: list[Found], headline: str | None) -> Listed:
+    where = tuple(one.place for one in found if one.trouble is None)
+    troubles = tuple(f"{one.place}: {one.trouble}" for one in found if one.trouble is not None)
+    cards = [one.card for one in found if one.card is not None]
     row = find_release(name)
     if row is None or row.full_name != name:
-        return Listed(name, "other", "", where, headline or "no card here", None, None, None, None)
-    text = headline or ("no card here" if row.published else "not trained yet")
-    return Listed(name, row.task, row.library, where, text, row.recipe, row.licence, row.sha256, row.bytes)
+        row = Release(name, "", "", "", task="other")
+    untrained = row.recipe and not row.published and not found
+    text = headline or (f"card: {cards[0]}" if cards else "not trained yet" if untrained else "no card here")
+    library = row.library if row.recipe else ""
+    return Listed(
+        name, row.task, library, where, troubles, text, row.recipe or None, row.licence, row.sha256, row.bytes
+    )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import HubError, UsageError
 from .bundle import Bundle, is_allowed, read_bundle
+from .recorded import exported_hashes
 from .repo_id import check_repo_id
 from .retry import Patience, attempt
 
@@ -22,7 +23,8 @@ _TEXT = (".md", ".json", ".yaml")
 @dataclass(frozen=True)
 class Remote:
     """A repo's branch as it is. head: its newest commit, None for a repo or branch that is not there. base: what a
-    new branch starts from. files: path -> (git hash, sha256 where it is kept as a large file)."""
+    new branch starts from. files: path -> (git hash, sha256 where it is kept as a large file), of a branch that is not
+    there those it would start with."""
 
     exists: bool
     private: bool
@@ -113,8 +115,10 @@ def look(api: HfApi, repo_id: str, branch: str, patience: Patience) -> Remote:
         return Remote(False, False, None, None, {})
     heads = {ref.name: ref.target_commit for ref in refs.branches}
     head = heads.get(branch)
-    files = attempt(what, lambda: list_files(api, repo_id, head, patience), patience) if head else {}
-    return Remote(True, bool(info.private), head, heads.get("main", info.sha), files)
+    base = heads.get("main", info.sha)
+    start = head or base
+    files = attempt(what, lambda: list_files(api, repo_id, start, patience), patience) if start else {}
+    return Remote(True, bool(info.private), head, base, files)
 
 
 def tag_commit(api: HfApi, repo_id: str, tag: str, patience: Patience) -> str | None:
@@ -162,7 +166,8 @@ def _lines(plan: Plan) -> list[str]:
         state = f"will be made, {'private' if plan.private else 'public'}"
     lines = [f"repo       {plan.repo_id} ({state})"]
     if remote.exists and remote.head is None:
-        lines.append(f"branch     {plan.branch} (will be made from {str(remote.base)[:12]})")
+        base = f"main at {str(remote.base)[:12]}"
+        lines.append(f"branch     {plan.branch} (will be created from {base}, and is compared with that)")
     else:
         lines.append(f"branch     {plan.branch}" + (f" at {remote.head[:12]}" if remote.head else ""))
     if plan.pr:
@@ -177,9 +182,14 @@ def _lines(plan: Plan) -> list[str]:
     lines += [f"  kept     {'':>12}        {path} (not ours)" for path in remote.files if not is_allowed(path)]
     lines += [f"  stays    {'':>12}        {path} (never published)" for path in bundle.left]
     if not (new or changed or gone):
-        lines.append("nothing to change: the branch holds these files already")
+        lines.append(f"nothing to change: {'the branch' if remote.head else 'main'} holds these files already")
     if plan.diff:
         lines += ["", "difference from what is there", plan.diff]
+    if not exported_hashes(bundle.folder):
+        lines.append(
+            "note: results.json does not record the hash of the exported weights (it is not from this version's "
+            "`vcreg export`): whether they were altered since could not be checked"
+        )
     card = (bundle.folder / "README.md").read_text(encoding="utf-8")
     if plan.repo_id not in card:
         lines.append(
@@ -200,8 +210,8 @@ def _text_changes(plan: Plan, api: HfApi, patience: Patience) -> str:
                 continue
 
             def fetch(path: str = path) -> str:
-                assert plan.remote.head is not None
-                return api.hf_hub_download(plan.repo_id, path, revision=plan.remote.head, cache_dir=folder)
+                at = plan.remote.head or plan.remote.base
+                return api.hf_hub_download(plan.repo_id, path, revision=at, cache_dir=folder)
 
             there = attempt(f"reading {path} of {plan.repo_id}", fetch, patience)
             new = (plan.bundle.folder / path).read_text(encoding="utf-8").splitlines()

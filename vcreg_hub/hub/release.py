@@ -14,7 +14,7 @@ from pathlib import Path
 from ..errors import RunFolderError, unknown_name
 from ..models.places import CONFIG, PACKAGED, WEIGHTS
 from ..releases import RELEASES, Release, find_release
-from ..rundir import RunDir
+from ..rundir import RunDir, sha256
 from .export import export
 from .index import write_release
 from .record import collect
@@ -27,7 +27,7 @@ def make_release(
 
     full_name: a row of the table. study: the folder of `vcreg reproduce`; the plain twins are its final/plain. The
     first seed is taken whatever the others gave: no seed is picked by a test number.
-    Returns the row with licence, sha256 and bytes. Errors: UnknownNameError; RunFolderError where a run is missing;
+    Returns the row with licence, bytes and hashes. Errors: UnknownNameError; RunFolderError where a run is missing;
     those of `export` and `collect`. Nothing takes its place before all of it is written.
     """
     row = find_release(full_name)
@@ -44,11 +44,13 @@ def make_release(
         kept.mkdir()
         for name in (CONFIG, WEIGHTS):
             shutil.copyfile(folder / name, kept / name)
+        config = sha256(kept / CONFIG)
         shutil.rmtree(packaged / full_name, ignore_errors=True)
         kept.rename(packaged / full_name)
     write_release(record, cards)
     weights = record["weights"]
-    return dataclasses.replace(row, licence=licence, sha256=weights["sha256"], bytes=weights["bytes"])
+    hashes = {"sha256": weights["sha256"], "bytes": weights["bytes"], "config_sha256": config}
+    return dataclasses.replace(row, licence=licence, **hashes)
 
 
 def _runs(folder: Path) -> list[Path]:

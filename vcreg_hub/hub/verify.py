@@ -10,11 +10,12 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from ..errors import IntegrityError, RunFolderError, VCRegError
-from ..models.places import HubPlace, places
+from ..models.places import WEIGHTS, HubPlace, cached_folder, places
+from ..models.weights import candidates
 from ..releases import RELEASES
 from ..rundir import sha256
-from .bundle import Bundle, git_hash, is_allowed
-from .download import SUMS, WEIGHTS, cached_hash
+from .bundle import Bundle, is_allowed
+from .recorded import recorded_hashes, wrong_hash
 from .repo_id import check_repo_id
 from .retry import Patience, attempt
 
@@ -33,77 +34,64 @@ class Check:
 
 
 def verify(target: str | Path, *, revision: str | None = None, load: bool = True) -> list[Check]:
-    """Look again at a folder, a release (`<name>.<tag>`), or a repo (`owner/name`) in the cache; asks no network.
+    """Look again at a folder, a release (`<name>` or `<name>.<tag>`), or a repo (`owner/name`) in the cache; asks no
+    network.
 
-    A folder's files are compared with its SHA256SUMS, a cache's with the hashes it keeps them under, and the weights
-    with the table of releases. load: build the network too and look at its logits for a fixed input.
+    Every file is compared with each hash that is recorded of it: in the folder's SHA256SUMS and results.json, by the
+    cache, and in the table of releases. load: build the network too and look at its logits for a fixed input.
     Errors: VCRegError when there is no such folder or release, and the cache has no such repo.
     """
-    folder = Path(target)
+    folder, full_name = Path(target), Path(target).resolve().name
     if not folder.is_dir():
-        folder = _folder_here(str(target), revision)
-    checks = [_hash_check(path, folder) for path in sorted(folder.rglob("*")) if _counts(path, folder)]
-    checks += [
-        Check(name, False, f"{SUMS} lists it, but it is not there") for name in _sums(folder) if _gone(folder, name)
-    ]
-    if (folder / WEIGHTS).is_file():
-        checks.append(_release_check(folder / WEIGHTS))
+        folder, full_name = _folder_here(str(target), revision)
+    # An older revision of a release's repo may hold other weights.
+    recorded = recorded_hashes(folder, full_name if revision in (None, "main") else "")
+    there = {str(PurePosixPath(path.relative_to(folder))): path for path in folder.rglob("*") if path.is_file()}
+    checks = [_hash_check(name, there[name], recorded.get(name, [])) for name in sorted(filter(is_allowed, there))]
+    gone = [name for name in recorded if name not in there]
+    checks += [Check(name, False, "its hash is recorded, but it is not there") for name in gone]
+    if WEIGHTS in there:
+        checks.append(_release_check(there[WEIGHTS], full_name))
     if load:
         checks.append(_load_check(folder))
     return checks
 
 
-def _folder_here(name: str, revision: str | None) -> Path:
-    """The folder on this machine of a release or repo."""
-    from huggingface_hub import constants, try_to_load_from_cache
-
-    repos = [name] if "/" in name else []
-    for place in [] if repos else places():
-        if isinstance(place, HubPlace):
-            repos.append(f"{place.namespace}/{name}")
-        elif (folder := place.folder(name)) is not None:
-            return folder
-    for repo in repos:
-        check_repo_id(repo)
-        there = try_to_load_from_cache(repo, WEIGHTS, revision=revision, cache_dir=constants.HF_HUB_CACHE)
-        if isinstance(there, str):
-            return Path(there).parent
+def _folder_here(name: str, revision: str | None) -> tuple[Path, str]:
+    """The folder on this machine of a release or repo, and the `<name>.<tag>` that it is said to be."""
+    asked = [] if "/" in name else places(cache_only=True)
+    for place in asked:
+        for full_name in candidates(place, name):
+            if isinstance(place, HubPlace):
+                folder = cached_folder(f"{place.namespace}/{full_name}", revision)
+            else:
+                folder = place.folder(full_name)
+            if folder is not None:
+                return folder, full_name
+    if "/" in name:
+        check_repo_id(name)
+        if (folder := cached_folder(name, revision)) is not None:
+            return folder, name.partition("/")[2]
+    looked = f"neither {' nor '.join(map(str, asked))} has it" if asked else "the Hub's cache does not have it"
     raise VCRegError(
-        f"there is no {name!r} on this machine: it is no folder, and neither the places of releases nor the cache of "
-        f"{', '.join(repos) or 'a hub'} have it. `vcreg download` fetches it"
+        f"there is no {name!r} on this machine: it is no folder, and {looked}. `vcreg download` fetches it"
     )
 
 
-def _counts(path: Path, folder: Path) -> bool:
-    return path.is_file() and is_allowed(str(PurePosixPath(path.relative_to(folder))))
+def _hash_check(name: str, path: Path, recorded: list[str]) -> Check:
+    found = sha256(path)
+    if not recorded:
+        return Check(name, None, f"SHA-256 {found}; nothing recorded to compare it with")
+    if wrong := wrong_hash(path, recorded):
+        return Check(name, False, f"SHA-256 {found}, recorded was {wrong}")
+    return Check(name, True, f"SHA-256 {found}")
 
 
-def _gone(folder: Path, name: str) -> bool:
-    return not (folder / name).is_file()
-
-
-def _sums(folder: Path) -> dict[str, str]:
-    """Name -> SHA-256 of the folder's SHA256SUMS; empty without one."""
-    if _gone(folder, SUMS):
-        return {}
-    lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
-    return {name: digest for digest, _, name in (line.partition("  ") for line in lines) if name}
-
-
-def _hash_check(path: Path, folder: Path) -> Check:
-    name, found = str(PurePosixPath(path.relative_to(folder))), sha256(path)
-    if expected := _sums(folder).get(name) or cached_hash(path):
-        if expected not in (found, git_hash(path)):
-            return Check(name, False, f"SHA-256 {found}, recorded was {expected}")
-        return Check(name, True, f"SHA-256 {found}")
-    return Check(name, None, f"SHA-256 {found}; nothing recorded to compare it with")
-
-
-def _release_check(weights: Path) -> Check:
+def _release_check(weights: Path, full_name: str) -> Check:
     found = sha256(weights)
     if row := next((row for row in RELEASES if row.sha256 == found), None):
         return Check("release", True, f"these are the weights of {row.full_name}")
-    if row := next((row for row in RELEASES if row.full_name == weights.parent.name and row.sha256), None):
+    if row := next((row for row in RELEASES if row.full_name == full_name and row.sha256), None):
         return Check("release", False, f"{row.full_name} has SHA-256 {row.sha256}, these weights have {found}")
     return Check("release", None, "these weights are not in this version's table of releases")
 

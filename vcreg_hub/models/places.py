@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,14 +21,24 @@ PACKAGED = Path(__file__).resolve().parents[1] / "weights"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 # Seconds that a silent hub is waited for while the names of a namespace are asked.
 PATIENCE = 10.0
+# Seconds for which it is remembered whether a hub answers.
+MEMORY = 60.0
+# Address of a hub -> when it was asked, and what kept it from answering, None when it did.
+_answers: dict[str, tuple[float, str | None]] = {}
 
 _logger = logging.getLogger("vcreg_hub")
 
 
 class Place(Protocol):
-    """Somewhere that releases are kept. troubles: what went wrong while looking, one line each."""
+    """Somewhere that releases are kept. troubles: what went wrong while looking, one line each.
+
+    cure: what to do about a file of it that was altered.
+    """
 
     troubles: list[str]
+
+    @property
+    def cure(self) -> str: ...
 
     def folder(self, full_name: str) -> Path | None:
         """The local folder of `<name>.<tag>`, brought here if need be; None when the place has none."""
@@ -42,6 +53,7 @@ class FolderPlace:
 
     path: Path
     label: str
+    cure: str
     troubles: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
@@ -57,10 +69,12 @@ class FolderPlace:
 
 @dataclass
 class HubPlace:
-    """Releases in the model repos of one Hub user or organisation."""
+    """Releases in the model repos of one Hub user or organisation. cache_only: the hub is not asked."""
 
     namespace: str
+    cache_only: bool = False
     troubles: list[str] = field(default_factory=list)
+    cure = "`vcreg download --force` fetches it again"
 
     def __str__(self) -> str:
         from huggingface_hub import constants
@@ -69,12 +83,22 @@ class HubPlace:
         return f"the local cache of {where} (offline mode)" if _offline() else where
 
     def folder(self, full_name: str) -> Path | None:
-        return hub_folder(f"{self.namespace}/{full_name}", self.troubles)
+        repo = f"{self.namespace}/{full_name}"
+        return hub_folder(repo, self.troubles) if _offline() or self.answers() else cached_folder(repo)
 
     def tags(self, name: str) -> list[str]:
         prefix = f"{self.namespace}/{name}."
-        ids = _cached_repos() if _offline() else self._listed(name)
+        ids = self._listed(name) if self.answers() else cached_repos()
         return sorted(repo.partition("/")[2] for repo in ids if repo.startswith(prefix))
+
+    def answers(self) -> bool:
+        """Whether the hub is to be asked; what keeps it from answering is noted in `troubles`."""
+        if self.cache_only or _offline():
+            return False
+        if silence := hub_silence():
+            note = f"{NAMESPACE_VARIABLE}={self.namespace}: {silence}"
+            self.troubles += [note] if note not in self.troubles else []
+        return silence is None
 
     def _listed(self, name: str) -> list[str]:
         try:
@@ -85,18 +109,19 @@ class HubPlace:
             return []
 
 
-def places() -> list[Place]:
-    """Where weights are looked for, in order, as the environment says now."""
+def places(*, cache_only: bool = False) -> list[Place]:
+    """Where weights are looked for, in order, as the environment says now. cache_only: no hub is asked."""
     found: list[Place] = []
     if folder := os.environ.get(FOLDER_VARIABLE):
         path = Path(folder).expanduser()
-        place = FolderPlace(path, f"{FOLDER_VARIABLE}={path}")
+        cure = f"restore the file, or unset {FOLDER_VARIABLE} so that the other places are looked at"
+        place = FolderPlace(path, f"{FOLDER_VARIABLE}={path}", cure)
         if not path.is_dir():
             place.troubles.append(f"{FOLDER_VARIABLE}={folder} is not a folder")
         found.append(place)
     if namespace := os.environ.get(NAMESPACE_VARIABLE):
-        found.append(HubPlace(namespace))
-    return [*found, FolderPlace(PACKAGED, "this package")]
+        found.append(HubPlace(namespace, cache_only))
+    return [*found, FolderPlace(PACKAGED, "this package", "install vcreg_hub again")]
 
 
 def hub_api() -> Any:
@@ -104,6 +129,32 @@ def hub_api() -> Any:
     from huggingface_hub import HfApi
 
     return HfApi()
+
+
+def hub_silence() -> str | None:
+    """What keeps the hub from answering, None when it answers. It is asked once a minute, without huggingface_hub's
+    retries: those cost 23 seconds for every file of a hub that cannot be reached."""
+    from huggingface_hub.utils import get_session, httpx
+
+    endpoint = hub_api().endpoint
+    asked, trouble = _answers.get(endpoint, (-MEMORY, None))
+    if time.monotonic() - asked < MEMORY:
+        return trouble
+    try:
+        get_session().head(endpoint, timeout=PATIENCE)
+        trouble = None
+    except httpx.TransportError as error:
+        trouble = f"{endpoint} does not answer ({_first_line(error)})"
+    _answers[endpoint] = (time.monotonic(), trouble)
+    return trouble
+
+
+def cached_folder(repo: str, revision: str | None = None) -> Path | None:
+    """What the Hub's cache has of a repo with its weights; None for nothing."""
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    there = try_to_load_from_cache(repo, WEIGHTS, revision=revision, cache_dir=constants.HF_HUB_CACHE)
+    return Path(there).parent if isinstance(there, str) else None
 
 
 def hub_folder(repo: str, troubles: list[str]) -> Path | None:
@@ -119,16 +170,22 @@ def hub_folder(repo: str, troubles: list[str]) -> Path | None:
     )
 
     repo, _, revision = repo.partition("@")
+    silence = None if _offline() else hub_silence()
     try:
-        config = Path(hub_api().hf_hub_download(repo, CONFIG, revision=revision or None))
-        if _offline():
-            _logger.warning("offline mode: %s comes from the local cache", repo)
+        if _offline() or silence:
+            there = cached_folder(repo, revision or None)
+            if there is not None:
+                _logger.warning("%s: %s comes from the local cache", silence or "offline mode", repo)
+            elif silence:
+                troubles.append(f"{silence}, and the local cache does not have {repo}")
+            return there
+        with silence_limited(PATIENCE, in_all=2 * PATIENCE):
+            config = Path(hub_api().hf_hub_download(repo, CONFIG, revision=revision or None))
         # The commit that config.json came from: a push in between cannot mix two versions.
         hub_api().hf_hub_download(repo, WEIGHTS, revision=config.parent.name)
         return config.parent
     except LocalEntryNotFoundError as error:
-        if not _offline():
-            troubles.append(f"{repo} could not be reached: {_first_line(error)}")
+        troubles.append(f"{repo} could not be reached: {_first_line(error)}")
     except RepositoryNotFoundError:
         return None
     except EntryNotFoundError:
@@ -146,7 +203,8 @@ def _offline() -> bool:
     return bool(constants.HF_HUB_OFFLINE)
 
 
-def _cached_repos() -> list[str]:
+def cached_repos() -> list[str]:
+    """The model repos in the Hub's cache."""
     from huggingface_hub import CacheNotFound, constants, scan_cache_dir
 
     try:

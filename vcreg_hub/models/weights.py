@@ -13,6 +13,7 @@ Whatever the place, what comes out is a local folder, checked before anything of
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ from ..releases import find_release, releases_of
 from ..rundir import sha256
 from .checkpoint import PICKLES, refuse_pickle, tensor_shapes
 from .places import CONFIG, FOLDER_VARIABLE, NAMESPACE_VARIABLE, WEIGHTS, Place, hub_folder, places
+
+_logger = logging.getLogger("vcreg_hub")
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,8 @@ def find_weights(name: str) -> Weights:
     """The weights of `<name>` or `<name>.<tag>` from the first place that has them, checked.
 
     A bare name means its default tag in `releases.py`; where a place lacks that tag and holds exactly one `<name>.*`,
-    that one. The SHA-256 is compared with the release's, where one is recorded, before anything is loaded.
+    that one. The SHA-256 of both files is compared with the release's, where
+    one is recorded, before anything is loaded.
     Errors: UsageError when several tags fit; WeightsNotFoundError when no place has any; IntegrityError for a file
     that differs from its release; UsageError for pickled weights.
     """
@@ -60,7 +64,9 @@ def find_weights(name: str) -> Weights:
             folder = place.folder(full_name)
             if folder is not None:
                 weights = read_folder(folder, f"{full_name} from {place}")
-                check_hash(weights.file, full_name)
+                check_release(folder, full_name, place.cure)
+                for trouble in (trouble for earlier in asked for trouble in earlier.troubles):
+                    _logger.warning("%s; taking %s", trouble, weights.origin)
                 return weights
     raise WeightsNotFoundError(nobody_published(name, asked))
 
@@ -162,17 +168,27 @@ def nobody_published(name: str, asked: list[Place]) -> str:
     return " ".join(lines)
 
 
-def check_hash(file: Path, full_name: str) -> None:
-    """IntegrityError unless `file` has the SHA-256 that `releases.py` records for `<name>.<tag>`, where it does."""
+def release_hashes(full_name: str) -> dict[str, str]:
+    """File name -> SHA-256 that `releases.py` records for `<name>.<tag>`; empty where it records none."""
     row = find_release(full_name)
-    if row is None or row.sha256 is None or full_name != row.full_name:
-        return
-    found = sha256(file)
-    if found != row.sha256:
-        raise IntegrityError(
-            f"{file} has SHA-256 {found}, but release {full_name} has {row.sha256}; nothing was loaded or deleted. "
-            "Download it again, or give weights of your own another tag"
-        )
+    if row is None or full_name != row.full_name:
+        return {}
+    recorded = {WEIGHTS: row.sha256, CONFIG: row.config_sha256}
+    return {name: digest for name, digest in recorded.items() if digest is not None}
+
+
+def check_release(folder: Path, full_name: str, cure: str) -> None:
+    """IntegrityError unless the files of `folder` have the hashes that `releases.py` records for `<name>.<tag>`.
+
+    cure: what to do about it, as the place that the folder is of says it.
+    """
+    for name, expected in release_hashes(full_name).items():
+        found = sha256(folder / name)
+        if found != expected:
+            raise IntegrityError(
+                f"{folder / name} has SHA-256 {found}, but release {full_name} has {expected}; nothing was loaded or "
+                f"deleted. To go on, {cure}; weights of your own need another tag"
+            )
 
 
 def _read_config(path: Path) -> dict[str, Any]:
