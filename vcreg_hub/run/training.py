@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import nn
 
 from ..errors import ConfigError
@@ -50,20 +51,25 @@ def train_model(
 
     if recipe.train.gradient_checkpointing:
         checkpoint_gradients(model)
-    final, progress = fit(
-        recipe,
-        model,
-        build_task(recipe),
-        batches,
-        folder=folder,
-        accelerator=accelerator,
-        watch=attachment.watch if attachment is not None else _same,
-        validate=validate if held_out is not None else None,
-        check=check,
-        observe=lambda: _regularizer_row(attachment),
-        report=report,
-        bar=bar and accelerator.is_main_process,
-    )
+    try:
+        final, progress = fit(
+            recipe,
+            model,
+            build_task(recipe),
+            batches,
+            folder=folder,
+            accelerator=accelerator,
+            watch=attachment.watch if attachment is not None else _same,
+            validate=validate if held_out is not None else None,
+            check=check,
+            observe=lambda: _regularizer_row(attachment),
+            report=report,
+            bar=bar and accelerator.is_main_process,
+        )
+    finally:
+        if recipe.train.compile:
+            # torch keeps compiled code by class: the next network of this one would run it, with or without hooks.
+            torch.compiler.reset()
     sites = [] if attachment is None else attachment.statistics()
     if attachment is not None:
         attachment.detach()
