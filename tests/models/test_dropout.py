@@ -22,7 +22,7 @@ CLIP = (8, 3, 32, 32)
 
 def model_of(name: str, **options: float) -> nn.Module:
     torch.manual_seed(0)
-    return build_video_model(name, 5, **options)
+    return build_video_model(name, 5, num_hidden_layers=4, **options)
 
 
 def blocks(model: nn.Module) -> list[nn.Module]:

@@ -13,7 +13,7 @@ from ..errors import ConfigError, unknown_name
 from . import huggingface
 
 _SMALL = {"hidden_size": 384, "num_attention_heads": 6, "intermediate_size": 1536}
-_TINY = {"hidden_size": 96, "num_hidden_layers": 4, "num_attention_heads": 3, "intermediate_size": 384}
+_TINY = {"hidden_size": 96, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 384}
 _MAE = {"layer_norm_eps": 1e-6}
 
 # How pixels in [0, 1] are normalised. `centred` is [-1, 1], as ViViT was trained. Its published processor

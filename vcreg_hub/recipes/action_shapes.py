@@ -89,7 +89,7 @@ def vivit_tiny_vcreg() -> Recipe:
 def _recipe(network: str) -> Recipe:
     return Recipe(
         name=f"action_shapes_{network}",
-        model=Model(network, kwargs={"num_hidden_layers": 2}),
+        model=Model(network),
         # A mirrored clip is one of another class.
         data=Data("action_shapes", image_size=32, scale=(0.8, 1.0), hflip=0.0, workers=0),
         optim=Optim("adamw", lr=2e-3, weight_decay=0.05, norm_weight_decay=0.0, bias_weight_decay=0.0,
