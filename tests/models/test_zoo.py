@@ -192,6 +192,41 @@ def test_foreign_tensors_are_an_error_also_where_timm_does_not_look(tmp_path, mo
         timm.create_model(NAME, pretrained=True, **asked)
 
 
+def test_a_tag_without_weights_is_its_configuration_as_in_timm(tmp_path, monkeypatch, write_release):
+    stock = timm.create_model("test_vit.r160_in1k")
+    assert (stock.num_classes, stock.pretrained_cfg["tag"]) == (1000, "r160_in1k")
+    with pytest.raises(RuntimeError, match=r"Invalid pretrained tag \(nope\)"):
+        timm.create_model("test_vit.nope")
+
+    trained = timm.create_model("resnet32_cifar_vcreg.fashion_mnist", pretrained=True)
+    fresh = timm.create_model("resnet32_cifar_vcreg.fashion_mnist")
+    assert fresh.conv1.weight.shape == trained.conv1.weight.shape == (16, 1, 3, 3)
+    assert not torch.equal(fresh.conv1.weight, trained.conv1.weight)
+    views = [timm.data.resolve_model_data_config(model) for model in (fresh, trained)]
+    assert views[0] == views[1] and len(fresh.vcreg.sites) == len(trained.vcreg.sites)
+    assert timm.create_model("resnet32_cifar_vcreg.fashion_mnist", num_classes=3, in_chans=3).fc.out_features == 3
+
+    write_release(tmp_path / f"{NAME}.mine", "test_convnext", classes=4)
+    monkeypatch.setenv("VCREG_HUB_DIR", str(tmp_path))
+    mine = timm.create_model(f"{NAME}.mine", vcreg=False)
+    assert mine.num_classes == 4 and tuple(mine.pretrained_cfg["mean"]) == (0.3, 0.3, 0.3)
+    # Not published yet: nothing is known of it but the network.
+    assert timm.create_model("resnet50_vcreg.in1k", vcreg=False).num_classes == 1000
+    for name in (f"{NAME}.nope", "resnet32_cifar_vcreg.nope"):
+        with pytest.raises(
+            UnknownNameError, match=r"invalid pretrained tag 'nope' for .*; known: (none|fashion_mnist)"
+        ):
+            timm.create_model(name)
+
+
+@pytest.mark.parametrize("name", ["resnet32_cifar_vcreg", "convnext_zepto_rms_vcreg"])
+def test_a_release_without_pooling_needs_no_classifier(name):
+    with pytest.raises(UsageError, match=r"leaves no vector for the 10 classes of .*: add num_classes=0"):
+        timm.create_model(name, pretrained=True, global_pool="")
+    model = timm.create_model(name, pretrained=True, global_pool="", num_classes=0).eval()
+    assert model(torch.zeros(1, 1, 32, 32)).ndim == 4
+
+
 def test_weights_given_through_timms_overlay(tmp_path, write_release, logits):
     model = write_release(tmp_path, "test_convnext", classes=4)
     overlay = {"file": str(tmp_path / "model.safetensors")}

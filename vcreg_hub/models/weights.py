@@ -49,16 +49,16 @@ class Weights:
         return "transformers" if "model_type" in config else "timm"
 
 
-def find_weights(name: str) -> Weights:
+def find_weights(name: str, *, cache_only: bool = False) -> Weights:
     """The weights of `<name>` or `<name>.<tag>` from the first place that has them, checked.
 
     A bare name means its default tag in `releases.py`; where a place lacks that tag and holds exactly one `<name>.*`,
     that one. The SHA-256 of both files is compared with the release's, where
-    one is recorded, before anything is loaded.
+    one is recorded, before anything is loaded. cache_only: of a hub, only what was downloaded before.
     Errors: UsageError when several tags fit; WeightsNotFoundError when no place has any; IntegrityError for a file
     that differs from its release; UsageError for pickled weights.
     """
-    asked = places()
+    asked = places(cache_only=cache_only)
     for place in asked:
         for full_name in candidates(place, name):
             folder = place.folder(full_name)

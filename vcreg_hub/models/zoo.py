@@ -18,7 +18,7 @@ from timm.models import register_model as _register_with_timm
 from torch import nn
 
 from ..core import VCReg
-from ..errors import UsageError, unknown_name
+from ..errors import UnknownNameError, UsageError, WeightsNotFoundError, unknown_name
 from ..hooks import attach
 from ..releases import RELEASES, releases_of
 from . import cifar  # noqa: F401  (registers resnet32_cifar, which resnet32_cifar_vcreg delegates to)
@@ -93,7 +93,8 @@ def _entry_point(architecture: str, name: str) -> Callable[..., nn.Module]:
     create.__name__ = create.__qualname__ = name
     create.__module__ = __name__
     create.__doc__ = (
-        f"timm's {architecture} with VCReg after its blocks; vcreg: a VCReg, None for VCReg(), False for none."
+        f"timm's {architecture} with VCReg after its blocks; vcreg: a VCReg, None for VCReg(), False for none. "
+        "Without pretrained a bare name is the stock network; a tag brings its class count, channels and preprocessing."
     )
     return create
 
@@ -107,6 +108,8 @@ def _build(architecture: str, name: str, pretrained: bool, kwargs: dict[str, Any
     if isinstance(config, PretrainedCfg):
         config = config.to_dict()
     given = config if isinstance(config, dict) else None
+    if tag and not pretrained:
+        return _of_tag(architecture, name, tag, kwargs)
     if not pretrained or given is not None or any(overlay.get(key) for key in _SOURCES):
         if pretrained:
             _refuse_silent_random_head(given or {}, overlay, kwargs)
@@ -119,6 +122,26 @@ def _build(architecture: str, name: str, pretrained: bool, kwargs: dict[str, Any
     weights = find_weights(f"{name}.{tag}" if tag else name)
     _check_fits(weights, architecture, kwargs)
     return timm.create_model(f"local-dir:{weights.folder}", pretrained=True, **kwargs)
+
+
+def _of_tag(architecture: str, name: str, tag: str, kwargs: dict[str, Any]) -> nn.Module:
+    """The network of a tag without its weights. As for timm's own tags, class count, channels and preprocessing are
+    the tag's: of a release on this machine, else (not published yet) the stock network's.
+
+    Errors: UnknownNameError for a tag that is neither on this machine nor in the table.
+    """
+    try:
+        weights = find_weights(f"{name}.{tag}", cache_only=True)
+    except WeightsNotFoundError:
+        known = [row.tag for row in releases_of(name)]
+        if tag in known:
+            return timm.create_model(architecture, pretrained_cfg=_stock_named(architecture, name, None), **kwargs)
+        raise UnknownNameError(
+            f"invalid pretrained tag {tag!r} for {name}; known: {', '.join(known) or 'none'}. A tag of your own is "
+            "known where VCREG_HUB_DIR has its folder; one on a hub with pretrained=True, or after `vcreg download`"
+        ) from None
+    _check_fits(weights, architecture, kwargs)
+    return timm.create_model(f"local-dir:{weights.folder}", pretrained=False, **kwargs)
 
 
 def _stock_named(architecture: str, name: str, given: dict[str, Any] | None) -> dict[str, Any]:
@@ -142,6 +165,11 @@ def _check_fits(weights: Weights, architecture: str, kwargs: dict[str, Any]) -> 
     if config.get("architecture") != architecture:
         raise UsageError(f"{weights.origin} is a {config.get('architecture')!r}, expected {architecture!r}")
     classes = check_class_count(weights)
+    if kwargs.get("global_pool") == "" and kwargs.get("num_classes", classes):
+        raise UsageError(
+            f"global_pool='' leaves no vector for the {classes} classes of {weights.origin}: add num_classes=0 for the "
+            "feature map, or leave global_pool out"
+        )
     # timm stops comparing names when the head or the input changes, and for feature extractors.
     if kwargs.get("num_classes", classes) != classes or kwargs.get("features_only") or "in_chans" in kwargs:
         plain = timm.create_model(f"local-dir:{weights.folder}", pretrained=False)
