@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ("vcreg_hub", "torch", "torchvision", "timm", "transformers", "accelerate", "datasets", "huggingface_hub",
-            "safetensors", "scikit-learn", "numpy", "av")  # fmt: skip
+            "safetensors", "scikit-learn", "numpy", "av", "torchcodec", "decord2")  # fmt: skip
 
 
 def describe_env(processes: int = 1) -> dict[str, Any]:

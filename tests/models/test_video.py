@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,9 +26,9 @@ from vcreg_hub.data.noise import normalise
 from vcreg_hub.data.video_views import centre, resize_short
 from vcreg_hub.errors import ConfigError, IntegrityError, UnknownNameError, UsageError, WeightsNotFoundError
 from vcreg_hub.models import video_weights
-from vcreg_hub.models.video import build, build_video_model, create_video_model
+from vcreg_hub.models.video import build, build_any, build_video_model, create_video_model
 from vcreg_hub.models.video_networks import NETWORKS, NORMALISATION, example_clip, expected_config, video_processor
-from vcreg_hub.rundir import write_tensors
+from vcreg_hub.rundir import read_tensors, write_tensors
 from vcreg_hub.train.optim import layer_ids, parameter_groups
 
 CLASSES = {"videomae": VideoMAEForVideoClassification, "vivit": VivitForVideoClassification}
@@ -76,7 +77,7 @@ def test_native_class_with_the_regularizer_at_the_head(name: str) -> None:
     assert not hasattr(create_video_model(name, 5, vcreg=False), "vcreg")
     prefix = {"videomae": "videomae.encoder.layer", "vivit": "vivit.layers"}[model.config.model_type]
     sites = create_video_model(name, 5, vcreg=CFG, where="blocks").vcreg.sites
-    assert [site.name for site in sites] == [f"{prefix}.{i}" for i in range(4)]
+    assert [site.name for site in sites] == [f"{prefix}.{i}" for i in range(2)]
 
 
 @pytest.mark.parametrize("name", TINY)
@@ -113,7 +114,7 @@ def test_the_gradient_is_that_of_the_loss_on_the_vector_before_head_and_dropout(
 def test_layer_decay_and_weight_decay_follow_the_recipe(name: str) -> None:
     """Stem decay ** (L + 1), block k decay ** (L - k), last norm and head 1; one-dimensional tensors are
     not decayed."""
-    model = build_video_model(name, 5)
+    model = build_video_model(name, 5, num_hidden_layers=4)
     layers = layer_ids(model)
     scales = {}
     optim = Optim(layer_decay=0.5, weight_decay=0.05, norm_weight_decay=0.0, bias_weight_decay=0.0)
@@ -148,7 +149,7 @@ def test_weights_that_transformers_saved(saved: Path) -> None:
     model = create_video_model("videomae_tiny", pretrained=str(saved))
     assert model.config.num_labels == 7 and model.config.id2label[3] == "action 3"
     assert all(torch.equal(value, plain.state_dict()[key]) for key, value in model.state_dict().items())
-    inner = model.videomae.encoder.layer[2].attention.attention
+    inner = model.videomae.encoder.layer[1].attention.attention
     assert inner.query.bias.abs().min() > 0 and inner.value.bias.abs().min() > 0
 
     other = build_video_model("videomae_tiny", 3, str(saved), head_init_scale=0.001)
@@ -156,6 +157,44 @@ def test_weights_that_transformers_saved(saved: Path) -> None:
     assert torch.equal(other.fc_norm.weight, plain.fc_norm.weight)
     same = build_video_model("videomae_tiny", 7, str(saved), head_init_scale=0.001)
     assert torch.equal(same.classifier.weight, plain.classifier.weight)
+
+
+@pytest.fixture
+def reports() -> Iterator[list[str]]:
+    """What transformers' own logger is told, which does not reach caplog."""
+    said: list[str] = []
+    logger, handler = logging.getLogger("transformers"), logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    logger.addHandler(handler)
+    yield said
+    logger.removeHandler(handler)
+
+
+def test_a_fresh_head_is_one_line_and_no_report(
+    saved: Path, reports: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    build_video_model("videomae_tiny", 7, str(saved))
+    assert not caplog.messages
+    build_video_model("videomae_tiny", 3, str(saved))
+    build_any(Model(str(saved), pretrained=True), 2, 3, 32, 8)
+    assert [line.partition(":")[0] for line in caplog.messages] == [
+        "the head (classifier) starts fresh, for 3 classes", "the head (classifier) starts fresh, for 2 classes"
+    ]  # fmt: skip
+    assert not any("LOAD REPORT" in text for text in reports)
+    AutoModelForVideoClassification.from_pretrained(saved, num_labels=3, ignore_mismatched_sizes=True)
+    assert sum("LOAD REPORT" in text for text in reports) == 1, "others' loading reports as before"
+
+
+def test_a_report_of_more_than_the_head_is_shown(saved: Path, reports: list[str]) -> None:
+    tensors = read_tensors(saved / "model.safetensors")
+    write_tensors(saved / "model.safetensors", {**tensors, "decoder.norm.weight": torch.zeros(2)})
+    build_video_model("videomae_tiny", 3, str(saved))
+    assert len(reports) == 1 and "decoder.norm.weight" in reports[0]
+    name = "videomae.encoder.layer.1.output.dense.weight"
+    write_tensors(saved / "model.safetensors", {**tensors, name: torch.zeros(3, 3)})
+    with pytest.raises(UsageError, match=r"1 mismatched .*layer\.1\.output\.dense\.weight"):
+        build_video_model("videomae_tiny", 3, str(saved))
+    assert len(reports) == 2 and "layer.1.output.dense.weight" in reports[1]
 
 
 def test_biases_that_transformers_lost_are_noticed(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,8 +254,9 @@ def test_weights_of_our_own(kind: str, saved: Path, tmp_path: Path, monkeypatch:
 def test_weights_of_something_else_are_refused(saved: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is a 'videomae', but vivit_tiny is a 'vivit'"):
         build_video_model("vivit_tiny", pretrained=str(saved))
-    with pytest.raises(UsageError, match="not a videomae_small: it has hidden_size 96 instead of 384"):
+    with pytest.raises(UsageError, match="not a videomae_small: it has hidden_size 96 instead of 384") as raised:
         build_video_model("videomae_small", pretrained=str(saved))
+    assert f"--set model.name=hf:{saved}" in str(raised.value)
     write_tensors(tmp_path / "x.safetensors", {"conv.weight": torch.zeros(1)})
     with pytest.raises(UsageError, match="do not fit"):
         build_video_model("videomae_tiny", pretrained=str(tmp_path / "x.safetensors"))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ from torch import nn
 
 from ..errors import ConfigError, UsageError, WeightsNotFoundError, unknown_name
 from .checkpoint import PICKLES, refuse_pickle
+
+_logger = logging.getLogger("vcreg_hub")
 
 
 def load_config(source: str) -> Any:
@@ -61,21 +65,26 @@ def load_classifier(auto_class: Any, source: str, config: Any) -> nn.Module:
     """The native class with the weights of `source` (a folder or Hub id), and a fresh head where theirs does not fit.
 
     config: what to build; its class count may differ from the weights'. Anything but the head that does not match is a
-    UsageError that names the tensors; pickled weights are refused; WeightsNotFoundError for a source without weights.
+    UsageError that names the tensors; pickled weights are refused; WeightsNotFoundError for a source without weights. A
+    fresh head is said in one line, in place of transformers' report where that is all there is to report.
     """
     _refuse_pickled_folder(source)
     place, revision = split_revision(source)
     try:
-        model, report = auto_class.from_pretrained(
-            place,
-            config=config,
-            dtype=torch.float32,
-            use_safetensors=True,
-            trust_remote_code=False,
-            ignore_mismatched_sizes=True,  # for the head alone: what else it let through is refused below
-            output_loading_info=True,
-            **revision,
-        )
+        with _reports_held() as held:
+            model, report = auto_class.from_pretrained(
+                place,
+                config=config,
+                dtype=torch.float32,
+                use_safetensors=True,
+                trust_remote_code=False,
+                ignore_mismatched_sizes=True,  # for the head alone: what else it let through is refused below
+                output_loading_info=True,
+                **revision,
+            )
+            _refuse_mismatches(model, report, source)
+            if (fresh := _fresh_heads(model, report)) and not report.get("unexpected_keys"):
+                held.clear()
     except ValueError as error:
         if "Unrecognized configuration class" in str(error):
             raise _no_classifier(auto_class, config, source) from None
@@ -84,7 +93,13 @@ def load_classifier(auto_class: Any, source: str, config: Any) -> nn.Module:
         raise WeightsNotFoundError(
             f"transformers finds no safetensors weights at {source}: {_first_line(error)}"
         ) from None
-    _refuse_mismatches(model, report, source)
+    if fresh:
+        _logger.warning(
+            "the head (%s) starts fresh, for %d classes: %s has no weights of that shape for it",
+            ", ".join(fresh),
+            config.num_labels,
+            source,
+        )
     return model
 
 
@@ -125,6 +140,34 @@ def _refuse_mismatches(model: nn.Module, report: dict[str, Any], source: str) ->
         lines.append(f"{len(extra)} unexpected ({', '.join(extra[:4])})")
     if lines:
         raise UsageError(f"the weights of {source} do not fit {type(model).__name__}: {'; '.join(lines)}")
+
+
+def _fresh_heads(model: nn.Module, report: dict[str, Any]) -> list[str]:
+    """Names of the heads of which a tensor came from no file."""
+    drawn = [_name(key) for kind in ("missing_keys", "mismatched_keys") for key in report.get(kind, ())]
+    return [head for head in head_names(model) if any(name.startswith(f"{head}.") for name in drawn)]
+
+
+@contextmanager
+def _reports_held() -> Iterator[list[logging.LogRecord]]:
+    """Keeps back what transformers reports of a loading until the block ends, or fails; a record taken out of the list
+    is never shown."""
+    held: list[logging.LogRecord] = []
+
+    def hold(record: logging.LogRecord) -> bool:
+        if "LOAD REPORT" not in record.getMessage():
+            return True
+        held.append(record)
+        return False
+
+    logger = logging.getLogger("transformers.modeling_utils")
+    logger.addFilter(hold)
+    try:
+        yield held
+    finally:
+        logger.removeFilter(hold)
+        for record in held:
+            logger.handle(record)
 
 
 def _of_backbone(key: str, model: nn.Module) -> bool:

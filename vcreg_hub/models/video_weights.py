@@ -109,9 +109,11 @@ def _from_native(
     network = NETWORKS[name]
     config = huggingface.load_config(source)
     if config.model_type != network.model_type:
-        raise UsageError(f"{source} is a {config.model_type!r}, but {name} is a {network.model_type!r}")
+        raise UsageError(
+            f"{source} is a {config.model_type!r}, but {name} is a {network.model_type!r}{_as_it_is(source)}"
+        )
     expected = expected_config(name, settings)
-    _refuse_other(name, expected, config, source)
+    _refuse_other(name, expected, config, source, _as_it_is(source))
     for key, value in settings.items():
         setattr(config, key, value)
     # A wrong number of heads fits every tensor and gives other numbers: what is known of the architecture
@@ -162,7 +164,12 @@ def _from_tensors(
     return model, bool(fresh)
 
 
-def _refuse_other(name: str, expected: Any, config: Any, source: str) -> None:
+def _as_it_is(source: str) -> str:
+    """How a recipe takes a network that transformers reads, whatever its architecture."""
+    return f"; --set model.name=hf:{source} takes the network that is there"
+
+
+def _refuse_other(name: str, expected: Any, config: Any, source: str, cure: str = "") -> None:
     """UsageError naming what differs between the architecture asked for and the checkpoint's."""
     different = [
         f"{key} {getattr(config, key)} instead of {getattr(expected, key)}"
@@ -170,7 +177,7 @@ def _refuse_other(name: str, expected: Any, config: Any, source: str) -> None:
         if getattr(config, key) != getattr(expected, key)
     ]
     if different:
-        raise UsageError(f"{source} is not a {name}: it has {', '.join(different)}")
+        raise UsageError(f"{source} is not a {name}: it has {', '.join(different)}{cure}")
 
 
 def _check_biases(model: nn.Module, source: str) -> None:
