@@ -14,6 +14,8 @@ from vcreg_hub.core import VCReg, rows, vcreg_loss
 
 # Strong enough that a wrong factor on the regularizer cannot hide behind the task's gradient.
 STRONG = VCReg(alpha=5.0, beta=3.0, delta=0.5)
+# Relative distance of two gradients that are the same in double precision.
+EXACT = 1e-12
 
 
 class Tokens(nn.Module):
@@ -147,3 +149,28 @@ def gradients(model):
 
 def distance(a, b):
     return ((a - b).norm() / b.norm()).item()
+
+
+def network(block=Tokens, **kwargs):
+    """A network of three such blocks in double precision."""
+    return Network(block, **kwargs).double()
+
+
+def expected(model, batch, **kwargs):
+    """The gradient of the explicit loss, flat; the model's own is empty before and after."""
+    model.zero_grad()
+    result = explicit_gradients(model, sites_of(model), batch, **kwargs).clone()
+    model.zero_grad()
+    return result
+
+
+def transformers_vit():
+    """A ViT of transformers with two blocks, without dropout."""
+    from transformers import ViTConfig, ViTForImageClassification
+
+    torch.manual_seed(0)
+    config = ViTConfig(
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, image_size=16, patch_size=8,
+        num_labels=3, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
+    )  # fmt: skip
+    return ViTForImageClassification(config)

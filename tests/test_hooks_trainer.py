@@ -4,23 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from small_models import STRONG, distance, explicit_penalty, gradients
+from small_models import STRONG, distance, explicit_penalty, gradients, transformers_vit
 
 from vcreg_hub.blocks import find_blocks
 from vcreg_hub.hooks import attach
 
 pytestmark = pytest.mark.slow
-
-
-def tiny_vit():
-    from transformers import ViTConfig, ViTForImageClassification
-
-    torch.manual_seed(0)
-    config = ViTConfig(
-        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, image_size=16, patch_size=8,
-        num_labels=3, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
-    )  # fmt: skip
-    return ViTForImageClassification(config)
 
 
 @pytest.mark.filterwarnings("ignore")  # Trainer's own
@@ -35,7 +24,7 @@ def test_trainer(tmp_path, accumulation, accepts_loss_kwargs):
         {"pixel_values": torch.randn(3, 16, 16, generator=g), "labels": int(torch.randint(3, (), generator=g))}
         for _ in range(10)
     ]
-    model = tiny_vit()
+    model = transformers_vit()
     model.accepts_loss_kwargs = accepts_loss_kwargs
     fed, stepped = [], []
     model.register_forward_pre_hook(lambda m, args, kwargs: fed.append(dict(kwargs)), with_kwargs=True)
@@ -56,7 +45,7 @@ def test_trainer(tmp_path, accumulation, accepts_loss_kwargs):
 
     assert len(fed) == 3
     assert ("num_items_in_batch" in fed[0] and fed[0]["num_items_in_batch"] is not None) is accepts_loss_kwargs
-    twin = tiny_vit()
+    twin = transformers_vit()
     groups = [fed[i : i + accumulation] for i in range(0, 3, accumulation)]
     assert len(stepped) == len(groups)
     for group, got in zip(groups, stepped, strict=True):
