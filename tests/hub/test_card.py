@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import statistics
 from dataclasses import replace
 
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from vcreg_hub.config import Model, Video
 from vcreg_hub.core import VCReg
 from vcreg_hub.errors import HubError, RunFolderError, UsageError
-from vcreg_hub.hub.card import render, render_card, write_card
+from vcreg_hub.hub.card import is_as_rendered, render, render_card, write_card
 from vcreg_hub.hub.markdown import code, one_line, prose, slug
 from vcreg_hub.hub.metadata import eval_result_files
 from vcreg_hub.hub.paper import PAPER_NUMBERS, paper_numbers
@@ -120,6 +121,42 @@ def test_a_licence_is_never_assumed(tmp_path):
         render_card(run, licence="other")
     card = render_card(run, licence="other", licence_name="ours", licence_link="https://example.org/l")
     assert header(card)["license_name"] == "ours"
+
+
+def test_a_licence_is_written_as_the_hub_writes_it(tmp_path):
+    assert header(render_card(make_run(tmp_path / "run"), licence="Apache-2.0"))["license"] == "apache-2.0"
+    assert header(render_card(make_export(tmp_path / "export"), licence="APACHE-2.0"))["license"] == "apache-2.0"
+
+
+def test_the_library_is_the_one_that_loads_it(tmp_path):
+    names = {"test_resnet": "timm", "resnet32_cifar": "vcreg_hub", "torchvision:resnet18": "timm"}
+    names |= {"torchvision:mnasnet0_5": "pytorch"}
+    for number, (name, library) in enumerate(names.items()):
+        run = make_run(tmp_path / str(number), model=Model(name))
+        assert header(render_card(run, licence="mit"))["library_name"] == library, name
+
+
+def test_a_difference_of_nothing_has_no_minus(tmp_path):
+    run = make_run(tmp_path / "run", values=results(row(81.249)))
+    twins = [make_run(tmp_path / "twin", vcreg=None, values=results(row(81.25)))]
+    assert "| +0.00 |" in render_card(run, licence="mit", twins=twins)
+
+
+def test_the_numbers_of_other_seeds_and_twins_are_kept_beside_the_card(tmp_path):
+    export = make_export(tmp_path / "export")
+    assert not (export / "seeds.json").exists()
+    sibling = make_run(tmp_path / "sibling", seed=1, values=results(row(79.5)))
+    twin = make_run(tmp_path / "twin", vcreg=None, values=results(row(70.0)))
+    write_card(export, siblings=[sibling], twins=[twin])
+    shutil.rmtree(sibling)
+    shutil.rmtree(twin)
+    assert is_as_rendered(export)
+    card = render_card(export, repo_id="me/name")
+    assert "seeds 0, 1 (n = 2)" in card and "+10.38" in card and "hf-hub:me/name" in card
+    write_json(export / "results.json", results(row(90.0)))
+    with pytest.raises(RunFolderError, match=r"seeds\.json is of other numbers than results\.json"):
+        render_card(export)
+    assert not is_as_rendered(export)
 
 
 def test_a_licence_that_the_folder_states_is_taken(tmp_path):

@@ -6,11 +6,11 @@ import json
 import shutil
 
 import pytest
-from hub.folders import make_loadable
+from hub.folders import make_loadable, make_run
 from typer.testing import CliRunner
 
 from vcreg_hub.cli import app
-from vcreg_hub.errors import HubError, UsageError
+from vcreg_hub.errors import HubError, UsageError, WeightsNotFoundError
 from vcreg_hub.models import places
 
 # huggingface_hub 2.4 hands its upload stream to httpx2 by a name that httpx2 wants otherwise (2026-11).
@@ -74,6 +74,50 @@ def test_from_a_run_folder_to_a_stranger_and_back(hub, vcreg, run, tmp_path):
     assert (tmp_path / "mine" / "SHA256SUMS").is_file()
     assert "False" not in vcreg("verify", str(tmp_path / "mine"))
     assert "False" not in vcreg("verify", NAME)
+
+
+def test_an_export_is_published_with_a_card_that_names_the_repo(hub, vcreg, run, tmp_path):
+    twin = make_run(tmp_path / "twin", seed=1, vcreg=None)
+    vcreg("export", str(run), "--to", "out", "--licence", "Apache-2.0", "--twin", str(twin))
+    card = tmp_path / "out" / "README.md"
+    assert "local-dir:." in card.read_text(encoding="utf-8") and "seeds 1 (n = 1)" in card.read_text(encoding="utf-8")
+    said = vcreg("publish", "out", "--repo", REPO, "--yes")
+    there = hub.repos[REPO].at("main").files["README.md"].data.decode()
+    assert f"hf-hub:{REPO}" in there and f"# {NAME}" in there and "license: apache-2.0" in there
+    assert "local-dir:" not in there and "the card does not say" not in said
+    assert "seeds 1 (n = 1)" in there, "the twin is not lost"
+    assert "seeds.json" not in hub.repos[REPO].at("main").files
+
+    # A card that somebody has written in is not replaced unasked.
+    mine = card.read_text(encoding="utf-8") + "\nMy own words.\n"
+    card.write_text(mine, encoding="utf-8")
+    said = vcreg("publish", "out", "--repo", "me/elsewhere")
+    assert card.read_text(encoding="utf-8") == mine
+    assert "`vcreg card out --repo me/elsewhere --write` renders it anew" in said
+    assert "nothing was written; --write puts it into out" in vcreg("card", "out", "--repo", "me/elsewhere")
+    assert card.read_text(encoding="utf-8") == mine
+    vcreg("card", "out", "--repo", "me/elsewhere", "--write")
+    assert "hf-hub:me/elsewhere" in card.read_text(encoding="utf-8")
+    assert "the card does not say" not in vcreg("publish", "out", "--repo", "me/elsewhere")
+    with pytest.raises(UsageError, match="--write puts a card into a folder"):
+        vcreg("card", "resnet32_cifar_vcreg", "--write")
+    with pytest.raises(UsageError, match=r"states licence 'apache-2\.0', the card would say 'mit'"):
+        vcreg("publish", "out", "--repo", REPO, "--licence", "MIT")
+
+
+def test_what_ships_is_downloaded_with_its_card(vcreg, tmp_path, monkeypatch):
+    monkeypatch.delenv(places.NAMESPACE_VARIABLE)
+    vcreg("download", "resnet32_cifar_vcreg", "--to", "mine")
+    assert (tmp_path / "mine" / "README.md").read_text(encoding="utf-8") + "\n" == vcreg("card", "resnet32_cifar_vcreg")
+    assert "README.md" in (tmp_path / "mine" / "SHA256SUMS").read_text(encoding="utf-8")
+    assert "False" not in vcreg("verify", "mine")
+
+
+def test_a_card_of_weights_that_nobody_has_says_how_to_get_some(vcreg):
+    with pytest.raises(WeightsNotFoundError) as error:
+        vcreg("card", "resnet50_vcreg")
+    for part in ("None have been published yet", "vcreg train imagenet:resnet50_vcreg", "VCREG_HUB_DIR"):
+        assert part in str(error.value)
 
 
 def test_wrong_calls(hub, vcreg, run):

@@ -290,7 +290,7 @@ def test_other_weights_come_without_the_metrics_of_these(tmp_path):
 
 @pytest.mark.parametrize("licence", ["", None])
 def test_no_licence_is_assumed(tmp_path, licence):
-    with pytest.raises(UsageError, match=r"needs the licence"):
+    with pytest.raises(UsageError, match=r"no licence yet"):
         export(make_run(tmp_path / "run", "test_vit"), tmp_path / "out", licence=licence)
     with pytest.raises(UnknownNameError, match=r"did you mean .*'apache-2.0'"):
         export(tmp_path / "run", tmp_path / "out", licence="apache-2")

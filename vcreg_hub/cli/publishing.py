@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -47,18 +47,26 @@ def card(
     siblings: Siblings = None,
     twins: Twins = None,
     repo: Annotated[str | None, typer.Option(help="Where a folder is or will be published, owner/name.")] = None,
+    write: Annotated[bool, typer.Option("--write", help="Put it into the folder, as its README.md.")] = False,
     licence_name: LicenceName = None,
     licence_link: LicenceLink = None,
 ) -> None:
     """Print a release's model card, or render that of a run or export folder from its files alone."""
-    from ..hub.card import render_card
+    from ..hub.card import render_card, write_card
     from ..hub.index import read_card
 
-    if Path(name).is_dir():
-        named = {"licence_name": licence_name, "licence_link": licence_link}
-        print(render_card(name, licence=licence, repo_id=repo, siblings=siblings or [], twins=twins or [], **named))
-    else:
+    if not Path(name).is_dir():
+        if write:
+            raise UsageError(f"--write puts a card into a folder, and {name} is none")
         print(read_card(name))
+        return
+    about: dict[str, Any] = {"licence": licence, "repo_id": repo, "siblings": siblings or [], "twins": twins or []}
+    about |= {"licence_name": licence_name, "licence_link": licence_link}
+    if write:
+        print(f"card: {write_card(name, **about)}")
+        return
+    print(render_card(name, **about))
+    print(f"(nothing was written; --write puts it into {name})", file=sys.stderr)
 
 
 @app.command()
@@ -102,17 +110,22 @@ def _refuse_made_up(folder: Path) -> None:
 def _ready_to_publish(
     run: Path, repo: str, licence: str | None, named: dict[str, str | None], siblings: list[Path], twins: list[Path]
 ) -> Path:
-    """An export folder as it is; a run folder exported, with its card, into <run>/export."""
-    if (run / "config.json").is_file():
-        return run
-    if licence is None:
-        raise UsageError("publishing a run needs --licence, the licence of its weights, such as apache-2.0")
-    from ..hub.card import write_card
+    """An export folder, or a run folder exported into <run>/export; with a card that names the repo.
+
+    The card of an export folder stays as it is when somebody has written in it, or it names a repo already.
+    """
+    from ..hub.card import is_as_rendered, write_card
     from ..hub.export import export as write
     from ..hub.licence import check_licence
 
-    check_licence(licence, named["licence_name"], named["licence_link"])
-    folder = write(run, run / "export", licence=licence, overwrite=True)
+    folder = run
+    if not (run / "config.json").is_file():
+        if licence is None:
+            raise UsageError("publishing a run needs --licence, the licence of its weights, such as apache-2.0")
+        check_licence(licence, named["licence_name"], named["licence_link"])
+        folder = write(run, run / "export", licence=licence, overwrite=True)
+    elif not (licence or siblings or twins or is_as_rendered(folder)):
+        return folder
     write_card(folder, licence=licence, repo_id=repo, siblings=siblings, twins=twins, **named)
     return folder
 

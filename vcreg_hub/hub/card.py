@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import HubError, VCRegError
-from ..rundir import write_text
+from ..rundir import write_json, write_text
 from .markdown import code, number, one_line, prose
 from .metadata import card_data, eval_result_files
 from .paper import ARXIV, TITLE, paper_numbers
-from .record import collect
+from .record import SEEDS, collect
 from .scores import Score, scores, twin_scores
 from .snippet import load_snippet, transformers_snippet
 
@@ -28,6 +28,7 @@ def render_card(folder: str | Path, *, licence: str | None = None, **about: Any)
 
 def write_card(folder: str | Path, *, licence: str | None = None, **about: Any) -> Path:
     """Render the card into `folder`/README.md, and its metrics into `folder`/.eval_results; returns the card's path.
+    What it says of other seeds and of twins is kept beside it, in seeds.json.
 
     Errors: VCRegError (of `record.collect`, or HubError when rendering fails); the folder's other files are untouched.
     """
@@ -39,8 +40,21 @@ def write_card(folder: str | Path, *, licence: str | None = None, **about: Any) 
             stale.unlink()
     for path, text in results.items():
         write_text(folder / path, text)
+    if len(record["runs"]) > 1 or record["twins"]:
+        write_json(folder / SEEDS, {name: record[name] for name in ("runs", "twins")})
     write_text(folder / "README.md", card)
     return folder / "README.md"
+
+
+def is_as_rendered(folder: str | Path) -> bool:
+    """Whether a folder has no card, or the one that `write_card` renders for no repo: nobody has written in it."""
+    card = Path(folder) / "README.md"
+    if not card.is_file():
+        return True
+    try:
+        return card.read_text(encoding="utf-8") == render_card(folder)
+    except (VCRegError, UnicodeDecodeError):
+        return False
 
 
 def render(record: dict[str, Any]) -> str:
@@ -191,7 +205,8 @@ def _result_row(score: Score, twin: Score | None, has_twin: bool) -> list[str]:
 
 
 def _signed(difference: float, unit: str) -> str:
-    return f"{'' if difference < 0 else '+'}{number(difference, unit)}"
+    size = number(abs(difference), unit)
+    return f"{'-' if difference < 0 and float(size) else '+'}{size}"
 
 
 def _spread(score: Score) -> str:

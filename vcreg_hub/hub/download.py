@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 from ..errors import HubError, IntegrityError, UnknownNameError, UsageError, WeightsNotFoundError, unknown_name
 from ..models.checkpoint import PICKLES, refuse_pickle
 from ..models.places import HubPlace, Place, places
-from ..models.weights import candidates, check_release, nobody_published
+from ..models.weights import candidates, check_release, nobody_published, release_hashes
 from ..releases import RELEASES
 from ..rundir import replacing, sha256, write_text
 from .bundle import is_allowed
+from .index import cards_folder
 from .plan import hub
 from .recorded import SUMS, cached_hash, git_hash
 from .repo_id import check_repo_id
@@ -36,13 +37,15 @@ Say = Callable[[str], None]
 class Downloaded:
     """Files on this machine. source: where they came from. commit: of the repo, None for a folder.
 
-    offline: whether they are from the cache because the hub was not asked or did not answer.
+    offline: whether they are from the cache because the hub was not asked or did not answer. card: where that lies
+    when it is not in the folder.
     """
 
     folder: Path
     source: str
     commit: str | None = None
     offline: bool = False
+    card: Path | None = None
 
 
 def download(
@@ -69,7 +72,7 @@ def download(
     say(f"{name}: {found.source}" + (f" at {found.commit[:12]}" if found.commit else ""))
     if to is None:
         return found
-    copy_to(found.folder, Path(to), force)
+    copy_to(found.folder, Path(to), force, found.card)
     say(f"copied to {to}")
     return Downloaded(Path(to), found.source, found.commit, found.offline)
 
@@ -108,7 +111,16 @@ def _from_place(
         raise UsageError(f"{full_name} is a folder in {place}, which has no revisions: leave --revision out")
     _require_weights({path.name for path in folder.iterdir()}, str(folder))
     check_release(folder, full_name, place.cure)
-    return Downloaded(folder, str(place))
+    return Downloaded(folder, str(place), card=_card_elsewhere(folder, full_name))
+
+
+def _card_elsewhere(folder: Path, full_name: str) -> Path | None:
+    """The card of a release whose folder has none: those in the package have theirs with the other cards."""
+    cards = cards_folder()
+    if cards is None or (folder / "README.md").is_file() or not release_hashes(full_name):
+        return None
+    card = cards / f"{full_name}.md"
+    return card if card.is_file() else None
 
 
 def fetch(
@@ -240,25 +252,25 @@ def _cache() -> str:
     return constants.HF_HUB_CACHE
 
 
-def copy_to(folder: Path, to: Path, force: bool = False) -> None:
+def copy_to(folder: Path, to: Path, force: bool = False, card: Path | None = None) -> None:
     """Copy the published files of `folder` into `to`, with a SHA256SUMS beside them that `sha256sum -c` reads.
 
+    card: the README.md of a folder that has none.
     Errors: UsageError, before anything is written, when `to` has other content under one of those names; `force`
     replaces it.
     """
-    names = sorted(
-        str(PurePosixPath(path.relative_to(folder)))
-        for path in folder.rglob("*")
-        if path.is_file() and is_allowed(str(PurePosixPath(path.relative_to(folder))))
-    )
-    sums = {name: sha256(folder / name) for name in names}
-    for name in names:
+    sources = {str(PurePosixPath(path.relative_to(folder))): path for path in sorted(folder.rglob("*"))}
+    sources = {name: path for name, path in sources.items() if path.is_file() and is_allowed(name)}
+    if card is not None:
+        sources["README.md"] = card
+    sums = {name: sha256(path) for name, path in sorted(sources.items())}
+    for name, digest in sums.items():
         target = to / name
         if not target.resolve().is_relative_to(to.resolve()):
             raise UsageError(f"{target} leads out of {to} through a link: give another folder")
-        if not force and target.exists() and (not target.is_file() or sha256(target) != sums[name]):
+        if not force and target.exists() and (not target.is_file() or sha256(target) != digest):
             raise UsageError(f"{target} is there with other content: give another folder, or --force to replace it")
-    for name in names:
+    for name in sums:
         with replacing(to / name) as temporary:
-            shutil.copyfile(folder / name, temporary)
+            shutil.copyfile(sources[name], temporary)
     write_text(to / SUMS, "".join(f"{digest}  {name}\n" for name, digest in sums.items()))

@@ -25,18 +25,18 @@ from typing import Any
 from torch import nn
 
 from ..config import Model, Recipe, to_dict
-from ..errors import RunFolderError, UsageError, unknown_name
+from ..errors import RunFolderError, UsageError
 from ..models.checkpoint import load_file
 from ..models.factory import build_model
 from ..rundir import RunDir, sha256, write_json
-from .licence import LICENCES
+from .licence import known_licence
 from .network import Preprocessing, write_network
 from .privacy import private_fields, without_paths
 from .recorded import EXPORTED
 
 # Every name that an export folder can have.
 _EXPORTED = re.compile(
-    r"README\.md|SHA256SUMS|\.eval_results|(config|recipe|results|env|(video_)?preprocessor_config)\.json"
+    r"README\.md|SHA256SUMS|\.eval_results|(config|recipe|results|env|seeds|(video_)?preprocessor_config)\.json"
     r"|model\.safetensors|[^/]+\.png"
 )
 
@@ -56,7 +56,7 @@ def export(run: str | Path, to: str | Path, *, licence: str, weights: str = "mod
     Errors: RunFolderError for a file that is missing, broken or does not fit the recipe; UsageError for a licence the
     Hub does not know, a `to` that is not empty, or a name of this machine or login, or a path, in what would be copied.
     """
-    _check_licence(licence)
+    licence = known_licence(licence)
     source, to = RunDir(run), Path(to)
     _check_target(to, overwrite)
     recipe, results, env = source.recipe(), source.results(), source.env()
@@ -111,13 +111,6 @@ def refuse_private(folder: Path) -> None:
         found = [f"{field}: {what}" for field, what in private_fields(json.loads(path.read_text(encoding="utf-8")))]
         if found:
             raise UsageError(f"{path.name} would publish {'; '.join(found[:5])}. Change it in the run folder first")
-
-
-def _check_licence(licence: str) -> None:
-    if not licence:
-        raise UsageError("export needs the licence of the weights, such as apache-2.0; none is assumed")
-    if licence not in LICENCES:
-        raise unknown_name("licence", licence, LICENCES, "Use 'other' for one that is not listed.")
 
 
 def _network(cfg: Model, view: Preprocessing, file: Path) -> nn.Module:

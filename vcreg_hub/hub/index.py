@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RunFolderError, WeightsNotFoundError
-from ..releases import RELEASES, Release
+from ..models.weights import how_to_get
+from ..releases import RELEASES, Release, find_release
 from ..rundir import write_json, write_text
 from .card import render
 from .markdown import number, prose
@@ -83,6 +84,9 @@ def read_card(name: str, folder: Path | None = None) -> str:
     folder = folder or cards_folder()
     there = {} if folder is None else {path.stem: path for path in folder.glob("*.md") if path.stem != "README"}
     named = [path for stem, path in there.items() if name in (stem, stem.partition(".")[0])]
+    row = find_release(name)
+    if not named and row is not None and not row.published:
+        raise WeightsNotFoundError(f"there is no model card of {name!r}. {how_to_get(name)}")
     if len(named) != 1:
         known = ", ".join(sorted(there)) or "none yet"
         raise WeightsNotFoundError(f"there is no model card of {name!r} here; there are: {known}")

@@ -22,20 +22,22 @@ LICENCES = tuple(
 )
 
 
-def check_licence(licence: str | None, name: str | None = None, link: str | None = None) -> str:
-    """`licence` when a Hub would take it; `other` needs `name` and `link`.
+def known_licence(licence: str | None) -> str:
+    """`licence` as the Hub writes it, in lower case.
 
-    Errors: UsageError when none is given or `other` lacks its name or link, UnknownNameError for any other word.
+    Errors: UsageError when none is given, UnknownNameError for a word that is not in the list.
     """
     if not licence:
         raise UsageError("these weights have no licence yet: give one (such as --licence apache-2.0); none is assumed")
-    if licence not in LICENCES:
-        raise unknown_name(
-            "licence",
-            licence,
-            LICENCES,
-            "Use 'other' with --licence-name and --licence-link for one that is not listed.",
-        )
+    if licence.lower() not in LICENCES:
+        cure = "Use 'other' with --licence-name and --licence-link for one that is not listed."
+        raise unknown_name("licence", licence.lower(), LICENCES, cure)
+    return licence.lower()
+
+
+def check_licence(licence: str | None, name: str | None = None, link: str | None = None) -> str:
+    """`known_licence`, and UsageError where `other` lacks its `name` or `link`."""
+    licence = known_licence(licence)
     if licence == "other" and not (name and link):
         raise UsageError("licence 'other' needs --licence-name and --licence-link, a link to its text")
     return licence

@@ -63,7 +63,7 @@ def card_data(record: dict[str, Any]) -> ModelCardData:
         extra["co2_eq_emissions"] = {"emissions": 1000 * float(emissions), "source": "codecarbon"}
     return ModelCardData(
         license=record["licence"],
-        library_name={"vcreg_hub": "timm", "torchvision": "pytorch"}.get(record["library"], record["library"]),
+        library_name="pytorch" if record["library"] == "torchvision" else record["library"],
         pipeline_tag=record["task"],
         tags=["vcreg", record["task"], record["library"], "arxiv:2306.13292"],
         datasets=[trained_on] if trained_on else None,

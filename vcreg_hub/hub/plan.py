@@ -193,7 +193,8 @@ def _lines(plan: Plan) -> list[str]:
     card = (bundle.folder / "README.md").read_text(encoding="utf-8")
     if plan.repo_id not in card:
         lines.append(
-            f"note: the card does not say how to load it from {plan.repo_id}: it was rendered without that name"
+            f"note: the card does not say how to load it from {plan.repo_id}, and is left as it was written; "
+            f"`vcreg card {bundle.folder} --repo {plan.repo_id} --write` renders it anew"
         )
     return [*lines, "", "card", card]
 

@@ -21,6 +21,9 @@ from .repo_id import check_repo_id
 from .runs import plain_twins, read_run, summary, with_siblings
 
 FORMAT = 1
+# Beside an export's card: the numbers of the other seeds and of the twins, so that it can be rendered again without
+# their folders.
+SEEDS = "seeds.json"
 
 
 def collect(
@@ -39,7 +42,8 @@ def collect(
 
     folder: a run folder, or the folder `export` made of one. licence: of the weights; None for what the folder itself
     states, its card first, which then says the other two as well. siblings: run folders of the same recipe with other
-    seeds (`folder` itself may be among them). twins: run folders of the same recipe without VCReg.
+    seeds (`folder` itself may be among them). twins: run folders of the same recipe without VCReg. Without either,
+    those that the folder's card was made with before.
 
     Errors: RunFolderError for a file that is absent or broken; UsageError when no licence is given or stated, or
     another one than config.json states, a sibling differs in more than its seed, a twin in more than VCReg and its
@@ -48,10 +52,11 @@ def collect(
     folder = Path(folder)
     check_repo_id(repo_id)
     own = read_run(folder)
-    runs, plain = with_siblings(own, siblings), plain_twins(own, twins)
+    runs, plain = _behind_the_means(own, tuple(siblings), tuple(twins))
     config = _config(folder)
     if licence is None:
         licence, licence_name, licence_link = stated_licence(folder, config)
+    licence = check_licence(licence, licence_name, licence_link)
     _check_agreement(folder, config, licence)
     return {
         "format": FORMAT,
@@ -59,19 +64,37 @@ def collect(
         or "model",
         "repo_id": repo_id,
         "tag": tag,
-        "licence": check_licence(licence, licence_name, licence_link),
+        "licence": licence,
         "licence_name": licence_name,
         "licence_link": licence_link,
         **what_loads_it(config, own["recipe"]),
         "recipe": own["recipe"],
         "results": own["results"],
         "env": own["env"],
-        "runs": [summary(run) for run in runs],
-        "twins": [summary(run) for run in plain],
+        "runs": runs,
+        "twins": plain,
         "weights": _weights(folder),
         "plots": sorted(path.name for path in folder.glob("*.png")),
         "processor": any(folder.glob("*preprocessor_config.json")),
     }
+
+
+def _behind_the_means(
+    own: dict[str, Any], siblings: tuple[str | Path, ...], twins: tuple[str | Path, ...]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The summaries of the runs and of the plain twins, `own` first."""
+    kept = own["path"] / SEEDS
+    if siblings or twins or not kept.is_file():
+        return [summary(run) for run in with_siblings(own, siblings)], [summary(run) for run in plain_twins(own, twins)]
+    try:
+        found = json.loads(kept.read_text(encoding="utf-8"))
+        runs, plain = found["runs"], found["twins"]
+        current = runs[0] == summary(own)
+    except (ValueError, LookupError, TypeError) as error:
+        raise RunFolderError(f"{kept} cannot be read: {error!r}") from None
+    if not current:
+        raise RunFolderError(f"{kept} is of other numbers than results.json: give the --sibling and --twin runs again")
+    return runs, plain
 
 
 def _config(folder: Path) -> dict[str, Any] | None:
@@ -89,7 +112,7 @@ def _config(folder: Path) -> dict[str, Any] | None:
 
 def _check_agreement(folder: Path, config: dict[str, Any] | None, licence: str | None) -> None:
     stated = config_licence(config)
-    if licence and stated and licence != stated:
+    if licence and stated and licence != stated.lower():
         raise UsageError(
             f"{folder / 'config.json'} states licence {stated!r}, the card would say {licence!r}: export the run again "
             f"with --licence {licence}"

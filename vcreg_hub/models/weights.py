@@ -154,6 +154,12 @@ def nobody_published(name: str, asked: list[Place]) -> str:
     """What to say when no place has `name`: where was looked, which recipe makes it, which variables help."""
     lines = [f"there are no weights for {name!r} in " + ", nor in ".join(str(place) for place in asked) + "."]
     lines += [f"({trouble})" for place in asked for trouble in place.troubles]
+    return " ".join([*lines, how_to_get(name)])
+
+
+def how_to_get(name: str) -> str:
+    """Whether weights of that name are published, which recipe makes them, and how to point at some."""
+    lines = []
     bare = name.partition(".")[0]
     if row := find_release(name) or find_release(bare):
         if not row.published:
