@@ -17,6 +17,7 @@ import torch
 from typer.testing import CliRunner
 
 from vcreg_hub.cli import app
+from vcreg_hub.cli.app import Interrupted
 from vcreg_hub.config import Data, Eval, Model, Optim, Recipe, Train, Video, from_json, override, to_json
 from vcreg_hub.core import VCReg
 from vcreg_hub.data.action_shapes import CLASSES, ActionShapes, make
@@ -28,6 +29,7 @@ from vcreg_hub.models.video_networks import NETWORKS, NORMALISATION
 from vcreg_hub.recipes import addresses, load_recipe
 from vcreg_hub.run import build, evaluate_run, load_run, smoke_test, train
 from vcreg_hub.rundir import read_tensors
+from vcreg_hub.study import Cell
 
 SMALL = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
 RECIPE = Recipe(
@@ -138,6 +140,53 @@ def test_an_interrupted_run_resumes_to_the_same_bits(
     whole = read_tensors(trained / "model.safetensors")
     assert all(torch.equal(whole[name], tensor) for name, tensor in resumed.tensors().items())
     assert resumed.results()["metrics"] == results(trained)["metrics"]
+
+
+class InProcess:
+    """Stands for the process that a study starts for a cell, without the seconds that starting one takes."""
+
+    def __init__(self, cell: Cell, out: Path, threads: int) -> None:
+        self.returncode = 0 if train(cell.recipe, out / cell.path, say=quiet).complete() else 1
+
+    def poll(self) -> int:
+        return self.returncode
+
+
+def test_an_interrupted_sweep_goes_on_and_ends_in_a_table(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vcreg_hub.train.tasks import Classification
+
+    call, seen, stop_after = Classification.__call__, [], 0
+
+    def counted(self, *arguments):
+        seen.extend([1] * torch.is_grad_enabled())
+        if len(seen) == stop_after:
+            raise KeyboardInterrupt
+        return call(self, *arguments)
+
+    monkeypatch.setattr("vcreg_hub.study._start", InProcess)
+    monkeypatch.setattr("vcreg_hub.study.time.sleep", lambda seconds: None)
+    monkeypatch.setattr(Classification, "__call__", counted)
+    (tmp_path / "recipe.json").write_text(to_json(override(recipe, ["eval.split=val"])))
+    sweep = ["sweep", str(tmp_path / "recipe.json"), "--grid", "vcreg.alpha=1,3", "--out", str(tmp_path / "study")]
+    steps = 2 * (len(load_run_sets(recipe).train) // 8)
+    stop_after = steps + steps // 2 + 1  # the second run's second epoch
+    with pytest.raises(Interrupted):
+        CliRunner().invoke(app, sweep)
+    assert not (tmp_path / "study" / "report.md").exists()
+    first = tmp_path / "study" / "alpha=1" / "seed0" / "results.json"
+    written = first.stat().st_mtime_ns
+    stop_after = 0
+    done = CliRunner().invoke(app, sweep)
+    assert done.exit_code == 0, done.output
+    assert "2 runs, 1 complete already" in done.output
+    assert first.stat().st_mtime_ns == written and len(seen) == 2 * steps + 1, "no finished epoch was trained again"
+    assert [line.split(" | ")[0] for line in done.output.splitlines() if "alpha=" in line and " | " in line] == [
+        "| alpha=1", "| alpha=3"
+    ]  # fmt: skip
+    assert (tmp_path / "study" / "report.md").read_text().count("| alpha=") == 2
+    assert json.loads((tmp_path / "study" / "summary.json").read_text())
 
 
 def test_gradient_checkpointing_and_bf16_train_the_same_network(recipe: Recipe, tmp_path: Path) -> None:
