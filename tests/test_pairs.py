@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from vcreg_hub.pairs import differences
+from vcreg_hub.pairs import differences, shown
 from vcreg_hub.study import markdown, spread
 
 
@@ -32,3 +32,8 @@ def test_twins_are_compared_seed_by_seed_and_only_over_seeds_that_both_have():
 
 def test_without_a_twin_nothing_is_added():
     assert markdown([rows("alpha=1", {0: 1.0}), rows("vcreg", {0: 2.0})]).count("\n") == 3
+
+
+def test_no_difference_has_no_minus():
+    assert shown({0: -0.7, 1: 0.699}, "%") == "+0.00 ± 0.99 points"
+    assert shown({0: -0.006}, "%") == "-0.01 points"

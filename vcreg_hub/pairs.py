@@ -29,4 +29,5 @@ def shown(by_seed: Mapping[int, float], unit: str) -> str:
     """`+0.49 ± 0.39 points`: mean and sample standard deviation of the differences."""
     values = list(by_seed.values())
     spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-    return f"{statistics.fmean(values):+.2f}{spread} {'points' if unit == '%' else unit}"
+    mean = round(statistics.fmean(values), 2) + 0.0  # not -0.00
+    return f"{mean:+.2f}{spread} {'points' if unit == '%' else unit}"

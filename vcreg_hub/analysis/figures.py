@@ -21,11 +21,13 @@ def column(row: Mapping[str, Any]) -> tuple[str, str, str]:
 def bars(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """One panel a metric: the mean of each label as a bar, its standard deviation as a whisker, each seed as a dot.
 
-    rows: of `study.summarise`. An axis that starts above zero, where the differences would vanish otherwise, says so.
+    rows: of `study.summarise`. A metric that is the same in every run is left out, unless all are. An axis that starts
+    above zero, where the differences would vanish otherwise, says so.
     """
     from matplotlib.figure import Figure
 
-    columns = list(dict.fromkeys(map(column, rows)))
+    values = {of: {v for row in rows if column(row) == of for v in row["values"]} for of in map(column, rows)}
+    columns = [of for of, seen in values.items() if len(seen) > 1] or list(values)
     labels = list(dict.fromkeys(r["label"] for r in rows))
     across = min(2, len(columns))
     down = -(-len(columns) // across)
