@@ -89,7 +89,7 @@ def test_a_hub_that_does_not_answer_is_said(hub):
 
 @pytest.fixture
 def unreachable(hub, monkeypatch):
-    """A hub's address where nobody listens; the waits that huggingface_hub asks for are errors."""
+    """A hub's address where nobody listens."""
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{closed.getsockname()[1]}"
@@ -97,20 +97,26 @@ def unreachable(hub, monkeypatch):
         yield url
 
 
-def test_a_hub_that_cannot_be_reached_is_asked_once_and_costs_no_waiting(
-    unreachable, naps, monkeypatch, tmp_path, caplog
-):
+@pytest.fixture
+def packaged(tmp_path):
+    """A release in the package."""
     inside = tmp_path / "packaged" / "resnet50_vcreg.in1k"
     inside.mkdir(parents=True)
     for name, data in FILES.items():
         (inside / name).write_bytes(data)
+    return inside
+
+
+def test_a_hub_that_cannot_be_reached_is_asked_once_and_costs_no_waiting(
+    unreachable, naps, packaged, monkeypatch, caplog
+):
     asked = []
     head = get_session().head
     monkeypatch.setattr(
         type(get_session()), "head", lambda self, url, **options: (asked.append(url), head(url, **options))[1]
     )
     for _ in range(3):
-        assert find_weights("resnet50_vcreg").folder == inside
+        assert find_weights("resnet50_vcreg").folder == packaged
     note = f"VCREG_HUB_NAMESPACE=me: {unreachable} does not answer"
     assert note in caplog.text and "taking resnet50_vcreg.in1k from this package" in caplog.text
     with pytest.raises(WeightsNotFoundError, match=note):
@@ -118,7 +124,7 @@ def test_a_hub_that_cannot_be_reached_is_asked_once_and_costs_no_waiting(
     with pytest.raises(WeightsNotFoundError, match=r"does not answer .*, and the local cache does not have you/net"):
         resolve("you/net")
     said: list[str] = []
-    assert download("resnet50_vcreg", say=said.append).folder == inside
+    assert download("resnet50_vcreg", say=said.append).folder == packaged
     assert any(note in line for line in said)
     _, notes = list_releases()
     assert len(notes) == 1 and notes[0].startswith(note)
@@ -138,6 +144,20 @@ def test_a_hub_that_cannot_be_reached_leaves_the_cache(hub, monkeypatch):
     monkeypatch.setattr(places, "_answers", {hub.url: (time.monotonic() - 61, f"{hub.url} does not answer")})
     assert find_weights("resnet50_vcreg").folder == there
     assert hub.log
+
+
+def test_a_hub_that_falls_silent_is_not_waited_for_twice(hub, packaged, monkeypatch, caplog):
+    there = packaged
+    hub.add("me/resnet50_vcreg.in1k", FILES)
+    hub.fault("head", "timeout", times=None)
+    monkeypatch.setattr(places, "PATIENCE", 0.3)
+    started = time.monotonic()
+    assert find_weights("resnet50_vcreg").folder == there
+    assert time.monotonic() - started < 10, "less than one silence of the server"
+    assert "does not answer (no answer from 127.0.0.1 within 0.6 seconds)" in caplog.text
+    hub.log.clear()
+    assert find_weights("resnet50_vcreg").folder == there
+    assert hub.log == []
 
 
 def test_a_hub_that_is_silent_is_not_waited_for(hub, monkeypatch):

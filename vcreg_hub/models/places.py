@@ -180,12 +180,18 @@ def hub_folder(repo: str, troubles: list[str]) -> Path | None:
                 troubles.append(f"{silence}, and the local cache does not have {repo}")
             return there
         with silence_limited(PATIENCE, in_all=2 * PATIENCE):
-            config = Path(hub_api().hf_hub_download(repo, CONFIG, revision=revision or None))
+            api, at = hub_api(), revision or None
+            config = Path(api.hf_hub_download(repo, CONFIG, revision=at, etag_timeout=PATIENCE))
         # The commit that config.json came from: a push in between cannot mix two versions.
-        hub_api().hf_hub_download(repo, WEIGHTS, revision=config.parent.name)
+        api.hf_hub_download(repo, WEIGHTS, revision=config.parent.name)
         return config.parent
     except LocalEntryNotFoundError as error:
         troubles.append(f"{repo} could not be reached: {_first_line(error)}")
+    except TimeoutError as error:  # it fell silent after it had answered
+        silence = f"{hub_api().endpoint} does not answer ({_first_line(error)})"
+        _answers[hub_api().endpoint] = (time.monotonic(), silence)
+        troubles.append(silence)
+        return cached_folder(repo, revision or None)
     except RepositoryNotFoundError:
         return None
     except EntryNotFoundError:
