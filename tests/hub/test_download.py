@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 
 import pytest
@@ -433,6 +434,25 @@ def test_every_file_of_a_release_in_the_package_is_compared(tmp_path, monkeypatc
     for look in (weights.find_weights, download):
         with pytest.raises(IntegrityError, match=r"restore the file, or unset VCREG_HUB_DIR"):
             look(full_name)
+
+
+@pytest.mark.parametrize("name", [row.full_name for row in RELEASES if row.place == "package" and row.published])
+def test_of_what_ships_every_hash_is_recorded(monkeypatch, name):
+    monkeypatch.delenv(places.FOLDER_VARIABLE, raising=False)
+    monkeypatch.delenv(places.NAMESPACE_VARIABLE, raising=False)
+    assert set(states(verify(name, load=False)).values()) == {True}
+
+
+def test_a_preprocessor_is_compared_with_the_record_behind_the_card(tmp_path, monkeypatch, released):
+    folder, name = make_export(tmp_path / NAME), "preprocessor_config.json"
+    (folder / name).write_text("{}")
+    released(sha256(folder / "model.safetensors"))
+    record = {"results": {"files": {name: sha256(folder / name)}}}
+    (tmp_path / f"{NAME}.json").write_text(json.dumps(record))
+    monkeypatch.setattr("vcreg_hub.hub.recorded.cards_folder", lambda: tmp_path)
+    assert states(verify(folder, load=False))[name] is True
+    (folder / name).write_text('{"do_resize": false}')
+    assert states(verify(folder, load=False))[name] is False
 
 
 def test_the_same_trust_holds_where_timm_loads(hub, get, files, released):

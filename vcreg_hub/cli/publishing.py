@@ -146,7 +146,7 @@ def download(
 
 @app.command()
 def verify(
-    target: Annotated[str, typer.Argument(help="A folder, or a release in the cache.")],
+    target: Annotated[str, typer.Argument(help="A folder, a release with or without tag, or owner/name.")],
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit.")] = None,
 ) -> None:
     """Check the hashes of a folder or of the cache again, and that the weights load."""

@@ -3,7 +3,7 @@
     results.json "files"   by `export`: the weights and what their library reads beside them, as they were exported
     SHA256SUMS             by `vcreg download --to`: every file, as it was fetched
     a cache                huggingface_hub keeps each file under its hash
-    releases.py            the weights and config.json of a release
+    releases.py            the weights and config.json of a release; what else it was exported with, in model_cards/
 
 A file is right when it has every hash that is recorded of it.
 """
@@ -13,10 +13,12 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from ..errors import RunFolderError
 from ..models.weights import release_hashes
 from ..rundir import sha256
+from .index import cards_folder
 
 SUMS = "SHA256SUMS"
 EXPORTED = "files"
@@ -25,7 +27,8 @@ EXPORTED = "files"
 def recorded_hashes(folder: Path, full_name: str = "") -> dict[str, list[str]]:
     """Path below `folder` -> each hash recorded of it. full_name: the release that the folder is said to be."""
     found: dict[str, list[str]] = {}
-    for hashes in (exported_hashes(folder), sums(folder), _cached(folder), release_hashes(full_name)):
+    sources = (exported_hashes(folder), sums(folder), _cached(folder), release_hashes(full_name), _carded(full_name))
+    for hashes in sources:
         for name, digest in hashes.items():
             if digest not in found.setdefault(name, []):
                 found[name].append(digest)
@@ -46,12 +49,30 @@ def exported_hashes(folder: Path) -> dict[str, str]:
     Errors: RunFolderError for a results.json that cannot be read, or a record in it that is none.
     """
     path = folder / "results.json"
-    if not path.is_file():
+    return _exported(path, _object(path)) if path.is_file() else {}
+
+
+def _carded(full_name: str) -> dict[str, str]:
+    """Name -> SHA-256 as `export` wrote them, in the record behind a release's card."""
+    cards = cards_folder()
+    path = None if cards is None else cards / f"{full_name}.json"
+    if path is None or not release_hashes(full_name) or not path.is_file():
         return {}
+    return _exported(path, _object(path).get("results", {}))
+
+
+def _object(path: Path) -> dict[str, Any]:
     try:
-        files = json.loads(path.read_text(encoding="utf-8")).get(EXPORTED, {})
-    except (ValueError, AttributeError) as error:
-        raise RunFolderError(f"{path} cannot be read: {error}") from None
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RunFolderError(f"{path} is not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise RunFolderError(f"{path} holds a {type(found).__name__}, expected an object")
+    return found
+
+
+def _exported(path: Path, results: dict[str, Any]) -> dict[str, str]:
+    files = results.get(EXPORTED, {})
     if not isinstance(files, dict) or not all(isinstance(digest, str) for digest in files.values()):
         raise RunFolderError(f"{path}: {EXPORTED!r} is an object of hashes by file name, got {files!r}")
     return files
