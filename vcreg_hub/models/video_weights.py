@@ -184,7 +184,7 @@ def _check_biases(model: nn.Module, source: str) -> None:
     """Some versions of transformers 5 loaded VideoMAE's query and value biases as zeros and said nothing:
     compare them with the file. Errors: IntegrityError."""
     config: Any = model.config
-    if config.model_type != "videomae" or not config.qv_bias:
+    if config.model_type != "videomae":
         return
     import transformers
     from safetensors import safe_open
