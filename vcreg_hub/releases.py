@@ -18,6 +18,7 @@ class Release:
     architecture: what its config.json names, a stock timm one or a transformers model type.
     library: what loads it; "vcreg_hub" is timm with an architecture of our own.
     recipe: the address of the recipe that makes it. place: "package" ships with this package, "hub" is a repo.
+    experiment: of `vcreg reproduce`, where it is not called like the release.
     licence, sha256, bytes: of model.safetensors, None while there is none. config_sha256: of its config.json.
     """
 
@@ -32,6 +33,7 @@ class Release:
     sha256: str | None = None
     bytes: int | None = None
     config_sha256: str | None = None
+    experiment: str | None = None
 
     @property
     def full_name(self) -> str:
@@ -72,6 +74,20 @@ RELEASES: tuple[Release, ...] = (
         sha256="73556540add6f4fb7da81aeece30b067efa4e977c54b8f3552762c47a8065b26",
         bytes=7_609_896,
         config_sha256="d2a8500b80e9418453510868271df5258aaf4e28a5d6013f8ee81e2a612ab12f",
+    ),
+    Release(
+        "videomae_tiny_vcreg",
+        "action_shapes",
+        "videomae",
+        "action_shapes:videomae_tiny_finetuned_vcreg",
+        library="transformers",
+        place="package",
+        task="video-classification",
+        licence="apache-2.0",
+        sha256="9bbda73bc0d145656e4bb8a5a1271bc7c3a457115ad68d6ba0af48c9f775f5f0",
+        bytes=1_048_880,
+        config_sha256="9a901a69cc68bb04f85d0aa572648c976fc01f05c6dcf7a0b5a47324182493f6",
+        experiment="action_shapes_finetuned",
     ),
     *(
         Release(

@@ -8,15 +8,17 @@ import pytest
 import torch
 from hub.folders import make_run, results, row
 
-from vcreg_hub.config import Model, to_json
+from vcreg_hub.config import Model, Video, to_json
 from vcreg_hub.errors import RunFolderError, UnknownNameError
+from vcreg_hub.experiments import EXPERIMENTS
 from vcreg_hub.hub import release as module
 from vcreg_hub.hub.index import cards_folder, read_card, read_records
 from vcreg_hub.hub.release import make_release
 from vcreg_hub.models.factory import build_model
+from vcreg_hub.models.video import create_video_model
 from vcreg_hub.recipes import load_recipe
 from vcreg_hub.releases import RELEASES, Release
-from vcreg_hub.rundir import sha256, write_tensors
+from vcreg_hub.rundir import read_tensors, sha256, write_tensors
 
 NAME = "test_resnet_vcreg.fashion_mnist"
 ROW = Release("test_resnet_vcreg", "fashion_mnist", "test_resnet", "somewhere", place="package")
@@ -53,6 +55,32 @@ def test_the_first_seed_is_shipped_beside_the_numbers_of_all(study, tmp_path):
     assert make_release(NAME, study, licence="apache-2.0", cards=cards, packaged=packaged) == made
 
 
+def test_a_video_release_is_of_the_first_split_and_brings_its_processor(tmp_path, monkeypatch):
+    name = "videomae_tiny_vcreg.shapes"
+    changes = dict(library="transformers", task="video-classification", experiment="shapes_finetuned")
+    row_ = Release("videomae_tiny_vcreg", "shapes", "videomae", "somewhere", place="package", **changes)
+    monkeypatch.setattr(module, "find_release", lambda asked: row_)
+    network, final = Model("videomae_tiny"), tmp_path / "runs/final"
+    for split in (2, 1):
+        for kind in ("plain", "vcreg"):
+            clips = dict(model=network, video=Video(split=split, frames=8), where="final")
+            values = results(row(60.0 + 10 * split, dataset="shapes", fold=split))
+            run = make_run(final / f"{kind},split={split}/seed0", values=values, weights=False, **clips, **(
+                {} if kind == "vcreg" else {"vcreg": None}))  # fmt: skip
+            model = build_model(network, num_classes=3, in_chans=3, image_size=32, frames=8)
+            write_tensors(run / "model.safetensors", model.state_dict())
+    packaged, cards = tmp_path / "weights", tmp_path / "cards"
+    made = make_release(name, tmp_path / "runs", licence="mit", cards=cards, packaged=packaged)
+    assert (packaged / name / "video_preprocessor_config.json").exists()
+    trained = read_tensors(final / "vcreg,split=1/seed0/model.safetensors")
+    shipped = create_video_model("videomae_tiny", 3, str(packaged / name), vcreg=False).state_dict()
+    assert shipped.keys() == trained.keys() and all(torch.equal(shipped[key], trained[key]) for key in trained)
+    assert made.bytes == (packaged / name / "model.safetensors").stat().st_size
+    card = (cards / f"{name}.md").read_text(encoding="utf-8")
+    assert "mean of 2 splits" in card and "75.00" in card and "Seed of these weights: 0, split 1" in card
+    assert "`vcreg reproduce shapes_finetuned` repeats every number" in card and "training clips" in card
+
+
 def test_an_unfinished_run_or_an_unknown_name_makes_nothing(study, tmp_path):
     packaged, cards = tmp_path / "weights", tmp_path / "cards"
     with pytest.raises(UnknownNameError, match=r"resnet32_cifar_vcreg\.fashion_mnist"):
@@ -71,12 +99,14 @@ def test_the_card_of_what_ships_loads_it_as_printed(name):
     (snippet,) = re.findall(r"```python\n(.*?)\n```", card, re.DOTALL)
     names: dict = {}
     exec(compile(snippet, name, "exec"), names)
-    assert names["logits"].shape == (1, 10) and torch.isfinite(names["logits"]).all()
+    (record,) = [record for record in read_records(cards_folder()) if record["name"] == name]
+    classes = len(record["results"]["data"]["classes"])
+    assert names["logits"].shape == (1, classes) and torch.isfinite(names["logits"]).all()
 
 
 def test_what_ships_is_small_and_has_the_hash_of_its_row_and_record():
     rows = [release for release in RELEASES if release.published and release.place == "package"]
-    assert len(rows) == 2 and sum(release.bytes for release in rows) < 12e6
+    assert len(rows) == 3 and sum(release.bytes for release in rows) < 12e6
     recorded = {record["name"]: record["weights"]["sha256"] for record in read_records(cards_folder())}
     for release in rows:
         weights = module.PACKAGED / release.full_name / "model.safetensors"
@@ -84,9 +114,19 @@ def test_what_ships_is_small_and_has_the_hash_of_its_row_and_record():
         assert sha256(weights.with_name("config.json")) == release.config_sha256
 
 
-@pytest.mark.parametrize("name", ["resnet32_cifar_vcreg", "convnext_zepto_rms_vcreg"])
-def test_the_recipe_of_what_ships_is_the_one_it_was_trained_by(name):
-    (record,) = [record for record in read_records(cards_folder()) if record["name"] == f"{name}.fashion_mnist"]
+@pytest.mark.parametrize("row", [row for row in RELEASES if row.published and row.place == "package"], ids=str)
+def test_the_recipe_of_what_ships_is_the_one_it_was_trained_by(row):
+    (record,) = [record for record in read_records(cards_folder()) if record["name"] == row.full_name]
     trained = {k: v for k, v in record["recipe"].items() if k != "assumed"}
     now = json.loads(to_json(load_recipe(record["packaged"])))
     assert trained == {k: v for k, v in now.items() if k in trained}
+    assert EXPERIMENTS[row.experiment or row.full_name].vcreg == row.recipe == record["packaged"]
+
+
+def test_what_ships_of_video_starts_a_fine_tuning_by_its_name():
+    release = create_video_model("videomae_tiny", pretrained="videomae_tiny_vcreg.action_shapes", vcreg=False)
+    assert release.config.id2label[4] == "spin"
+    model = create_video_model("videomae_tiny", 3, "videomae_tiny_vcreg")
+    shared = {k: v for k, v in release.state_dict().items() if not k.startswith("classifier.")}
+    assert all(torch.equal(model.state_dict()[name], value) for name, value in shared.items())
+    assert model.classifier.weight.shape[0] == 3

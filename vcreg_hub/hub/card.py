@@ -140,8 +140,12 @@ def _summary(record: dict[str, Any]) -> str:
 
 def _load_note(record: dict[str, Any]) -> str:
     if record.get("packaged"):
-        plain = f" Plain timm loads the same files: `local-dir:<vcreg_hub's folder>/weights/{record['name']}`."
-        return f"The weights ship inside vcreg_hub: no network is needed.{plain if record['library'] == 'timm' else ''}"
+        place = f"<vcreg_hub's folder>/weights/{record['name']}"
+        plain = {
+            "timm": f" Plain timm loads the same files: `local-dir:{place}`.",
+            "transformers": f" Plain transformers loads the same files: `{place}`.",
+        }
+        return f"The weights ship inside vcreg_hub: no network is needed.{plain.get(record['library'], '')}"
     where = "" if record["repo_id"] else " Run it in the folder that holds this card."
     if record["library"] == "vcreg_hub":
         return f"The architecture is vcreg_hub's own, so that package is needed.{where}"
@@ -245,11 +249,16 @@ def _again(record: dict[str, Any]) -> str:
     """How to get these numbers."""
     if not record.get("packaged"):
         return "The whole recipe is `recipe.json`; `vcreg train recipe.json` repeats it."
+    start = ", from the start that it made" if record["recipe"]["model"]["pretrained"] else ""
     return (
-        f"`vcreg reproduce {record['name']}` repeats every number above: it searches alpha and beta on held-out "
-        "training images and then trains all seeds, with VCReg and plain. "
-        f"`vcreg train {record['packaged']}` repeats these weights."
+        f"`vcreg reproduce {record.get('experiment') or record['name']}` repeats every number above: it searches alpha "
+        f"and beta on held-out training {_samples(record)} and then trains all seeds, with VCReg and plain. "
+        f"`vcreg train {record['packaged']}` repeats these weights{start}."
     )
+
+
+def _samples(record: dict[str, Any]) -> str:
+    return "images" if record["recipe"].get("video") is None else "clips"
 
 
 def _duration(seconds: float) -> str:
@@ -262,13 +271,12 @@ def _data(record: dict[str, Any]) -> list[str]:
     data, licence = record["results"]["data"], record["licence"]
     name = prose(record["recipe"]["data"]["name"])
     counts = ", ".join(f"{prose(data[part])} {part}" for part in ("train", "val", "test") if data.get(part) is not None)
-    samples = "images" if record["recipe"].get("video") is None else "clips"
     lines = [
         f"data: {name}, labels {code(record['recipe']['data']['labels'])}"
-        + (f"; {samples}: {counts}" if counts else "")
+        + (f"; {_samples(record)}: {counts}" if counts else "")
     ]
     if record["recipe"]["data"].get("train_images"):
-        lines.append(f"the training images were capped at {record['recipe']['data']['train_images']}")
+        lines.append(f"the training {_samples(record)} were capped at {record['recipe']['data']['train_images']}")
     if record["recipe"]["model"]["pretrained"]:
         lines.append(f"training started from pretrained weights: {code(record['recipe']['model']['pretrained'])}")
     text = prose(record["licence_name"]) if licence == "other" else code(licence)

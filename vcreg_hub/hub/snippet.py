@@ -81,17 +81,21 @@ def _torchvision(record: dict[str, Any]) -> str:
 
 
 def _transformers(record: dict[str, Any]) -> str:
-    source = _quoted(record["repo_id"] or ".")
     video = record["task"] == "video-classification"
     kind = record["loader"]
     processor = "AutoVideoProcessor" if video else "AutoImageProcessor"
-    lines = ["import torch"]
+    names = sorted([processor, kind] if record["processor"] else [kind])
+    lines = ["import torch", f"from transformers import {', '.join(names)}"]
+    if record.get("packaged"):
+        source = "folder"
+        lines += ["from vcreg_hub.models.weights import find_weights", ""]
+        lines += [f"folder = find_weights({_quoted(record['name'])}).folder"]
+    else:
+        source = _quoted(record["repo_id"] or ".")
+        lines += [""]
     if record["processor"]:
-        lines += [f"from transformers import {', '.join(sorted([processor, kind]))}", ""]
         use = "list of frames" if video else "PIL image"
         lines += [f'processor = {processor}.from_pretrained({source})  # processor(a {use}, return_tensors="pt")']
-    else:
-        lines += [f"from transformers import {kind}", ""]
     lines += [f"model = {kind}.from_pretrained({source}).eval()", "config = model.config"]
     if video:
         lines += ["pixels = torch.rand(1, config.num_frames, 3, config.image_size, config.image_size)"]
