@@ -31,7 +31,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return seen
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, 2, 1000])
 def test_counts_in_order_with_progress(tmp_path: Path, clips: list[Clip], workers: int) -> None:
     told: list[tuple[int, int]] = []
     found = measured(tmp_path, clips, workers, tmp_path / "journal", lambda *now: told.append(now))

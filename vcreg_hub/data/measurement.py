@@ -16,6 +16,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader, Dataset
 
+from .loader import worker_processes
 from .video_file import UnreadableVideoError, measure
 from .video_index import Clip
 
@@ -31,15 +32,19 @@ def measured(
 ) -> tuple[Clip, ...]:
     """The clips with frame counts and sizes filled in, or the reason why none decodes.
 
-    workers: processes that decode; 0 decodes here. journal: where what is learnt is noted; clips it knows are not
-    decoded again unless their size or time stamp changed, or PyAV did. tick: told (done, of how many).
+    workers: processes that decode, one a processor at most; 0 decodes here. journal: where what is learnt is noted;
+    clips it knows are not decoded again unless their size or time stamp changed, or PyAV did. tick: told (done, of how
+    many).
     """
     keys = [_key(root, clip) for clip in clips]
     known = _read(journal, _header(root)) if journal is not None else {}
     todo = [i for i, key in enumerate(keys) if key not in known]
     found = {i: _filled(clips[i], known[key]) for i, key in enumerate(keys) if key in known}
     loader = DataLoader(
-        _Measure(root, [clips[i] for i in todo]), batch_size=None, num_workers=workers, collate_fn=_as_is
+        _Measure(root, [clips[i] for i in todo]),
+        batch_size=None,
+        num_workers=worker_processes(workers),
+        collate_fn=_as_is,
     )
     tick(len(found), len(clips))
     notes = open(journal, "a", encoding="utf-8", buffering=1) if journal is not None else None
