@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 import socket
 import time
 
@@ -172,7 +173,8 @@ def test_a_hub_that_is_silent_is_not_waited_for(hub, monkeypatch):
         find_weights("resnet50_vcreg")
     listed, notes = list_releases(api=HfApi(endpoint=hub.url), patience=Patience(1, timeout=0.4, in_all=0.8))
     assert time.monotonic() - started < 10, "less than one silence of the server"
-    assert notes == ["listing me: no answer from 127.0.0.1 within 0.8 seconds"]
+    assert len(notes) == 1
+    assert re.match(r"listing me: (no answer from 127\.0\.0\.1 within 0\.8 seconds$|timed out)", notes[0])
     assert {entry.name for entry in listed} >= {row.full_name for row in RELEASES}
     hub.heal()
     assert find_weights("resnet50_vcreg").file.read_bytes() == b"weights"

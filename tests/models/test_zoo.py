@@ -43,7 +43,7 @@ def test_timm_lists_the_names():
 def test_timm_lists_as_pretrained_only_what_this_package_carries():
     pretrained = timm.list_models("*_vcreg", pretrained=True)
     assert {name.partition(".")[0] for name in pretrained} == {
-        row.name for row in RELEASES if row.place == "package" and row.published
+        row.name for row in RELEASES if row.place == "package" and row.published and row.library != "transformers"
     }
 
 
