@@ -59,6 +59,14 @@ def test_the_measured_table_is_the_recorded_one():
     assert markdown(read_summary(RESULTS / "fashion_mnist"), ["top1", "probe_top1"]) in README
 
 
+def test_the_numbers_on_videos_are_the_recorded_ones():
+    rows = read_summary(RESULTS / "action_shapes_finetuned")
+    mean = {row["label"].partition(",")[0]: row["mean"] for row in rows if "folds" in row and row["metric"] == "top1"}
+    assert f"{mean['plain']:.1f}% without and {mean['vcreg']:.1f}% with VCReg" in " ".join(README.split())
+    (difference,) = (line for line in markdown(rows, ["top1"]).splitlines() if "vcreg, mean of 3 splits - " in line)
+    assert difference.split("|")[2].removesuffix(" points ").strip() in README
+
+
 @pytest.mark.parametrize("folder", sorted(path.parent.name for path in RESULTS.glob("*/summary.json")))
 def test_the_tables_of_the_results_page_are_the_recorded_ones(folder):
     """A whole line each: every number that the page shows of a folder is in its summary."""
