@@ -1,0 +1,20 @@
+"""What a run is made of: frozen dataclasses, their JSON form, and the one way to change a value.
+
+A recipe is a function that returns a `Recipe`; "the same with another value" is `dataclasses.replace`. From the
+command line it is `--set path.to.field=value`, which `override` checks against the dataclasses.
+"""
+
+from __future__ import annotations
+
+from .plain import differences as differences
+from .plain import from_json as from_json
+from .plain import to_dict as to_dict
+from .plain import to_json as to_json
+from .recipe import Data as Data
+from .recipe import Eval as Eval
+from .recipe import Model as Model
+from .recipe import Optim as Optim
+from .recipe import Recipe as Recipe
+from .recipe import Train as Train
+from .recipe import Video as Video
+from .settings import override as override

@@ -1,0 +1,118 @@
+"""A recipe as plain values and JSON, and back; what came from outside is checked against the types of its fields."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+from ..errors import ConfigError, unknown_name
+from .recipe import Recipe
+
+
+def differences(one: Recipe, other: Recipe) -> list[str]:
+    """The paths at which two recipes differ, such as ["train.epochs", "vcreg"]."""
+
+    def compare(a: dict[str, Any], b: dict[str, Any], path: str) -> Iterator[str]:
+        for name in sorted(a.keys() | b.keys()):
+            before, after = a.get(name), b.get(name)
+            if isinstance(before, dict) and isinstance(after, dict):
+                yield from compare(before, after, f"{path}{name}.")
+            elif before != after:
+                yield path + name
+
+    return list(compare(json.loads(to_json(one)), json.loads(to_json(other)), ""))
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Plain dicts, lists and scalars of a config dataclass; `from_dict` takes them back."""
+    return dataclasses.asdict(config)
+
+
+def to_json(recipe: Recipe) -> str:
+    """The recipe as indented JSON, complete: a default is written out, so a later default cannot change a run."""
+    return json.dumps(to_dict(recipe), indent=2)
+
+
+def from_json(text: str) -> Recipe:
+    """The recipe that `to_json` wrote. An unknown field, a missing one or a wrong type is a ConfigError."""
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"a recipe is JSON; this is not: {error}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"a recipe is a JSON object, got {type(values).__name__}")
+    return from_dict(Recipe, values)
+
+
+def from_dict(kind: type, values: Mapping[str, Any], path: str = "") -> Any:
+    """A `kind` from plain values, each checked against the type of its field."""
+    hints = typing.get_type_hints(kind)
+    known = {f.name: f for f in dataclasses.fields(kind)}
+    for name in values:
+        if name not in known:
+            raise unknown_name("field", path + name, [path + k for k in known])
+    required = [
+        name
+        for name, f in known.items()
+        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    ]
+    missing = [name for name in required if name not in values]
+    if missing:
+        raise ConfigError(f"{path or 'the recipe'} lacks {', '.join(missing)}")
+    return kind(**{name: checked(hints[name], value, path + name) for name, value in values.items()})
+
+
+def checked(hint: Any, value: Any, path: str) -> Any:
+    """`value` as the type `hint`: JSON's lists become tuples, whole numbers become floats; anything else must fit.
+
+    Errors: ConfigError, naming `path`.
+    """
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return _checked_union(args, value, path)
+    if origin is Literal:
+        if value not in args:
+            raise ConfigError(f"{path} is one of {', '.join(map(repr, args))}, got {value!r}")
+        return value
+    if origin is tuple and isinstance(value, (list, tuple)):
+        items = args[:1] * len(value) if len(args) == 2 and args[1] is Ellipsis else args
+        if len(items) != len(value):
+            raise ConfigError(f"{path} has {len(items)} values, got {len(value)}: {value!r}")
+        return tuple(checked(item, part, f"{path}[{i}]") for i, (item, part) in enumerate(zip(items, value)))
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        if isinstance(value, hint):
+            return value
+        if isinstance(value, Mapping):
+            return from_dict(hint, value, f"{path}.")
+    if origin is dict and isinstance(value, Mapping):
+        return dict(value)
+    if hint is Any or (isinstance(hint, type) and type(value) is hint):
+        return value
+    if hint is float and type(value) is int:
+        return float(value)
+    raise ConfigError(f"{path} is {_type_name(hint)}, got {value!r}")
+
+
+def _checked_union(choices: tuple[Any, ...], value: Any, path: str) -> Any:
+    if value is None and type(None) in choices:
+        return None
+    choices = tuple(choice for choice in choices if choice is not type(None))
+    if len(choices) == 1:
+        return checked(choices[0], value, path)
+    for choice in choices:
+        try:
+            return checked(choice, value, path)
+        except ConfigError:
+            continue
+    raise ConfigError(f"{path} is {' or '.join(map(_type_name, choices))}, got {value!r}")
+
+
+def _type_name(hint: Any) -> str:
+    plain = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+    if typing.get_origin(hint) is tuple:
+        return "a JSON list such as '[0.5, 0.9]'"
+    return plain.get(hint) or str(getattr(hint, "__name__", hint))
