@@ -75,7 +75,8 @@ def vivit_tiny() -> Recipe:
     """A ViViT of two narrow blocks from random weights; the plain twin.
 
     Command: vcreg train action_shapes:vivit_tiny
-    Epochs: with 40 one seed of two learned, by held-out clips.
+    Cost: 150 seconds of one CPU core. Ours: 74.3 +- 7.8% on split 1, three seeds. With half the epochs one seed of two
+    did not leave chance, by held-out clips.
     """
     recipe = _recipe("vivit_tiny")
     return replace(recipe, train=replace(recipe.train, epochs=80))
