@@ -12,7 +12,8 @@ from vcreg_hub.config import Data, Model, Recipe, Video
 from vcreg_hub.core import VCReg
 from vcreg_hub.folds import over_folds
 from vcreg_hub.rundir import RunDir, write_json, write_tensors
-from vcreg_hub.study import cells, markdown, read_summary, summarise, write_report
+from vcreg_hub.study import cells
+from vcreg_hub.summary import markdown, read_summary, summarise, write_report
 
 RECIPE = Recipe("r", Model("videomae_tiny"), Data("action_shapes"), vcreg=VCReg(), video=Video())
 SPLITS = {"video.split": ("1", "2", "3")}

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from vcreg_hub.pairs import differences, shown
-from vcreg_hub.study import markdown, spread
+from vcreg_hub.summary import markdown, spread
 
 
 def rows(label, by_seed, metric="top1", unit="%"):

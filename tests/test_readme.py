@@ -11,7 +11,7 @@ import pytest
 
 from vcreg_hub.bench import throughput
 from vcreg_hub.bench.table import render
-from vcreg_hub.study import markdown, read_summary
+from vcreg_hub.summary import markdown, read_summary
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 

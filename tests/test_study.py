@@ -12,17 +12,8 @@ from vcreg_hub.config import Data, Model, Recipe
 from vcreg_hub.core import VCReg
 from vcreg_hub.errors import RunFolderError, UsageError
 from vcreg_hub.rundir import RunDir, write_json, write_tensors
-from vcreg_hub.study import (
-    cells,
-    choose,
-    markdown,
-    parse_grid,
-    parse_seeds,
-    read_summary,
-    run_cells,
-    summarise,
-    write_report,
-)
+from vcreg_hub.study import cells, parse_grid, parse_seeds, run_cells
+from vcreg_hub.summary import choose, markdown, read_summary, summarise, write_report
 
 RECIPE = Recipe("r", Model("convnext_atto"), Data("digits"), vcreg=VCReg())
 

@@ -16,7 +16,8 @@ from .errors import RunFolderError, unknown_name
 from .hub.paper import PAPER_NUMBERS
 from .recipes import load_recipe
 from .rundir import write_json
-from .study import Cell, cells, check, choose, read_summary, run_cells, shown, summarise, write_report
+from .study import Cell, cells, check, run_cells
+from .summary import choose, read_summary, shown, summarise, write_report
 
 Say = Callable[[str], None]
 

@@ -12,7 +12,7 @@ from .analysis.figures import column
 def differences(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[tuple[str, str, str], dict[int, float]]]:
     """ "vcreg - plain" -> column -> seed -> difference, for every label that has a twin among `rows`.
 
-    rows: of `study.summarise`. The twin of "vcreg,noise=1" is "plain,noise=1". Seeds that only one has are left out.
+    rows: of `summary.summarise`. The twin of "vcreg,noise=1" is "plain,noise=1". Seeds that only one has are left out.
     """
     values = {(row["label"], column(row)): dict(zip(row["seeds"], row["values"], strict=True)) for row in rows}
     found: dict[str, dict[tuple[str, str, str], dict[int, float]]] = {}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from vcreg_hub.analysis import figures
-from vcreg_hub.study import spread
+from vcreg_hub.summary import spread
 
 
 def row(label: str, metric: str, *values: float) -> dict[str, Any]:

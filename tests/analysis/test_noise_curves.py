@@ -15,7 +15,7 @@ from vcreg_hub.cli import app
 from vcreg_hub.config import Data, Model, Recipe, Video
 from vcreg_hub.core import VCReg
 from vcreg_hub.rundir import RunDir, write_json, write_tensors
-from vcreg_hub.study import markdown, summarise
+from vcreg_hub.summary import markdown, summarise
 
 PLAIN = Recipe("shapes", Model("videomae_small"), Data("action_shapes"), video=Video())
 VCREG = replace(PLAIN, vcreg=VCReg(alpha=1.0, beta=0.1))

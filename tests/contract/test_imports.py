@@ -25,8 +25,8 @@ CLOSED = {
     "analysis": ABOVE,
     "train": {"evals", "recipes", "run", "hub", "bench", "cli"},
     "evals": {"train", "recipes", "run", "hub", "bench", "cli"},
-    "hub": {"train", "run", "study", "experiments", "cli", "bench"},
-    "bench": {"train", "run", "study", "experiments", "cli", "hub"},
+    "hub": {"train", "run", "study", "summary", "experiments", "cli", "bench"},
+    "bench": {"train", "run", "study", "summary", "experiments", "cli", "hub"},
     "run": {"hub", "bench", "cli"},
 }
 

@@ -12,7 +12,7 @@ PLAIN, REGULARIZED = "#7f8c99", "#1f6fb2"
 
 
 def column(row: Mapping[str, Any]) -> tuple[str, str, str]:
-    """(metric, labels, split) of a row of `study.summarise`: rows of one column may be compared. A noise that a test
+    """(metric, labels, split) of a row of `summary.summarise`: rows of one column may be compared. A noise that a test
     had and the training had not is part of it."""
     config, sigma = row["dataset_config"], row.get("sigma", 0.0)
     return row["metric"], config if sigma == row.get("trained_sigma", sigma) else f"{config}, σ {sigma:g}", row["split"]
@@ -21,8 +21,8 @@ def column(row: Mapping[str, Any]) -> tuple[str, str, str]:
 def bars(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """One panel a metric: the mean of each label as a bar, its standard deviation as a whisker, each seed as a dot.
 
-    rows: of `study.summarise`. A metric that is the same in every run is left out, unless all are. An axis that starts
-    above zero, where the differences would vanish otherwise, says so.
+    rows: of `summary.summarise`. A metric that is the same in every run is left out, unless all are. An axis that
+    starts above zero, where the differences would vanish otherwise, says so.
     """
     from matplotlib.figure import Figure
 

@@ -45,7 +45,7 @@ class Point:
 
 
 def curves(rows: Sequence[Mapping[str, Any]], metric: str = "top1") -> dict[Panel, dict[str, list[Point]]]:
-    """The curves that rows of `study.summarise` hold, by panel and legend, each by rising sigma.
+    """The curves that rows of `summary.summarise` hold, by panel and legend, each by rising sigma.
 
     Only runs trained and tested under the same noise count, and only panels with two levels or more. Plain is one
     curve and VCReg another, also where each level has coefficients of its own; where a level was run in several ways,

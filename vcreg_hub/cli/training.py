@@ -66,7 +66,8 @@ def sweep(
     set_: Set = None,
 ) -> None:
     """Train every combination of a grid and seeds, resumable, and print a table. Chooses nothing by test data."""
-    from ..study import cells, check, markdown, parse_grid, parse_seeds, refuse_seed, run_cells, summarise, write_report
+    from ..study import cells, check, parse_grid, parse_seeds, refuse_seed, run_cells
+    from ..summary import markdown, summarise, write_report
 
     refuse_seed(setting.partition("=")[0] for setting in set_ or [])
     todo = cells(_recipe(recipe, set_), parse_grid(grid or []), parse_seeds(seeds))
@@ -85,7 +86,7 @@ def report(
 ) -> None:
     """Mean and standard deviation over seeds of finished runs."""
     from ..folds import over_folds
-    from ..study import markdown, summarise, write_report
+    from ..summary import markdown, summarise, write_report
 
     rows = summarise(folders)
     if out is not None:
@@ -106,7 +107,7 @@ def reproduce(
     from ..experiments import EXPERIMENTS, standing
     from ..experiments import reproduce as walk
     from ..folds import over_folds
-    from ..study import markdown
+    from ..summary import markdown
 
     if name is None:
         for known, experiment in EXPERIMENTS.items():
