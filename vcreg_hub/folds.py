@@ -14,8 +14,8 @@ def over_folds(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """For each recipe that was run on several splits, one row a metric: the mean over the splits.
 
     rows: of `summary.summarise`. A seed's value is its mean over the splits, of seeds that every split has; the
-    standard deviation is that over seeds. `folds` names the splits. Recipes that differ in more than split and seed, and
-    different noise, never meet.
+    standard deviation is that over seeds. `folds` names the splits. Recipes that differ in more than split and seed,
+    and different noise, never meet.
     """
     groups: dict[tuple[Any, ...], dict[int, Mapping[str, Any]]] = defaultdict(dict)
     for row in rows:
