@@ -30,16 +30,24 @@ def claimed(out: str | Path | None, recipe: Recipe, overwrite: bool, accelerator
     """
     folder = RunDir(out if out is not None else _agreed(default_folder(recipe)))
     _refuse_file(folder.path)
-    handle = None
     if accelerator.is_main_process:
         folder.path.mkdir(parents=True, exist_ok=True)
+    with alone_in(folder, accelerator):
+        claim(folder, recipe, overwrite, accelerator)
+        yield folder
+
+
+@contextlib.contextmanager
+def alone_in(folder: RunDir, accelerator: Any) -> Iterator[None]:
+    """A folder that exists, for these processes alone while the block lasts. Errors: UsageError."""
+    handle = None
+    if accelerator.is_main_process:
         handle = os.open(folder.path, os.O_RDONLY) if fcntl is not None else None
     free = _agreed(handle is None or _lock(handle))
     try:
         if not free:
-            raise UsageError(f"another run is at work in {folder.path}; wait for it to end, or choose another --out")
-        claim(folder, recipe, overwrite, accelerator)
-        yield folder
+            raise UsageError(f"another run is at work in {folder.path}; wait for it to end, or choose another folder")
+        yield
     finally:
         if handle is not None:
             _held.discard(handle)

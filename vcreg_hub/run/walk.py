@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from ..errors import UsageError, WeightsNotFoundError, unknown_name
 from ..rundir import RunDir, write_json
 from ..tracker import check_tracker, start_tracker
 from .accelerator import make_accelerator
-from .claim import claimed
+from .claim import alone_in, claimed
 from .material import Material, load_material
 from .outcome import finish, select
 from .protocols import PROTOCOLS, evaluate
@@ -99,8 +100,9 @@ def evaluate_run(path: str | Path, settings: Sequence[str] = (), *, save: bool =
     """Evaluate a finished run's weights again, under its recipe with `settings` applied: `eval.*`, `data.*`, and of
     `video.*` what concerns testing, such as `video.noise=1.5`.
 
-    save: put the rows into the run's results.json, in place of older rows of the same metric, data, split and noise.
-    Errors: UsageError for a setting that would change what was trained; RunFolderError.
+    save: put the rows into the run's results.json, in place of older rows of the same metric, data, split and noise;
+    meanwhile no other run or saving evaluation gets into the folder.
+    Errors: UsageError for a setting that would change what was trained, or a folder in use; RunFolderError.
     """
     folder = RunDir(path)
     trained = folder.recipe()
@@ -109,15 +111,17 @@ def evaluate_run(path: str | Path, settings: Sequence[str] = (), *, save: bool =
     foreign = [name for name in differences(trained, recipe) if not name.startswith(_EVALUATED)]
     if foreign:
         raise UsageError(f"an evaluation changes eval.*, data.* and the test side of video.*, not {', '.join(foreign)}")
-    material, model = _load(folder, trained)  # built for the classes it was trained on
-    if recipe != trained:
-        material = load_material(recipe)
-    results = folder.results()
-    rows = evaluate(material, model, make_accelerator(recipe), results["training"]["selected"])
-    if save:
-        fresh = {tuple(row.get(key) for key in _SAME_NUMBER) for row in rows}
-        kept = [row for row in results["metrics"] if tuple(row.get(key) for key in _SAME_NUMBER) not in fresh]
-        write_json(folder.path / "results.json", results | {"metrics": kept + rows})
+    accelerator = make_accelerator(recipe)
+    with alone_in(folder, accelerator) if save else contextlib.nullcontext():
+        material, model = _load(folder, trained)  # built for the classes it was trained on
+        if recipe != trained:
+            material = load_material(recipe)
+        results = folder.results()
+        rows = evaluate(material, model, accelerator, results["training"]["selected"])
+        if save and accelerator.is_main_process:
+            fresh = {tuple(row.get(key) for key in _SAME_NUMBER) for row in rows}
+            kept = [row for row in results["metrics"] if tuple(row.get(key) for key in _SAME_NUMBER) not in fresh]
+            write_json(folder.path / "results.json", results | {"metrics": kept + rows})
     return rows
 
 
