@@ -7,6 +7,7 @@
     model.safetensors   the weights that results.json speaks of, as the plain model's state dict
     last.safetensors    the weights at the end, where `keep="best"` made model.safetensors an earlier epoch's
     state/              what resuming needs; removed when the run is complete
+    start.sha256        the network before the first step, by hash; results.json has it when the run is complete
 
 Every file is written under a temporary name in the same folder and renamed, so an interruption leaves the old
 file or the new one. Weights trained elsewhere can be published by writing the four files named in `REQUIRED`.
@@ -30,7 +31,8 @@ from .config import Recipe, from_json, to_json
 from .errors import ConfigError, RunFolderError
 
 REQUIRED = ("model.safetensors", "recipe.json", "results.json", "env.json")
-OWN = (*REQUIRED, "metrics.csv", "last.safetensors", "best.safetensors", "state")
+START = "start.sha256"
+OWN = (*REQUIRED, "metrics.csv", "last.safetensors", "best.safetensors", "state", START)
 
 
 class RunDir:
@@ -48,8 +50,8 @@ class RunDir:
         return all((self.path / name).is_file() for name in REQUIRED)
 
     def begun(self) -> bool:
-        """Whether anything was trained here; a recipe alone is not yet a run."""
-        return any((self.path / name).exists() for name in OWN if name != "recipe.json")
+        """Whether anything was trained here; a recipe alone, or with its start, is not yet a run."""
+        return any((self.path / name).exists() for name in OWN if name not in ("recipe.json", START))
 
     def clear(self) -> None:
         """Remove the files of a run, and nothing else."""

@@ -477,3 +477,13 @@ def test_text_is_made_harmless(text):
     assert not re.search(r"(?<!\\)[`*\[\]|]", prose(text).replace("\\\\", ""))
     assert code(text).count("`") == 2
     assert re.fullmatch(r"[a-z0-9._-]+", slug(text))
+
+
+def test_a_pretrained_start_is_named_and_its_hash_where_the_run_noted_it(tmp_path):
+    started = Model("test_resnet", pretrained="me/start")
+    old = make_run(tmp_path / "old", model=started)
+    assert "training started from pretrained weights: `me/start`\n" in render_card(old, licence="mit")
+    new = make_run(tmp_path / "new", model=started, values=results(start_sha256="ab" * 32))
+    line = f"pretrained weights: `me/start`; SHA-256 of the network as training began: `{'ab' * 32}`\n"
+    assert line in render_card(new, licence="mit")
+    assert "started from" not in render_card(make_run(tmp_path / "fresh"), licence="mit")

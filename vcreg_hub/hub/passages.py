@@ -200,7 +200,11 @@ def _data(record: dict[str, Any]) -> list[str]:
     if record["recipe"]["data"].get("train_images"):
         lines.append(f"the training {_samples(record)} were capped at {record['recipe']['data']['train_images']}")
     if record["recipe"]["model"]["pretrained"]:
-        lines.append(f"training started from pretrained weights: {code(record['recipe']['model']['pretrained'])}")
+        start = record["results"]["training"].get("start_sha256")
+        named = f"; SHA-256 of the network as training began: {code(start)}" if start else ""
+        lines.append(
+            f"training started from pretrained weights: {code(record['recipe']['model']['pretrained'])}{named}"
+        )
     text = prose(record["licence_name"]) if licence == "other" else code(licence)
     link = f" (<{one_line(record['licence_link']).strip('<>')}>)" if record["licence_link"] else ""
     return [*lines, f"licence of these weights: {text}{link}; the data has its own"]

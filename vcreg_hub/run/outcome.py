@@ -11,8 +11,9 @@ from torch import nn
 
 from ..emissions import Emissions
 from ..env import describe_env
-from ..rundir import RunDir, replacing, write_json
+from ..rundir import START, RunDir, replacing, write_json
 from .material import Material
+from .start import noted_start
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,8 @@ def finish(
         "averaged": material.recipe.train.ema_decay is not None,
         **emissions.row(),
     }
+    if start := noted_start(folder):
+        training["start_sha256"] = start
     if trained := [*undecodable.get("train", ()), *undecodable.get("val", ())]:
         training["undecodable"] = trained
     data = material.about()
@@ -74,6 +77,7 @@ def finish(
     if other == "best" and progress.best_epoch == progress.epoch:
         (folder.path / "best.safetensors").unlink(missing_ok=True)
     shutil.rmtree(folder.path / "state", ignore_errors=True)
+    (folder.path / START).unlink(missing_ok=True)
 
 
 def _finite(value: Any) -> Any:

@@ -20,6 +20,7 @@ from .claim import alone_in, claimed
 from .material import Material, load_material
 from .outcome import finish, select
 from .protocols import PROTOCOLS, evaluate
+from .start import note_start
 from .training import attach_regularizer, train_model
 
 Say = Callable[[str], None]
@@ -73,6 +74,8 @@ def _train(recipe: Recipe, folder: RunDir, accelerator: Any, bar: bool, say: Say
         start_tracker(accelerator, tracker, folder.path, to_dict(recipe))
     say(f"processes: {accelerator.num_processes}, device: {accelerator.device}, precision: {recipe.train.precision}")
     material, model = build(recipe)
+    if accelerator.is_main_process:
+        note_start(folder, model)
     attachment = attach_regularizer(material, model)
     say(_describe(material, model, attachment))
     # Of a run that goes on the beginning is not known, and half a figure would pass for a whole one.
