@@ -126,3 +126,10 @@ def test_a_study_never_shows_another_recipe_s_runs(tmp_path):
     changed = cells(replace(RECIPE, where="final"), {}, [0], "a")
     with pytest.raises(UsageError, match=r"differs in where"):
         run_cells(changed, tmp_path, say=lambda _: None)
+
+
+def test_a_path_in_a_grid_is_part_of_one_folder_s_name():
+    starts = ["weights/one.safetensors", "weights/two.safetensors"]
+    found = cells(RECIPE, {"model.pretrained": starts}, [0])
+    assert [cell.recipe.model.pretrained for cell in found] == starts
+    assert [str(cell.path) for cell in found] == [f"pretrained=weights%2F{n}.safetensors/seed0" for n in ("one", "two")]

@@ -46,7 +46,11 @@ def cells(
     for seed in seeds:
         for values in itertools.product(*grid.values()):
             settings = [f"{path}={value}" for path, value in zip(grid, values, strict=True)]
-            name = ",".join(f"{path.rpartition('.')[2]}={value}" for path, value in zip(grid, values, strict=True))
+            # A label is one folder's name, also where a value is a path.
+            named = (
+                (path.rpartition(".")[2], value.replace("/", "%2F")) for path, value in zip(grid, values, strict=True)
+            )
+            name = ",".join(f"{leaf}={value}" for leaf, value in named)
             changed = override(recipe, settings)
             changed = replace(changed, train=replace(changed.train, seed=seed))
             cell = Cell(",".join(filter(None, (label, name))) or recipe.name, changed)
