@@ -13,6 +13,7 @@ from torch import nn
 from ..config import Recipe, differences, override, to_dict
 from ..emissions import measured
 from ..errors import UsageError, WeightsNotFoundError, unknown_name
+from ..models.head import renew_head
 from ..rundir import RunDir, write_json
 from ..tracker import check_tracker, start_tracker
 from .accelerator import make_accelerator
@@ -117,15 +118,28 @@ def evaluate_run(path: str | Path, settings: Sequence[str] = (), *, save: bool =
     accelerator = make_accelerator(recipe)
     with alone_in(folder, accelerator) if save else contextlib.nullcontext():
         material, model = _load(folder, trained)  # built for the classes it was trained on
+        results = folder.results()
         if recipe != trained:
             material = load_material(recipe)
-        results = folder.results()
+            _refuse_other_classes(recipe, results.get("data", {}).get("classes"), material.sets.class_names)
         rows = evaluate(material, model, accelerator, results["training"]["selected"])
         if save and accelerator.is_main_process:
             fresh = {tuple(row.get(key) for key in _SAME_NUMBER) for row in rows}
             kept = [row for row in results["metrics"] if tuple(row.get(key) for key in _SAME_NUMBER) not in fresh]
             write_json(folder.path / "results.json", results | {"metrics": kept + rows})
     return rows
+
+
+def _refuse_other_classes(recipe: Recipe, trained: Sequence[str] | None, tested: Sequence[str]) -> None:
+    """UsageError where logits would be compared with labels of other classes. A probe learns its own."""
+    if "classification" not in recipe.eval.protocols or not trained or list(trained) == list(tested):
+        return
+    other = next((name for name, own in zip(tested, trained) if name != own), None)
+    differ = f"such as {other!r}" if other else f"{len(tested)} instead of {len(trained)}"
+    raise UsageError(
+        f"{recipe.data.name} has other classes than this network was trained for ({differ}), so its own classifier "
+        "says nothing there; --set eval.protocols=probe measures the features"
+    )
 
 
 def build(recipe: Recipe) -> tuple[Material, nn.Module]:
@@ -144,6 +158,8 @@ def build(recipe: Recipe) -> tuple[Material, nn.Module]:
             f"the pretrained weights of {recipe.model.name} could not be had ({str(error).strip().splitlines()[0]}); "
             "give a folder or file with --set model.pretrained=PATH, or --set model.pretrained=false for a random start"
         ) from error
+    if recipe.model.pretrained:
+        renew_head(model, recipe.model, material.sets.class_names, material.example_input())
     if recipe.train.channels_last:
         import torch
 
