@@ -78,7 +78,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str], cure: str = "") -> 
     >>> str(unknown_name("recipe", "digit:atto", ["digits:atto", "moons:mlp"]))
     "unknown recipe 'digit:atto'; did you mean 'digits:atto'?"
     """
-    known = list(known)
+    known = list(dict.fromkeys(known))
     nearest = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     if nearest:
         hint = "did you mean " + " or ".join(repr(n) for n in nearest) + "?"

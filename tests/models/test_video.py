@@ -249,6 +249,13 @@ def test_weights_of_our_own(kind: str, saved: Path, tmp_path: Path, monkeypatch:
     loaded = build_video_model("videomae_tiny", pretrained=source)
     assert all(torch.equal(value, model.state_dict()[key]) for key, value in loaded.state_dict().items())
     assert build_video_model("videomae_tiny", 2, source).classifier.weight.shape == (2, 96)
+    if kind == "run":
+        names = [f"move {i}" for i in range(7)]
+        (tmp_path / "run" / "results.json").write_text(json.dumps({"data": {"classes": names}}), encoding="utf-8")
+        assert list(build_video_model("videomae_tiny", pretrained=source).config.id2label.values()) == names
+    if kind == "file":  # of an export, whose tensors transformers names
+        exported = build_video_model("videomae_tiny", pretrained=str(saved / "model.safetensors"))
+        assert all(torch.equal(value, model.state_dict()[key]) for key, value in exported.state_dict().items())
 
 
 def test_weights_of_something_else_are_refused(saved: Path, tmp_path: Path) -> None:
@@ -280,6 +287,10 @@ def test_pretrained_true_names_what_is_missing() -> None:
     [
         ("videomae_bas", {}, UnknownNameError, "videomae_base"),
         ("videomae_tiny", {"num_frame": 8}, UnknownNameError, "num_frames"),
+        ("videomae_tiny", {"drop_path_rate": 0.1}, UnknownNameError, "drop_path"),
+        ("videomae_tiny", {"num_frames": 7}, ConfigError, "num_frames=7 is no multiple of 2"),
+        ("videomae_tiny", {"num_frames": 0}, ConfigError, "num_frames=0"),
+        ("vivit_tiny", {"image_size": 30}, ConfigError, "image_size=30 is no multiple of 8"),
         ("videomae_tiny", {"num_frames": "many"}, ConfigError, "num_frames"),
         ("videomae_tiny", {"num_attention_heads": 5}, ConfigError, "multiple"),
         ("videomae_tiny", {"drop_path": 1.5}, ConfigError, "drop_path"),

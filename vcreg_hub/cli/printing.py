@@ -32,7 +32,7 @@ def print_table(rows: list[dict[str, Any]]) -> None:
     for name in rows[0] if rows else []:
         table.add_column(name, overflow="fold")
     for row in rows:
-        table.add_row(*(str(value) for value in row.values()))
+        table.add_row(*("-" if value is None else str(value) for value in row.values()))
     Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 

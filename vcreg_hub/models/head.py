@@ -32,6 +32,11 @@ def trained_classes(cfg: Model) -> tuple[str, ...] | None:
         source = rest
     else:
         return None
+    return classes_at(source)
+
+
+def classes_at(source: str) -> tuple[str, ...] | None:
+    """The same of the weights at `source`, whatever `pretrained=` takes."""
     path = Path(source).expanduser()
     if path.exists():
         folder = path if path.is_dir() else path.parent

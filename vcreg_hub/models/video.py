@@ -22,6 +22,8 @@ from .image import checked_vcreg
 from .video_networks import (
     NETWORKS,
     NORMALISATION,
+    OPTIONS,
+    check_geometry,
     classifier_of,
     example_clip,
     fresh_classifier,
@@ -78,6 +80,8 @@ def build_video_model(
     """
     if name not in NETWORKS:
         raise unknown_name("video model", name, NETWORKS)
+    if num_classes is not None and num_classes < 0:
+        raise ConfigError(f"num_classes is 0 for no classifier, or more, got {num_classes}")
     source = kinetics_source(name) if pretrained is True else str(pretrained or "")
     if source:
         model, fresh_head = load_network(name, source, num_classes, settings)
@@ -123,11 +127,12 @@ def build_any(cfg: Model, num_classes: int, in_chans: int, image_size: int, fram
     from transformers import AutoModelForVideoClassification
 
     settings = dict(cfg.kwargs)
-    drops = {name: settings.pop(name) for name in ("drop_path", "head_dropout", "head_init_scale") if name in settings}
+    drops = {name: settings.pop(name) for name in OPTIONS if name in settings}
     config = huggingface.load_config(cfg.name)
     sizes = {"num_channels": in_chans, "image_size": image_size, "num_frames": _agreed_frames(cfg, frames)}
     huggingface.change_config(config, {name: value for name, value in sizes.items() if hasattr(config, name)})
     huggingface.change_config(config, settings)
+    check_geometry(config)
     fresh_head = not cfg.pretrained or num_classes != config.num_labels
     huggingface.set_classes(config, num_classes)
     if cfg.pretrained:

@@ -16,6 +16,9 @@ _SMALL = {"hidden_size": 384, "num_attention_heads": 6, "intermediate_size": 153
 _TINY = {"hidden_size": 96, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 384}
 _MAE = {"layer_norm_eps": 1e-6}
 
+# What `build_video_model` takes besides the fields of a configuration.
+OPTIONS = ("drop_path", "head_dropout", "head_init_scale")
+
 # How pixels in [0, 1] are normalised. `centred` is [-1, 1], as ViViT was trained. Its published processor
 # does that and then subtracts 0.5 and divides by 0.5 once more, which is `processor`: [-3, 1].
 NORMALISATION: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
@@ -65,7 +68,7 @@ def native_config(model_type: str, settings: Mapping[str, Any], num_classes: int
     known = AutoConfig.for_model(model_type).to_dict()
     for key in settings:
         if key not in known:
-            raise unknown_name(f"field of {model_type}", key, known)
+            raise unknown_name(f"field of {model_type}", key, [*known, *OPTIONS])
     try:
         config = AutoConfig.for_model(model_type, **settings)
     except (TypeError, ValueError, StrictDataclassError) as error:
@@ -82,9 +85,27 @@ def fresh_classifier(name: str, num_classes: int, settings: Mapping[str, Any]) -
 def expected_config(name: str, settings: Mapping[str, Any], num_classes: int = 1) -> Any:
     """The configuration of a network of `NETWORKS`, with `settings` changed."""
     network = NETWORKS[name]
-    return native_config(
+    config = native_config(
         network.model_type, {"num_frames": network.frames, **network.settings, **settings}, num_classes
     )
+    check_geometry(config)
+    return config
+
+
+def check_geometry(config: Any) -> None:
+    """Errors: ConfigError for clips that the configuration's cubes do not fill: the rest would never be looked at."""
+    cube = getattr(config, "tubelet_size", None)
+    if cube is None or not hasattr(config, "num_frames"):
+        return
+    side = getattr(config, "patch_size", None)
+    depth, height, width = cube if isinstance(cube, (list, tuple)) else (cube, side, side)
+    sizes = config.image_size if isinstance(config.image_size, (list, tuple)) else [config.image_size] * 2
+    for name, size, part in (
+        ("num_frames", config.num_frames, depth),
+        *zip(["image_size"] * 2, sizes, (height, width)),
+    ):
+        if size < 1 or size % part:
+            raise ConfigError(f"{name}={size} is no multiple of {part}, which a {config.model_type} looks at together")
 
 
 def classifier_of(config: Any, origin: str) -> nn.Module:

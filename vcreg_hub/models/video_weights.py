@@ -19,6 +19,7 @@ from ..errors import IntegrityError, UsageError, WeightsNotFoundError
 from ..rundir import read_tensors
 from . import huggingface
 from .checkpoint import load_tensors, tensor_shapes
+from .head import classes_at
 from .video_networks import NETWORKS, classifier_of, expected_config, fresh_classifier, native_config
 from .videomae_original import read_pth, settings_of, to_native
 from .weights import find_weights, resolve
@@ -91,7 +92,9 @@ def _native_source(source: str) -> str | None:
     None."""
     path = Path(source).expanduser()
     if path.exists():
-        return str(path) if (path / "config.json").is_file() else None
+        # transformers writes some tensors under other names than they have in memory: its files are read by itself.
+        folder = path.parent if path.name == "model.safetensors" else path
+        return str(folder) if (folder / "config.json").is_file() else None
     if path.suffix == ".safetensors":
         return None
     if source.count("/") > 1 or source.startswith((".", "/", "~")):  # what no Hub id looks like
@@ -161,6 +164,8 @@ def _from_tensors(
         num_classes = tensor_shapes(weights.file).get("classifier.weight", (400,))[0]
     model = fresh_classifier(name, num_classes, settings)
     fresh = load_tensors(model, read_tensors(weights.file), heads=["classifier"], origin=weights.origin)
+    if not fresh:
+        huggingface.set_classes(model.config, num_classes, classes_at(source))
     return model, bool(fresh)
 
 

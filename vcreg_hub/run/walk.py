@@ -16,6 +16,7 @@ from ..errors import UsageError, WeightsNotFoundError, unknown_name
 from ..models.head import renew_head
 from ..rundir import RunDir, write_json
 from ..tracker import check_tracker, start_tracker
+from ..train.schedule import check_warmup
 from .accelerator import make_accelerator
 from .claim import alone_in, claimed
 from .material import Material, load_material
@@ -57,6 +58,7 @@ def train(
     DivergedError from the steps; nothing already saved is lost by any of them.
     """
     _check_names(recipe)
+    check_warmup(recipe.optim, recipe.train.epochs)
     check_tracker(tracker)
     accelerator = make_accelerator(recipe)
     say = say if accelerator.is_main_process else _silent

@@ -17,6 +17,16 @@ def peak_lr(optim: Optim, batch_size: int) -> float:
     return optim.lr if optim.lr_base_batch is None else optim.lr * batch_size / optim.lr_base_batch
 
 
+def check_warmup(optim: Optim, epochs: int) -> None:
+    """Errors: ConfigError for a warmup that leaves nothing after it."""
+    warmup = optim.warmup_epochs
+    if epochs <= warmup and optim.schedule != "constant" and warmup:
+        raise ConfigError(
+            f"optim.warmup_epochs={warmup} leaves nothing of train.epochs={epochs} for the {optim.schedule} schedule; "
+            f"with so few epochs pass --set optim.warmup_epochs={epochs // 4}"
+        )
+
+
 def lr_at(optim: Optim, step: int, steps_per_epoch: int, epochs: int, peak: float) -> float:
     """Learning rate of optimizer step `step`, counted from 0 over the whole run.
 
@@ -27,11 +37,8 @@ def lr_at(optim: Optim, step: int, steps_per_epoch: int, epochs: int, peak: floa
         constant    peak
     Errors: ConfigError for an unknown schedule or for a warmup that leaves nothing after it.
     """
+    check_warmup(optim, epochs)
     warmup = optim.warmup_epochs
-    if epochs <= warmup and optim.schedule != "constant" and warmup:
-        raise ConfigError(
-            f"optim.warmup_epochs={warmup} leaves nothing of train.epochs={epochs} for the {optim.schedule} schedule"
-        )
     if optim.schedule_per not in ("epoch", "step"):
         raise ConfigError(f"optim.schedule_per={optim.schedule_per!r}: expected epoch or step")
     time = step / steps_per_epoch if optim.schedule_per == "step" else step // steps_per_epoch
