@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
-from vcreg_hub.errors import ConfigError, UsageError, WeightsNotFoundError
+from vcreg_hub.errors import UsageError, WeightsNotFoundError
 from vcreg_hub.models.factory import features
 from vcreg_hub.models.video import build_video_model, convert_original
 from vcreg_hub.models.videomae_original import HEADS, read_pth, settings_of, to_native
@@ -107,12 +106,6 @@ def test_query_and_value_biases_arrive(pth: Path) -> None:
         assert inner.query.bias.abs().min() > 0 and inner.value.bias.abs().min() > 0 and inner.key.bias is None
         assert torch.equal(inner.query.bias, tensors[f"blocks.{i}.attn.q_bias"])
         assert torch.equal(inner.value.bias, tensors[f"blocks.{i}.attn.v_bias"])
-
-
-def test_a_transformers_whose_keys_have_a_bias_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("transformers.VideoMAEConfig", lambda: SimpleNamespace(qkv_bias=True))
-    with pytest.raises(ConfigError, match=r"install transformers 5\.23 or later"):
-        settings_of(original())
 
 
 def test_every_tensor_is_used_and_nothing_is_left_random(pth: Path) -> None:

@@ -150,7 +150,8 @@ def same_logits(one: Path, other: Path) -> None:
 def load_network(folder: Path) -> nn.Module:
     """The network of an export folder, loaded by the library that its config.json is for; in eval mode.
 
-    Errors: RunFolderError when config.json is absent or is for no library known.
+    Errors: RunFolderError when config.json is absent or is for no library known; IntegrityError when the installed
+    transformers does not find a place for every tensor.
     """
     config = _config(folder)
     if config.get("library") == "torchvision":
@@ -160,7 +161,11 @@ def load_network(folder: Path) -> nn.Module:
 
         video = any("Video" in str(name) for name in config.get("architectures") or ())
         kind = "AutoModelForVideoClassification" if video else "AutoModelForImageClassification"
-        return getattr(transformers, kind).from_pretrained(folder, trust_remote_code=False).eval()
+        model, report = getattr(transformers, kind).from_pretrained(
+            folder, trust_remote_code=False, output_loading_info=True
+        )
+        _refuse_strangers(report, f"transformers {transformers.__version__}", folder)
+        return model.eval()
     if "architecture" not in config:
         raise RunFolderError(f"{folder / 'config.json'} names no architecture")
     import timm
@@ -168,6 +173,19 @@ def load_network(folder: Path) -> nn.Module:
     from ..models import zoo  # noqa: F401  registers the architectures of our own
 
     return timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+
+
+def _refuse_strangers(report: dict[str, Any], library: str, folder: Path) -> None:
+    """IntegrityError where a library fills a tensor with noise or leaves one out, which transformers only logs."""
+    lines = [
+        f"{kind.partition('_')[0]}: {', '.join(sorted(map(str, keys))[:3])}"
+        for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")
+        if (keys := report.get(kind))
+    ]
+    if lines:
+        raise IntegrityError(
+            f"{library} does not load {folder} as it was trained ({'; '.join(lines)}); take a newer one"
+        )
 
 
 def _torchvision(config: dict[str, Any], folder: Path) -> nn.Module:

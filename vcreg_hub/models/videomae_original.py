@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import ConfigError, UsageError, WeightsNotFoundError
+from ..errors import UsageError, WeightsNotFoundError
 
 # Heads of the original's encoders by width. The head size is 64, also for ViT-S, whose heads some
 # converters get wrong.
@@ -70,15 +70,7 @@ def read_pth(path: str | Path) -> dict[str, Tensor]:
 
 def settings_of(tensors: dict[str, Tensor]) -> dict[str, Any]:
     """What the shapes say of transformers' VideoMAEConfig. Frames and image size are not in them: positions
-    are fixed and not stored. Errors: UsageError for a width whose number of heads is not known; ConfigError where the
-    installed transformers has no place for the two biases."""
-    import transformers
-
-    if not hasattr(transformers.VideoMAEConfig(), "qv_bias"):
-        raise ConfigError(
-            f"VideoMAE in transformers {transformers.__version__} has a bias for the keys too, which original "
-            "checkpoints lack: install transformers 5.23 or later"
-        )
+    are fixed and not stored. Errors: UsageError for a width whose number of heads is not known."""
     width, channels, tubelet, patch, _ = tensors["patch_embed.proj.weight"].shape
     if width not in HEADS:
         raise UsageError(f"an encoder of width {width}: the original code has none such ({sorted(HEADS)})")
