@@ -28,6 +28,7 @@ from vcreg_hub.errors import ConfigError, UsageError
 from vcreg_hub.models.video_networks import NETWORKS, NORMALISATION
 from vcreg_hub.recipes import addresses, load_recipe
 from vcreg_hub.run import build, evaluate_run, load_run, smoke_test, train
+from vcreg_hub.run.clip_material import ClipMaterial
 from vcreg_hub.rundir import read_tensors
 from vcreg_hub.study import Cell
 
@@ -249,6 +250,20 @@ def test_clips_that_break_after_indexing_are_counted_and_named(
         train(strict, tmp_path / "strict", say=quiet)
     assert lost["train"] in str(raised.value) and lost["val"] in str(raised.value)
     assert not (tmp_path / "strict" / "last.safetensors").exists(), "the validation came first"
+
+
+def test_clips_that_the_index_knows_to_be_broken_are_named(
+    root: Path, recipe: Recipe, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert "left_out" not in ClipMaterial.load(recipe).about()
+    broken = shutil.copytree(root, tmp_path / "set")
+    lost = sorted(load_run_sets(recipe).train, key=lambda clip: clip.path)[:2]
+    for clip in lost:
+        (broken / "videos" / clip.path).write_bytes(b"")
+    prepare(broken, broken, video_set=VIDEO_SETS["action_shapes"], say=quiet)
+    about = ClipMaterial.load(override(recipe, [f"data.root={broken}"])).about()
+    assert about["undecodable"] == 2 and about["left_out"] == [clip.path for clip in lost]
+    assert lost[0].path in caplog.text
 
 
 def test_the_limit_of_failed_clips_is_that_of_all_processes_together(
@@ -496,7 +511,7 @@ def test_lists_with_a_label_that_no_class_has_or_a_class_without_training_clips_
     lists([0, 1, 2], 0)
     _refused(recipe, own, tmp_path, 1, "has label 2, but there are 2 classes (0 to 1)")
     lists([0, 0, 0], 1)
-    _refused(recipe, own, tmp_path, 1, "no training clip is left of left")
+    _refused(recipe, own, tmp_path, 1, "no training clip has 1 (left)")
 
 
 def test_a_prepared_set_with_other_counts_than_promised_is_refused(root: Path, recipe: Recipe, tmp_path: Path) -> None:

@@ -8,15 +8,19 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from data.stored_rar import COMPRESSED, pack, stored_rar
 from typer.testing import CliRunner
 
 from vcreg_hub.cli import app, main
+from vcreg_hub.data import action_shapes, hmdb51
 from vcreg_hub.data.action_shapes import ActionShapes, make
 from vcreg_hub.data.hmdb51 import prepare
+from vcreg_hub.data.video_file import write_video
 from vcreg_hub.data.video_index import read_index
 from vcreg_hub.data.video_sets import OWN_VIDEOS, VIDEO_SETS
+from vcreg_hub.errors import DataError
 
 runner = CliRunner()
 SPEC = ActionShapes(sources=9, clips_per_source=1, height=16, width=16, min_frames=3, max_frames=8)
@@ -69,10 +73,9 @@ def test_a_clip_that_does_not_decode_is_named(made: Path, tmp_path: Path) -> Non
     arguments = ["data", "hmdb51_like", "--source", str(root), "--out", str(tmp_path / "out"), "--workers", "1"]
     result = runner.invoke(app, arguments)
     assert result.exit_code == 0, result.output
-    assert "1 clips do not decode" in result.stdout and broken.name in result.stdout
-    assert (
-        "1 clips do not decode" in runner.invoke(app, ["data", "hmdb51_like", "--root", str(tmp_path / "out")]).stdout
-    )
+    assert "1 clip does not decode" in result.stdout and broken.name in result.stdout
+    looked = runner.invoke(app, ["data", "hmdb51_like", "--root", str(tmp_path / "out")])
+    assert "1 clip does not decode" in looked.stdout
 
 
 def test_action_shapes_is_made_from_its_seed(tmp_path: Path) -> None:
@@ -88,6 +91,35 @@ def test_action_shapes_is_made_from_its_seed(tmp_path: Path) -> None:
     assert len(first) == 96 and first == clips("b", 1) == clips("a", 1)
     other = clips("c", 2)
     assert other.keys() == first.keys() and other != first
+
+
+def test_an_interrupted_action_shapes_says_how_to_go_on(tmp_path: Path, monkeypatch, capsys) -> None:
+    out, wrote, counted = tmp_path / "inter", action_shapes.write_video, hmdb51.measured
+    arguments = ["action_shapes", "--out", out, "--sources", 4, "--workers", 0]
+
+    def stops(*_: object) -> None:
+        raise DataError("stopped")
+
+    for module, name, real in ((action_shapes, "write_video", wrote), (hmdb51, "measured", counted)):
+        monkeypatch.setattr(module, name, stops)
+        assert "stopped" in refused(monkeypatch, capsys, *arguments)[1]
+        code, err = refused(monkeypatch, capsys, "action_shapes", "--root", out)
+        assert code == 1 and f"{out} is half made: repeat `vcreg data action_shapes --out {out}`" in err
+        monkeypatch.setattr(module, name, real)
+    result = runner.invoke(app, ["data", *map(str, arguments)])
+    assert result.exit_code == 0 and "96 clips in 6 classes" in result.stdout
+
+
+def test_clips_of_a_single_frame_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for name in ("a", "b"):
+        (tmp_path / "own" / name).mkdir(parents=True)
+        for i in range(5):
+            frames = np.full((1 if i < 2 and name == "b" else 3, 16, 16, 3), 100, dtype=np.uint8)
+            write_video(tmp_path / "own" / name / f"{i}.avi", frames)
+    result = runner.invoke(app, ["data", "video_folder", "--root", str(tmp_path / "own")])
+    assert "10 clips in 2 classes" in result.stdout
+    assert "with a single frame: 2 clips, such as b/0.avi" in result.stdout
 
 
 @pytest.mark.parametrize(
@@ -120,7 +152,7 @@ def test_refusals(packed: Path, tmp_path: Path, monkeypatch, capsys, arguments, 
     ("damage", "part"),
     [
         ("truncated", "not a whole RAR archive"),
-        ("page", "not a whole RAR archive"),
+        ("page", "is not a RAR archive"),
         ("split archive", "MD5"),
         ("compressed", "apt install unar"),
         ("clips", "6,766 clips, but the split files list 54"),
@@ -144,7 +176,7 @@ def test_archives_that_are_not_hmdb51_s(packed: Path, tmp_path: Path, monkeypatc
         archive.write_bytes(stored_rar({"../spin.rar": b"x"}))
     code, err = refused(monkeypatch, capsys, "hmdb51", "--source", packed, "--out", tmp_path / "out", "--workers", 0)
     assert code == 1 and part in err and "Traceback" not in err
-    assert not (tmp_path / "out" / "dataset.json").exists()
+    assert not (tmp_path / "out" / "dataset.json").exists() and not (tmp_path / "out" / "videos").exists()
     assert {path.name for path in tmp_path.iterdir()} <= {"down loads", "out"}
 
 

@@ -122,7 +122,7 @@ def test_seeded_and_repeatable(root: Path, tmp_path: Path) -> None:
 
 
 def test_another_set_or_other_files_in_the_folder_are_not_overwritten(root: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="choose another folder"):
+    with pytest.raises(DataError, match="an action_shapes set of seed 0, not seed 1; choose another folder"):
         make(root, dataclasses.replace(SMALL, seed=1))
     (tmp_path / "thesis.tex").write_text("mine")
     with pytest.raises(DataError, match="not empty"):

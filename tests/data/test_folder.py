@@ -45,6 +45,12 @@ def colours_match(images: object, names: tuple[str, ...]) -> bool:
     return all(int(np.argmax(image.getpixel((0, 0)))) == list(CLASSES).index(names[label]) for image, label in pairs)
 
 
+def test_one_class_is_nothing_to_tell_apart(tmp_path: Path) -> None:
+    paint(tmp_path, 2, {"ant": CLASSES["ant"]})
+    with pytest.raises(DataError, match="two class folders or more, found only 'ant'"):
+        load_images(Data("folder", root=str(tmp_path)))
+
+
 @pytest.mark.parametrize("packed", [False, True], ids=["folders", "tars"])
 @pytest.mark.parametrize("names", [("train", "val", "test"), ("training", "validation", "test")])
 def test_three_splits_on_disk(tmp_path: Path, packed: bool, names: tuple[str, str, str]) -> None:

@@ -154,14 +154,14 @@ def test_a_clip_that_does_not_decode_is_listed_not_fatal(root: Path, tmp_path: P
     index = prepare(root, tmp_path / "out", video_set=ROW, workers=1, say=lambda text: None)
     (clip,) = index.undecodable()
     assert clip.path == f"spin/{broken.name}" and clip.frames == 0 and "0 bytes" in clip.error
-    assert "1 clips do not decode" in index.summary() and broken.name in index.summary()
+    assert "1 clip does not decode" in index.summary() and broken.name in index.summary()
     assert read_index(tmp_path / "out").undecodable() == [clip]
 
 
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        ("clip", "1 clips of the split files are missing"),
+        ("clip", "not there: 1 clip of the split files"),
         ("split file", r"class 'spin' has split files \[1, 3\]"),
         ("class list", "6 classes, but the split files list 5"),
         ("flag", "line 3: expected a file name and 0, 1 or 2"),
@@ -197,6 +197,54 @@ def test_what_is_not_as_promised_is_an_error_before_decoding(
     with pytest.raises(DataError, match=message):
         prepare(root, tmp_path / "out", video_set=ROW)
     assert not (tmp_path / "out" / "dataset.json").exists()
+
+
+LIKE = VIDEO_SETS["hmdb51_like"]
+
+
+@pytest.mark.parametrize("given", ["folder", "archives in an archive"])
+def test_a_class_without_any_split_file_is_not_dropped(root: Path, tmp_path: Path, given: str) -> None:
+    source, lists, row = root, root / "testTrainMulti_7030_splits", LIKE
+    if given != "folder":
+        source, row = pack(root, tmp_path / "packed"), replace(LIKE, archive="all.rar")
+    for path in lists.glob("spin_test*"):
+        path.unlink()
+    with pytest.raises(DataError, match="no split files of 1 class folder: spin; add"):
+        prepare(source, tmp_path / "out", splits=lists, video_set=row, say=lambda text: None)
+    shutil.rmtree(root / "videos" / "spin")
+    if given == "folder":
+        assert len(prepare(root, tmp_path / "out", video_set=row, say=lambda text: None).class_names) == 5
+
+
+def test_one_class_is_nothing_to_tell_apart(root: Path) -> None:
+    for path in root.glob("testTrainMulti_7030_splits/*"):
+        if not path.name.startswith("spin_test"):
+            path.unlink()
+    with pytest.raises(DataError, match="two classes or more, found those of spin only"):
+        read_splits(root, LIKE)
+
+
+def test_a_class_archive_without_split_files_is_named(root: Path, tmp_path: Path) -> None:
+    packed, lists, said = pack(root, tmp_path / "packed"), root / "testTrainMulti_7030_splits", []
+    unpack(packed / "all.rar", packed)
+    (packed / "all.rar").unlink()
+    for path in lists.glob("spin_test*"):
+        path.unlink()
+    index = prepare(packed, tmp_path / "out", splits=lists, video_set=LIKE, say=said.append)
+    assert len(index.class_names) == 5
+    assert [line for line in said if "left out" in line] == [
+        "archives of no class that the split files list, left out: spin.rar, splits.rar"
+    ]
+
+
+@pytest.mark.parametrize("which", ["source", "splits"])
+@pytest.mark.parametrize("suffix", ["zip", "tar"])
+def test_archives_of_another_kind_are_called_what_they_are(root: Path, tmp_path: Path, suffix: str, which: str) -> None:
+    archive = shutil.make_archive(str(tmp_path / "set"), suffix, root)
+    given = {"source": root, "splits": None, which: archive}
+    with pytest.raises(DataError, match=r"is not a RAR archive: only RAR archives and folders are read\. Unpack"):
+        prepare(given["source"], tmp_path / "out", splits=given["splits"], video_set=LIKE)
+    assert not (tmp_path / "out").exists()
 
 
 def write_hmdb51_splits(folder: Path) -> None:

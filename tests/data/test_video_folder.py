@@ -1,19 +1,14 @@
-"""Videos of one's own: class folders and list files, with every way they can be wrong."""
+"""Videos of one's own in class folders, with every way they can be wrong."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
+from data.own_videos import clip, load, paths
 
-from vcreg_hub.config import Data, Video
 from vcreg_hub.data import video_folder
-from vcreg_hub.data.video_file import write_video
-from vcreg_hub.data.videos import load_videos
 from vcreg_hub.errors import ConfigError, DataError
-
-VIDEO = Video(frames=2, stride=1)
 
 
 @pytest.fixture(autouse=True)
@@ -21,18 +16,10 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
-def clip(path: Path, length: int = 3) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_video(path, np.full((length, 16, 16, 3), 100, dtype=np.uint8))
-    return path
-
-
-def load(name: str, root: Path | None, **changes: object):
-    return load_videos(Data(name, root=None if root is None else str(root), workers=0, **changes), VIDEO)
-
-
-def names(videos, part: str) -> list[str]:
-    return sorted(videos.index.clips[n].path for n in getattr(videos, part).numbers)
+def fill(folder: Path, **counts: int) -> None:
+    for name, count in counts.items():
+        for i in range(count):
+            clip(folder / name / f"{i}.avi")
 
 
 def test_class_folders_alone_give_every_fifth_file_to_the_test(tmp_path: Path) -> None:
@@ -44,11 +31,11 @@ def test_class_folders_alone_give_every_fifth_file_to_the_test(tmp_path: Path) -
     (root / ".hidden").mkdir()
     videos = load("video_folder", root)
     assert videos.class_names == ("run", "walk #1")
-    assert names(videos, "test") == ["run/4.avi", "walk #1/4.avi"]
+    assert paths(videos, "test") == ["run/4.avi", "walk #1/4.avi"]
     assert len(videos.train) == 10 and not len(videos.val)
     assert {c.path: c.frames for c in videos.index.clips}["run/5.avi"] == 8
     held = load("video_folder", root, val_fraction=0.3)
-    assert len(held.val) == 2 and len(held.train) == 8 and names(held, "test") == names(videos, "test")
+    assert len(held.val) == 2 and len(held.train) == 8 and paths(held, "test") == paths(videos, "test")
 
 
 def test_train_val_and_test_folders_are_taken_as_they_are(tmp_path: Path) -> None:
@@ -58,33 +45,29 @@ def test_train_val_and_test_folders_are_taken_as_they_are(tmp_path: Path) -> Non
                 clip(tmp_path / "set" / part / name / f"{i}.mp4")
     videos = load("video_folder", tmp_path / "set", val_fraction=0.5)
     assert [len(videos.train), len(videos.val), len(videos.test)] == [6, 4, 2]
-    assert names(videos, "val")[0] == "val/a/0.mp4"
+    assert paths(videos, "val")[0] == "val/a/0.mp4"
 
 
-def test_without_test_the_validation_folder_is_the_test(tmp_path: Path) -> None:
-    for part in ("train", "val"):
-        clip(tmp_path / "set" / part / "a" / "0.avi")
+def test_without_test_the_validation_folder_is_the_test(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tmp_path / "set" / "train", a=1, b=1, c=1)
+    fill(tmp_path / "set" / "val", a=1)
     videos = load("video_folder", tmp_path / "set")
-    assert names(videos, "test") == ["val/a/0.avi"] and not len(videos.val)
-
-
-def test_lists_with_spaces_in_names_and_class_names(tmp_path: Path) -> None:
-    root = tmp_path / "set"
-    first, second = clip(root / "clips" / "my first [1] clip.avi"), clip(tmp_path / "elsewhere" / "b.avi")
-    (root / "train.csv").write_text(f"clips/my first [1] clip.avi 0\n{second} 1\n\n")
-    (root / "val.csv").write_text(f"{first} 1\n")
-    videos = load("video_list", root)
-    assert videos.class_names == ("class_0", "class_1") and len(videos.train) == 2
-    assert names(videos, "test") == ["clips/my first [1] clip.avi"]
-    (root / "classes.txt").write_text("jump\nrun\nsit\n")
-    (root / "train.csv").write_text((root / "train.csv").read_text() + f"{first} 2\n")
-    assert load("video_list", root).class_names == ("jump", "run", "sit")
+    assert paths(videos, "test") == ["val/a/0.avi"] and not len(videos.val)
+    assert caplog.messages == [
+        "video_folder: no test clip of 2 classes: b, c; mean_per_class is the mean over the others"
+    ]
+    assert "1 test clip, 3 classes; 0 clips of the whole set do not decode" in str(videos)
+    caplog.clear()
+    monkeypatch.setenv("RANK", "1")
+    load("video_folder", tmp_path / "set")
+    assert not caplog.messages, "one process speaks for all"
 
 
 def test_files_are_measured_once_and_again_when_they_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = tmp_path / "set"
-    for i in range(5):
-        clip(root / "a" / f"{i}.avi")
+    fill(root, a=5, b=5)
     calls = []
     measured = video_folder.measured
     monkeypatch.setattr(video_folder, "measured", lambda *a: calls.append(1) or measured(*a))
@@ -95,32 +78,48 @@ def test_files_are_measured_once_and_again_when_they_change(tmp_path: Path, monk
     assert load("video_folder", root).index.clips[0].frames == 9 and len(calls) == 2
 
 
-def _lists(root: Path, train: str, test: str = "") -> None:
-    clip(root / "a.avi")
-    (root / "train.csv").write_text(train)
-    if test:
-        (root / "test.csv").write_text(test)
+def test_clips_that_do_not_decode_are_left_out_by_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = tmp_path / "set"
+    fill(root, a=6, b=6)
+    (root / "a" / "1.avi").write_bytes(b"")
+    (root / "b" / "2.avi").write_bytes(b"not a video")
+    (root / "b" / "4.avi").write_bytes(b"of the test part, where it counts as wrong")
+    videos = load("video_folder", root)
+    assert [c.path for c in videos.left_out] == ["a/1.avi", "b/2.avi"] and len(videos.train) == 8
+    assert caplog.messages == ["video_folder: 2 clips do not decode, not used to train and validate: a/1.avi, b/2.avi"]
+    with pytest.raises(DataError, match=r"2 training clips do not decode, video.max_failed is 1: .*a/1\.avi"):
+        load("video_folder", root, max_failed=1)
+    for path in (root / "b").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(DataError, match=r"no training clip is left of b; 5 clips do not decode: .*b/0\.avi: .*0 bytes"):
+        load("video_folder", root)
 
 
 FOLDERS = {
     "absent": (lambda root: None, "no such folder"),
     "empty": (lambda root: root.mkdir(), "no class folders with videos"),
     "flat": (lambda root: clip(root / "a.avi"), "no class folders with videos"),
+    "all deeper": (lambda root: fill(root, **{"a/x": 1, "b/x": 1}), "no class folders .* of a, b lie deeper"),
+    "one deeper": (
+        lambda root: fill(root, **{"a/sub": 2, "b": 5, "c": 5}),
+        "no videos in the class folder a .* those of a lie deeper: move them up",
+    ),
+    "two empty": (
+        lambda root: [fill(root, b=5, d=5), (root / "a").mkdir(), (root / "c").mkdir()],
+        "no videos in 2 class folders: a, c .* fill or remove",
+    ),
+    "empty in test": (
+        lambda root: [fill(root / "train", a=1, b=1), fill(root / "test", a=1), (root / "test" / "b").mkdir()],
+        "test: no videos in the class folder b",
+    ),
+    "stray": (lambda root: [fill(root, a=5, b=5), clip(root / "x.avi")], "1 video outside the class folders.* x.avi"),
+    "one class": (lambda root: fill(root, a=5), "expected two classes or more, found 1 class: a"),
     "no train": (lambda root: clip(root / "test" / "a" / "0.avi"), "no train/"),
     "strange": (
-        lambda root: [clip(root / "train" / "a" / "0.avi"), clip(root / "test" / "b" / "0.avi")],
+        lambda root: [fill(root / "train", a=1), fill(root / "test", b=1)],
         "no training videos of b",
     ),
-    "one file": (lambda root: clip(root / "a" / "0.avi"), "there is no test clip"),
-}
-LISTS = {
-    "absent": (lambda root: root.mkdir(), "no such list"),
-    "no label": (lambda root: _lists(root, "a.avi\n"), r"train\.csv, line 1"),
-    "no number": (lambda root: _lists(root, "a.avi 0\na.avi walk\n"), r"train\.csv, line 2"),
-    "missing": (lambda root: _lists(root, "b.avi 0\n"), "there is no file"),
-    "no test": (lambda root: _lists(root, "a.avi 0\n"), r"neither test\.csv nor val\.csv"),
-    "label": (lambda root: _lists(root, "a.avi 0\n", "a.avi 7\n"), "has label 7, but there are 1 classes"),
-    "gap": (lambda root: _lists(root, "a.avi 2\n", "a.avi 2\n"), "no training clip is left of class_0, class_1"),
+    "few files": (lambda root: fill(root, a=3, b=4), "no test clip: .* every fifth file .* train/ and test/"),
 }
 
 
@@ -130,14 +129,6 @@ def test_folders_that_are_wrong(tmp_path: Path, case: str) -> None:
     make(tmp_path / "set")
     with pytest.raises(DataError, match=message):
         load("video_folder", tmp_path / "set")
-
-
-@pytest.mark.parametrize("case", LISTS)
-def test_lists_that_are_wrong(tmp_path: Path, case: str) -> None:
-    make, message = LISTS[case]
-    make(tmp_path / "set")
-    with pytest.raises(DataError, match=message):
-        load("video_list", tmp_path / "set")
 
 
 @pytest.mark.parametrize("name", ["video_folder", "video_list"])

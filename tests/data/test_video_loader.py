@@ -17,13 +17,14 @@ from vcreg_hub.config import Data, Train, Video
 from vcreg_hub.data.action_shapes import ActionShapes, make
 from vcreg_hub.data.clips import evaluation_clips
 from vcreg_hub.data.hmdb51 import prepare
+from vcreg_hub.data.splits import carve_by_source
 from vcreg_hub.data.video_failures import Failures
 from vcreg_hub.data.video_file import UnreadableVideoError
 from vcreg_hub.data.video_index import TEST, TRAIN, Clip
 from vcreg_hub.data.video_loader import video_test_loader, video_train_loader, video_val_loader
 from vcreg_hub.data.video_sets import VIDEO_SETS
 from vcreg_hub.data.video_views import resize_short
-from vcreg_hub.data.videos import ClipList, VideoData, carve_by_source, load_videos
+from vcreg_hub.data.videos import ClipList, VideoData, load_videos
 from vcreg_hub.errors import ConfigError, DataError, UnknownNameError
 
 SPEC = ActionShapes(sources=8, clips_per_source=2, height=24, width=32, min_frames=2, max_frames=50)

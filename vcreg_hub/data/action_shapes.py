@@ -42,6 +42,7 @@ SPLITS = 3
 SPLIT_FOLDER = "testTrainMulti_7030_splits"
 _SOURCE_NAMES = ("-Dash", "Take[1]", "No#1", "Rock&Roll", "One;Two", "Wow!", "(Parens)", "A+B~C", "plain")
 _TEST, _TRAIN, _UNUSED = 2, 1, 0
+_MADE, _BEGUN = "action_shapes.json", ".action_shapes-begun"
 
 
 @dataclass(frozen=True)
@@ -103,11 +104,13 @@ def make(root: str | Path, spec: ActionShapes = ActionShapes()) -> Path:
     that holds anything else is a DataError.
     """
     root = Path(root)
-    marker, begun = root / "action_shapes.json", root / ".action_shapes-begun"
+    marker, begun = root / _MADE, root / _BEGUN
     if marker.exists():
         found = dataclasses.asdict(ActionShapes()) | json.loads(marker.read_text(encoding="utf-8"))
-        if found != dataclasses.asdict(spec):
-            raise DataError(f"{root} holds an action_shapes set made with {found}, not {spec}; choose another folder")
+        asked = dataclasses.asdict(spec)
+        if other := [name for name in found if found[name] != asked.get(name)]:
+            has, wants = (", ".join(f"{name} {values.get(name)}" for name in other) for values in (found, asked))
+            raise DataError(f"{root} holds an action_shapes set of {has}, not {wants}; choose another folder")
         return root
     if root.exists() and any(root.iterdir()):
         if not begun.exists() or {entry.name for entry in root.iterdir()} - {"videos", SPLIT_FOLDER, begun.name}:
@@ -128,6 +131,11 @@ def make(root: str | Path, spec: ActionShapes = ActionShapes()) -> Path:
     write_json(marker, dataclasses.asdict(spec))
     begun.unlink()
     return root
+
+
+def is_begun(root: Path) -> bool:
+    """Whether `make` has been at work in a folder."""
+    return (root / _MADE).exists() or (root / _BEGUN).exists()
 
 
 def clip_name(class_name: str, source: int, take: int) -> str:

@@ -19,7 +19,6 @@ _SCRATCH = ".unpacking-classes-"
 def unpack_set(archive: Path, videos: Path, say: Callable[[str], None]) -> Path:
     """Unpack a RAR of class RARs into `videos`/<class>/; a class that is there already is not unpacked again.
     Returns `videos`. Errors: DataError."""
-    videos.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=videos.parent, prefix=_SCRATCH) as scratch:
         say(f"unpacking the classes that are missing from {videos}")
         seen = []
@@ -41,7 +40,6 @@ def unpack_classes(archives: Sequence[Path], videos: Path, say: Callable[[str], 
 
     Errors: DataError for an archive that does not hold one folder of its own name.
     """
-    videos.mkdir(parents=True, exist_ok=True)
     for number, path in enumerate(sorted(archives), start=1):
         name = path.stem
         if (videos / name).exists():
@@ -51,6 +49,7 @@ def unpack_classes(archives: Sequence[Path], videos: Path, say: Callable[[str], 
             clips = unpack(path, unpacked, keep=lambda name: not Path(name).name.startswith("."))
             if {clip.parent for clip in clips} != {Path(unpacked) / name}:
                 raise DataError(f"{path.name} does not unpack to one folder {name!r}")
+            videos.mkdir(exist_ok=True)
             (Path(unpacked) / name).rename(videos / name)
     return videos
 

@@ -94,6 +94,8 @@ def load(cfg: Data) -> Source:
     assert train is not None
     _refuse_strays(train)
     names = tuple(train.names)
+    if len(names) < 2:
+        raise DataError(f"{train.path}: expected two class folders or more, found only {_some(names)}")
     labels = label_set({"class": LabelSet(names, tuple(range(len(names))))}, cfg.labels, f"{root}")
 
     def split(reader: FolderReader | None) -> Split | None:

@@ -19,9 +19,11 @@ from pathlib import Path
 from ..errors import DataError
 from .class_archives import alone_in, unpack_classes, unpack_set
 from .measurement import Tick, measured
-from .rar import unpack
+from .rar import refuse_other_kinds, unpack
+from .video_folder import SUFFIXES
 from .video_index import ABOUT, TEST, TRAIN, Clip, VideoIndex, read_index, write_index
 from .video_sets import VIDEO_SETS, VideoSet
+from .wording import counted, some
 
 HMDB51 = VIDEO_SETS["hmdb51"]
 _SPLIT_FILE = re.compile(r"(?P<name>.+)_test_split(?P<split>\d+)\.txt")
@@ -57,11 +59,15 @@ def prepare(
     folders, or one that holds those in `videos/`. splits: folder of split files or their archive; None looks beside
     the videos. tick: told (clips counted, of how many). Clips that do not decode are listed in the index and counted,
     not an error. Raises DataError when classes, clips or splits are not what `video_set` promises, before anything is
-    decoded, and when `out` holds another set's index or somebody else is preparing one there.
+    decoded, for a class folder without split files, and when `out` holds another set's index or somebody else is
+    preparing one there.
     """
     source, out = Path(source), Path(out)
     if not source.exists():
         raise DataError(f"{source}: there is no such folder or archive")
+    for given in (source, splits):
+        if given is not None and Path(given).is_file():
+            refuse_other_kinds(Path(given))
     if (out / ABOUT).exists() and (there := read_index(out).name) != video_set.name:
         raise DataError(f"{out} holds {there}, not {video_set.name}; choose another folder")
     with alone_in(out):
@@ -69,7 +75,8 @@ def prepare(
         videos = _videos(source, out, files, video_set, say)
         unlisted = _compare(videos, files)
         if unlisted:
-            say(f"{len(unlisted)} files of the class folders are in no split file and left out, such as {unlisted[0]}")
+            say(f"in no split file and left out: {counted(len(unlisted), 'file')} of the class folders, "
+                f"such as {unlisted[0]}")  # fmt: skip
         labels = {name: label for label, name in enumerate(files.class_names)}
         clips = [
             Clip(f"{name}/{file}", labels[name], source_of(file, name), flags)
@@ -78,9 +85,9 @@ def prepare(
         ]
         say(f"decoding {len(clips)} clips from end to end to count their frames")
         journal = out / ".counted.jsonl"
-        counted = measured(videos, clips, workers, journal, tick)
+        filled = measured(videos, clips, workers, journal, tick)
         notes = {"av": metadata.version("av")}  # another FFmpeg may count the frames of a damaged file otherwise
-        index = VideoIndex(video_set.name, videos, files.class_names, counted, notes)
+        index = VideoIndex(video_set.name, videos, files.class_names, filled, notes)
         write_index(out, index)
         journal.unlink()
         return index
@@ -141,6 +148,8 @@ def _parse(path: Path) -> dict[str, int]:
 
 def _check_counts(flags: Mapping[str, Mapping[str, tuple[int, ...]]], expected: VideoSet) -> None:
     clips = [clip for files in flags.values() for clip in files.values()]
+    if len(flags) < 2:
+        raise DataError(f"expected split files of two classes or more, found those of {some(flags)} only")
     _expect(expected, "classes", expected.classes, len(flags))
     _expect(expected, "clips", expected.clips, len(clips))
     for split in range(expected.splits):
@@ -187,6 +196,9 @@ def _videos(source: Path, out: Path, files: SplitFiles, video_set: VideoSet, say
         return unpack_set(archive, out / "videos", say)
     archives = [source / f"{name}.rar" for name in files.class_names]
     if any(path.is_file() for path in archives):
+        left = sorted({path.name for path in source.glob("*.rar")} - {path.name for path in archives})
+        if left := [name for name in left if name != video_set.split_archive]:
+            say(f"archives of no class that the split files list, left out: {some(left)}")
         return unpack_classes([path for path in archives if path.is_file()], out / "videos", say)
     for folder in (source / "videos", source):
         if any((folder / name).is_dir() for name in files.class_names):
@@ -197,7 +209,13 @@ def _videos(source: Path, out: Path, files: SplitFiles, video_set: VideoSet, say
 
 
 def _compare(videos: Path, files: SplitFiles) -> list[str]:
-    """Files that no split lists. DataError when a listed one is missing."""
+    """Files that no split lists. DataError when a listed one is missing, and for a class folder without split files."""
+    folders = {entry.name for entry in os.scandir(videos) if entry.is_dir() and not entry.name.startswith(".")}
+    if strays := [name for name in sorted(folders - set(files.class_names)) if _holds_videos(videos / name)]:
+        raise DataError(
+            f"{videos}: no split files of {counted(len(strays), 'class folder')}: {some(strays)}; add the "
+            "<class>_test_split<number>.txt of each, or take the folder away"
+        )
     missing, unlisted = [], []
     for name in files.class_names:
         folder = videos / name
@@ -206,7 +224,11 @@ def _compare(videos: Path, files: SplitFiles) -> list[str]:
         unlisted += [f"{name}/{file}" for file in sorted(present - files.flags[name].keys())]
     if missing:
         raise DataError(
-            f"{videos}: {len(missing)} clips of the split files are missing, such as {', '.join(missing[:3])}; "
+            f"{videos}: not there: {counted(len(missing), 'clip')} of the split files, {some(missing, 3)}; "
             "delete the class folders that lack them and unpack those again"
         )
     return unlisted
+
+
+def _holds_videos(folder: Path) -> bool:
+    return any(name.lower().endswith(SUFFIXES) for name in os.listdir(folder))

@@ -17,6 +17,7 @@ from typing import IO, Any
 
 from ..errors import DataError, VCRegError
 
+MAGIC = b"Rar!\x1a\x07"
 NEEDED_TOOL = "install one with `apt install unar` (Debian's unrar-free does not do; RARLAB's own unrar does)"
 _CHUNK = 1 << 20
 
@@ -25,15 +26,16 @@ def unpack(archive: str | Path, folder: str | Path, keep: Callable[[str], bool] 
     """Unpack the files of `archive` whose name (forward slashes) `keep` accepts into `folder`; returns
     their paths.
 
-    Raises DataError for what is not a whole RAR archive, for a name that would leave `folder`, for an entry
-    that is a link, and for content that differs from the archive's own checksum; VCRegError when a program
-    is needed that is not installed.
+    Raises DataError for what is not a RAR archive or not a whole one, for a name that would leave `folder`,
+    for an entry that is a link, and for content that differs from the archive's own checksum; VCRegError when
+    a program is needed that is not installed.
     """
     try:
         import rarfile
     except ImportError as error:
         raise VCRegError("reading .rar archives needs rarfile: pip install 'vcreg_hub[video]'") from error
 
+    refuse_other_kinds(Path(archive))
     folder = Path(folder)
     try:
         with rarfile.RarFile(str(archive), part_only=False) as opened:
@@ -52,6 +54,20 @@ def unpack(archive: str | Path, folder: str | Path, keep: Callable[[str], bool] 
     except OSError as error:  # not there, not ours to read, no room left for what is in it
         raise DataError(f"{archive} could not be unpacked ({type(error).__name__}: {error})") from error
     return list(targets.values())
+
+
+def refuse_other_kinds(path: Path) -> None:
+    """Errors: DataError for a file that is no RAR archive, which a look at its first bytes tells, or is not there."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(len(MAGIC))
+    except OSError as error:
+        raise DataError(f"{path} could not be read ({type(error).__name__}: {error})") from error
+    if start != MAGIC:
+        raise DataError(
+            f"{path} is not a RAR archive: only RAR archives and folders are read. Unpack an archive of another kind "
+            "(zip, tar) first and give its folder"
+        )
 
 
 def find_tool(archive: Path, into: Path) -> list[str]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from ..errors import DataError
 from ..rundir import replacing, write_json
+from .wording import counted, not_decoding
 
 UNUSED, TRAIN, TEST, VALIDATION = 0, 1, 2, 3
 INDEX, ABOUT = "index.parquet", "dataset.json"
@@ -65,12 +66,15 @@ class VideoIndex:
 
     def summary(self) -> str:
         """A few lines for a person."""
-        lines = [f"{self.name}: {len(self.clips)} clips in {len(self.class_names)} classes at {self.root}"]
+        clips, classes = counted(len(self.clips), "clip"), counted(len(self.class_names), "class", "classes")
+        lines = [f"{self.name}: {clips} in {classes} at {self.root}"]
         for split in range(1, self.splits + 1):
             counts = [len(self.flagged(split, flag)) for flag in (TRAIN, VALIDATION, TEST, UNUSED)]
             lines.append("split {}: {} train, {} validation, {} test, {} unused".format(split, *counts))
+        if single := [clip for clip in self.clips if clip.frames == 1]:
+            lines.append(f"with a single frame: {counted(len(single), 'clip')}, such as {single[0].path}")
         broken = self.undecodable()
-        lines.append(f"{len(broken)} clips do not decode" + (":" if broken else ""))
+        lines.append(not_decoding(len(broken)) + (":" if broken else ""))
         lines += [f"  {clip.error}" for clip in broken]
         return "\n".join(lines)
 

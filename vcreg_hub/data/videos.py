@@ -6,10 +6,10 @@ one film look alike, and a validation set that shares films with the training se
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,10 +18,14 @@ from torch.utils.data import Dataset
 
 from ..config import Data, Video
 from ..errors import ConfigError, DataError, unknown_name
-from . import action_shapes, video_folder
+from . import action_shapes, video_folder, video_list
 from .hmdb51 import prepare
+from .splits import carve_by_source, stratified
 from .video_index import ABOUT, TEST, TRAIN, VALIDATION, Clip, VideoIndex, read_index
 from .video_sets import VIDEO_SETS
+from .wording import counted, not_decoding, some
+
+_logger = logging.getLogger("vcreg_hub")
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -68,11 +72,17 @@ class VideoData:
     def num_classes(self) -> int:
         return len(self.class_names)
 
+    @property
+    def left_out(self) -> list[Clip]:
+        """The training and validation clips that do not decode."""
+        learned = self.index.flagged(self.split, TRAIN) + self.index.flagged(self.split, VALIDATION)
+        return [clip for clip in learned if clip.error]
+
     def __str__(self) -> str:
         return (
             f"{self.name} ({self.origin}), split {self.split}: {len(self.train)} training, {len(self.val)} validation "
-            f"and {len(self.test)} test clips, {self.num_classes} classes; "
-            f"{len(self.index.undecodable())} clips of the whole set do not decode"
+            f"and {counted(len(self.test), 'test clip')}, {counted(self.num_classes, 'class', 'classes')}; "
+            + not_decoding(len(self.index.undecodable()), "clip of the whole set", "clips of the whole set")
         )
 
 
@@ -84,7 +94,7 @@ def load_videos(cfg: Data, video: Video) -> VideoData:
     `action_shapes:<sources>x<clips of each>` for another size; `video_folder` or `video_list` for files of one's
     own at `data.root`. Errors: UnknownNameError; ConfigError for values that do not go together; DataError
     for files that are not there, a class without training clips, or more undecodable training clips than
-    `video.max_failed`.
+    `video.max_failed`. What is left out, and classes that the test part lacks, are named in a warning.
     """
     row = cfg.name.partition(":")[0]
     if row not in ROWS:
@@ -96,20 +106,20 @@ def load_videos(cfg: Data, video: Video) -> VideoData:
     flags = np.array([clip.flags[_split(index, video) - 1] for clip in index.clips])
     decodes = np.array([not clip.error for clip in index.clips])
     train, test = np.flatnonzero((flags == TRAIN) & decodes), np.flatnonzero(flags == TEST)
-    lost = int((flags == TRAIN).sum()) - len(train)
-    if lost > video.max_failed:
-        example = next(clip.error for clip in index.clips if clip.error)
-        raise DataError(f"{lost} training clips do not decode, video.max_failed is {video.max_failed}: {example} ...")
+    lost = np.flatnonzero((flags == TRAIN) & ~decodes)
+    if len(lost) > video.max_failed:
+        raise DataError(
+            f"{not_decoding(len(lost), 'training clip')}, video.max_failed is {video.max_failed}: "
+            f"{index.clips[lost[0]].error} ..."
+        )
     val = np.flatnonzero((flags == VALIDATION) & decodes)
     if not len(val):
         train, val = carve_by_source(index.clips, train, cfg.val_fraction, cfg.split_seed)
     if cfg.train_images is not None:
-        from .splits import stratified
-
         labels = np.array([index.clips[n].label for n in train])
         train = train[stratified(labels, cfg.train_images, cfg.split_seed)]
-    _check_classes(index, train, test)
-    return VideoData(
+    _check_classes(index, train, test, lost)
+    videos = VideoData(
         name=cfg.name,
         split=video.split,
         index=index,
@@ -121,43 +131,8 @@ def load_videos(cfg: Data, video: Video) -> VideoData:
         std=std,
         origin=str(index.root),
     )
-
-
-def carve_by_source(
-    clips: Sequence[Clip], numbers: np.ndarray, fraction: float, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """(kept, held out) numbers, both ascending: whole source videos are held out, also where clips of one
-    are in several classes, as many as fit into `fraction` of every class's clips; a class that got none and
-    has two sources or more gives its smallest one."""
-    # RandomState, not Generator: NumPy promises that its stream stays as it is, and a published split must
-    # too.
-    random = np.random.RandomState(seed)
-    of_source: dict[str, Counter[int]] = {}
-    for n in numbers:
-        of_source.setdefault(clips[n].source, Counter())[clips[n].label] += 1
-    left = sum(of_source.values(), Counter())
-    room = {label: fraction * count for label, count in left.items()}
-    held: set[str] = set()
-
-    def hold(source: str) -> None:
-        held.add(source)
-        left.subtract(of_source[source])
-        for label, count in of_source[source].items():
-            room[label] -= count
-
-    def leaves_some(source: str) -> bool:
-        return all(left[label] > count for label, count in of_source[source].items())
-
-    sources = [sorted(of_source)[i] for i in random.permutation(len(of_source))]
-    for source in sources:
-        if all(count <= room[label] for label, count in of_source[source].items()) and leaves_some(source):
-            hold(source)
-    for label in sorted(left) if fraction else []:
-        mine = [source for source in sources if label in of_source[source]]
-        if not held & set(mine) and (fitting := [source for source in mine if leaves_some(source)]):
-            hold(min(fitting, key=lambda source: of_source[source].total()))
-    out = [int(n) for n in numbers if clips[n].source in held]
-    return np.setdiff1d(numbers, out), np.sort(np.array(out, dtype=np.int64))
+    _warn(videos)
+    return videos
 
 
 def _prepared(cfg: Data) -> VideoIndex:
@@ -190,6 +165,9 @@ def _shapes(cfg: Data) -> VideoIndex:
     row = VIDEO_SETS[cfg.name.partition(":")[0]]
     root = Path(cfg.root) if cfg.root is not None else base / "vcreg_hub" / cfg.name.replace(":", "-")
     if not (root / ABOUT).exists():
+        # In this order: another process may put a whole set there in between.
+        if action_shapes.is_begun(root) and not (root / ABOUT).exists():
+            raise DataError(f"{root} is half made: repeat `vcreg data {row.name} --out {root}` with the same options")
         root.parent.mkdir(parents=True, exist_ok=True)
         # Made aside and put in place in one go: several processes may come here at the same time.
         with tempfile.TemporaryDirectory(dir=root.parent, prefix=f".{root.name}-") as scratch:
@@ -224,7 +202,7 @@ ROWS: dict[str, Callable[[Data], VideoIndex]] = {
     "action_shapes": _shapes,
     "action_shapes_compound": _shapes,
     "video_folder": video_folder.class_folders,
-    "video_list": video_folder.list_files,
+    "video_list": video_list.list_files,
 }
 
 
@@ -234,10 +212,27 @@ def _split(index: VideoIndex, video: Video) -> int:
     return video.split
 
 
-def _check_classes(index: VideoIndex, train: np.ndarray, test: np.ndarray) -> None:
+def _check_classes(index: VideoIndex, train: np.ndarray, test: np.ndarray, lost: np.ndarray) -> None:
     learned = {index.clips[n].label for n in train}
     lacking = [name for label, name in enumerate(index.class_names) if label not in learned]
     if lacking:
-        raise DataError(f"{index.name}: no training clip is left of {', '.join(lacking[:5])} ({len(lacking)} classes)")
+        why = [clip.error for clip in (index.clips[n] for n in lost) if clip.label not in learned]
+        reason = f"; {not_decoding(len(why))}: {why[0]}" if why else ""
+        raise DataError(f"{index.name}: no training clip is left of {some(lacking)}{reason}")
     if not len(test):
         raise DataError(f"{index.name}: there is no test clip")
+
+
+def _warn(videos: VideoData) -> None:
+    """Say what a person may not expect of the clips, once for all processes."""
+    if os.environ.get("RANK", "0") != "0":
+        return
+    if lost := [clip.path for clip in videos.left_out]:
+        names = some(lost)
+        _logger.warning("%s: %s, not used to train and validate: %s", videos.name, not_decoding(len(lost)), names)
+    tested = set(videos.test.labels.tolist())
+    if lacking := [name for label, name in enumerate(videos.class_names) if label not in tested]:
+        _logger.warning(
+            "%s: no test clip of %s: %s; mean_per_class is the mean over the others",
+            videos.name, counted(len(lacking), "class", "classes"), some(lacking),
+        )  # fmt: skip

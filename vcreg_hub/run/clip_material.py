@@ -105,6 +105,7 @@ class ClipMaterial:
 
     def about(self) -> dict[str, Any]:
         data, video = self.recipe.data, self.video
+        left_out = [clip.path for clip in self.sets.left_out]
         return {
             "name": data.name,
             "labels": data.labels,
@@ -122,6 +123,7 @@ class ClipMaterial:
             "frames": video.frames,
             "stride": video.stride,
             "undecodable": len(self.sets.index.undecodable()),
+            **({"left_out": left_out} if left_out else {}),
         }
 
     def undecodable(self, accelerator: Any) -> dict[str, list[str]]:
