@@ -41,3 +41,14 @@ def test_a_metric_that_never_differs_is_left_out(tmp_path: Path, monkeypatch: py
     assert drawn(rows, tmp_path / "both.png", monkeypatch) == [["plain", "vcreg"]]
     assert drawn(rows[2:], tmp_path / "same.png", monkeypatch) == [["plain", "vcreg"]], "one that is alone stays"
     assert drawn([*rows[:2], row("vcreg", "top5", 99, 98)], tmp_path / "part.png", monkeypatch)[1] == ["vcreg"]
+
+
+def test_no_empty_panel_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from matplotlib.figure import Figure
+
+    saved: list[int] = []
+    plain = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: (saved.append(len(self.axes)), plain(self, *a, **k)))
+    rows = [row("plain", metric, 1, 2) for metric in ("top1", "top5", "loss")]
+    figures.bars(rows, tmp_path / "odd.png")
+    assert saved == [3]

@@ -41,8 +41,9 @@ def cards(tmp_path):
     return folder
 
 
-def test_a_release_is_a_pair_of_files_and_a_line(cards):
-    assert sorted(path.name for path in cards.iterdir()) == ["README.md", f"{NAME}.json", f"{NAME}.md"]
+def test_a_release_is_three_files_and_a_line(cards):
+    files = ["README.md", f"{NAME}.json", f"{NAME}.md", f"{NAME}.png"]
+    assert sorted(path.name for path in cards.iterdir()) == files
     (record,) = read_records(cards)
     assert len(record["weights"]["sha256"]) == 64
     index = (cards / "README.md").read_text(encoding="utf-8")

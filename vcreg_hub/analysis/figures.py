@@ -32,12 +32,12 @@ def bars(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     across = min(2, len(columns))
     down = -(-len(columns) // across)
     figure = Figure(figsize=(4.6 * across, (1.0 + 0.32 * len(labels)) * down), layout="constrained")
-    grid = figure.subplots(down, across, squeeze=False).flat
+    grid = list(figure.subplots(down, across, squeeze=False).flat)
     for axes, (metric, config, split) in zip(grid, columns, strict=False):
         found = {r["label"]: r for r in rows if column(r) == (metric, config, split)}
         _panel(axes, labels, found)
-        axes.set_title(f"{metric}  ({config} labels, {split} split)", fontsize=8)
-    for axes in list(grid)[len(columns) :]:
+        axes.set_title(f"{metric}  ({config} labels, {split})", fontsize=8)
+    for axes in grid[len(columns) :]:
         axes.remove()
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=150, format="png")

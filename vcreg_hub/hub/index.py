@@ -18,6 +18,7 @@ from ..releases import RELEASES, Release, find_release
 from ..rundir import write_json, write_text
 from .card import render
 from .markdown import number, prose
+from .plot import draw_results
 from .record import FORMAT
 from .scores import Score, scores, twin_scores
 
@@ -33,8 +34,10 @@ def cards_folder() -> Path | None:
 
 
 def write_release(record: dict[str, Any], folder: str | Path) -> Path:
-    """Write the numbers and the card of one release into `folder`, and its index anew; returns the card's path."""
-    folder = Path(folder)
+    """Write the numbers, picture and card of one release into `folder`, and its index anew; returns the card's path."""
+    folder, picture = Path(folder), f"{record['name']}.png"
+    if draw_results(record, folder / picture):
+        record = record | {"plots": [picture]}
     write_json(folder / f"{record['name']}.json", record)
     write_text(folder / f"{record['name']}.md", render(record))
     write_text(folder / "README.md", render_index(read_records(folder)))

@@ -162,9 +162,9 @@ def _training(record: dict[str, Any]) -> list[str]:
         lines.append(f"training clips that did not decode: {len(undecodable)}")
     if assumed := record["recipe"].get("assumed"):
         lines.append(f"assumed, because what the recipe follows does not confirm it: {', '.join(map(code, assumed))}")
-    if training.get("emissions_kg_co2eq") is not None:
-        lines.append(f"emissions, by codecarbon: {float(training['emissions_kg_co2eq']):.3g} kg CO2eq")
-    return lines or ["not recorded"]
+    emitted = training.get("emissions_kg_co2eq")
+    by = "not measured (codecarbon does)" if emitted is None else f"{float(emitted):.3g} kg CO2eq, by codecarbon"
+    return [*lines, f"emissions: {by}"]
 
 
 def _again(record: dict[str, Any]) -> str:

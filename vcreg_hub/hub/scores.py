@@ -12,8 +12,8 @@ from typing import Any
 class Score:
     """One metric over the seeds it was measured with.
 
-    value: that of the weights on the card (None for a twin). mean, std: over `n` seeds; std is the sample standard
-    deviation, None for one seed.
+    value: that of the weights on the card (None for a twin). values: one a seed. of_splits: whether each of them is a
+    mean over train/test splits.
     """
 
     metric: str
@@ -24,9 +24,21 @@ class Score:
     split: str
     protocol: str
     value: float | None
-    mean: float
-    std: float | None
-    n: int
+    values: tuple[float, ...]
+    of_splits: bool = False
+
+    @property
+    def mean(self) -> float:
+        return statistics.fmean(self.values)
+
+    @property
+    def std(self) -> float | None:
+        """The sample standard deviation; None for one seed."""
+        return statistics.stdev(self.values) if self.n > 1 else None
+
+    @property
+    def n(self) -> int:
+        return len(self.values)
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -64,9 +76,7 @@ def _over_seeds(runs: Sequence[dict[str, Any]], own: dict[str, Any] | None) -> l
                 split=rows[0]["split"],
                 protocol=rows[0]["protocol"],
                 value=None if mine is None else mine["value"],
-                mean=statistics.fmean(values),
-                std=statistics.stdev(values) if len(values) > 1 else None,
-                n=len(values),
+                values=tuple(values),
             )
         )
     return found
@@ -103,9 +113,8 @@ def _mean_of_folds(key: tuple[str, ...], folds: dict[int, dict[int, dict[str, An
         split=f"{split}, mean of {len(folds)} splits",
         protocol=protocol,
         value=None,
-        mean=statistics.fmean(values),
-        std=statistics.stdev(values) if len(values) > 1 else None,
-        n=len(values),
+        values=tuple(values),
+        of_splits=True,
     )
 
 
