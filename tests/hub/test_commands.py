@@ -64,7 +64,9 @@ def test_from_a_run_folder_to_a_stranger_and_back(hub, vcreg, run, tmp_path):
     assert commit in vcreg(*publish, "--yes"), "a second run finds it done"
     assert len([c for c in hub.repos[REPO].commits.values() if c.title.startswith("Publish")]) == 1
     assert f"hf-hub:{REPO}" in vcreg("card", str(run), "--licence", "apache-2.0", "--repo", REPO)
-    assert "license: apache-2.0" in vcreg("card", str(run / "export")), "an export states its licence"
+    assert not (run / "export").exists(), "publishing leaves the run as it was"
+    vcreg("export", str(run), "--to", "out", "--licence", "apache-2.0")
+    assert "license: apache-2.0" in vcreg("card", "out"), "an export states its licence"
     with pytest.raises(UsageError, match="--licence"):
         vcreg("card", str(run))
 

@@ -79,6 +79,7 @@ def test_a_plan_for_a_new_branch_compares_with_what_it_starts_from(folder, hub, 
     push(folder)
     main = hub.repos[REPO].branches["main"][:12]
     write_json(folder / "results.json", results(row(90.5)))
+    write_card(folder)
     text = plan(folder, REPO, api=api, patience=patience, revision="try").describe()
     assert f"branch     try (will be created from main at {main}" in text
     assert re.search(r"same +128 bytes  model\.safetensors", text)
@@ -136,6 +137,7 @@ def test_tags_never_move(folder, hub, push):
     push(folder, tag="v1")
     before = hub.repos[REPO].tags["v1"]
     write_json(folder / "results.json", results(row(90.5)))
+    write_card(folder)
     with pytest.raises(UsageError, match=r"has a tag v1 already, at [0-9a-f]{12}, and tags never move"):
         push(folder, tag="v1")
     assert hub.repos[REPO].tags == {"v1": before}
@@ -144,6 +146,7 @@ def test_tags_never_move(folder, hub, push):
 def test_a_branch_of_its_own(folder, hub, push):
     push(folder)
     write_json(folder / "results.json", results(row(90.5)))
+    write_card(folder)
     push(folder, revision="try")
     assert hub.files(REPO, "try")["results.json"] == sha256(folder / "results.json")
     assert hub.files(REPO, "main")["results.json"] != sha256(folder / "results.json")
@@ -153,6 +156,7 @@ def test_a_pull_request_changes_no_branch(folder, hub, push):
     push(folder)
     main = hub.files(REPO)
     write_json(folder / "results.json", results(row(90.5)))
+    write_card(folder)
     first, second = push(folder, pr=True), push(folder, pr=True)
     assert first.url.endswith("/discussions/1")
     assert (second.commit, second.pushed) == (first.commit, False)
@@ -343,7 +347,8 @@ def test_what_was_altered_after_the_export_is_not_published(loadable, tmp_path, 
 
 def test_an_export_says_its_hashes_and_may_be_made_again(loadable, tmp_path, hub, api, patience, push):
     recorded = RunDir(loadable).results()["files"]
-    assert recorded == {name: sha256(loadable / name) for name in ("config.json", "model.safetensors")}
+    names = ("config.json", "env.json", "model.safetensors", "recipe.json")
+    assert recorded == {name: sha256(loadable / name) for name in names}
     states = {check.what: check.ok for check in verify(loadable, load=False)}
     assert states["model.safetensors"] and states["config.json"]
     folder = shutil.copytree(loadable, tmp_path / "export")

@@ -86,48 +86,19 @@ def publish(
     licence_link: LicenceLink = None,
 ) -> None:
     """Publish to the Hub in one commit. The token is that of `hf auth login` or HF_TOKEN."""
-    from ..hub.plan import plan
+    from ..hub.plan import check_arguments, plan
     from ..hub.publish import publish as push
+    from ..hub.staging import staged
 
+    check_arguments(repo, revision, pr, tag)
     named = {"licence_name": licence_name, "licence_link": licence_link}
-    folder = _ready_to_publish(run, repo, licence, named, siblings or [], twins or [])
-    _refuse_made_up(folder)
-    if not yes:
-        print(plan(folder, repo, private=private, revision=revision, pr=pr, tag=tag).describe())
-        print("nothing was sent; --yes does it")
-        return
-    done = push(folder, repo, private=private, revision=revision, pr=pr, tag=tag, verify=verify, say=print)
+    with staged(run, repo, licence=licence, siblings=siblings or [], twins=twins or [], **named) as folder:
+        if not yes:
+            print(plan(folder, repo, private=private, revision=revision, pr=pr, tag=tag).describe())
+            print("nothing was sent; --yes does it")
+            return
+        done = push(folder, repo, private=private, revision=revision, pr=pr, tag=tag, verify=verify, say=print)
     print(done.url)
-
-
-def _refuse_made_up(folder: Path) -> None:
-    from ..rundir import RunDir
-
-    if (folder / "recipe.json").is_file() and RunDir(folder).recipe().data.name.startswith("synthetic"):
-        raise UsageError(f"{folder} was trained on made-up images (a smoke test): its numbers would pass for results")
-
-
-def _ready_to_publish(
-    run: Path, repo: str, licence: str | None, named: dict[str, str | None], siblings: list[Path], twins: list[Path]
-) -> Path:
-    """An export folder, or a run folder exported into <run>/export; with a card that names the repo.
-
-    The card of an export folder stays as it is when somebody has written in it, or it names a repo already.
-    """
-    from ..hub.card import is_as_rendered, write_card
-    from ..hub.export import export as write
-    from ..hub.licence import check_licence
-
-    folder = run
-    if not (run / "config.json").is_file():
-        if licence is None:
-            raise UsageError("publishing a run needs --licence, the licence of its weights, such as apache-2.0")
-        check_licence(licence, named["licence_name"], named["licence_link"])
-        folder = write(run, run / "export", licence=licence, overwrite=True)
-    elif not (licence or siblings or twins or is_as_rendered(folder)):
-        return folder
-    write_card(folder, licence=licence, repo_id=repo, siblings=siblings, twins=twins, **named)
-    return folder
 
 
 @app.command()
@@ -141,7 +112,7 @@ def download(
     from ..hub.download import download as fetch
 
     done = fetch(name, revision=revision, to=to, force=force, say=print)
-    print(f"{done.folder}{' (from the cache, the hub was not asked)' if done.offline else ''}")
+    print(f"{done.folder}{' (from the cache)' if done.offline else ''}")
 
 
 @app.command()
@@ -155,7 +126,8 @@ def verify(
     rows = [vars(found) for found in check(target, revision=revision)]
     print_table(rows)
     if bad := [row for row in rows if row["ok"] is False]:
-        raise IntegrityError(f"{len(bad)} of {len(rows)} checks failed")
+        failed = ", ".join(str(row["what"]) for row in bad)
+        raise IntegrityError(f"{len(bad)} of {len(rows)} checks failed: {failed}")
 
 
 @app.command(name="list")

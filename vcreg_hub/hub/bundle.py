@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ..errors import IntegrityError, RunFolderError, UsageError
+from ..models.exported import check_exported, exported_hashes
+from ..models.weights import AGAIN, refuse_only_pickles
 from ..rundir import sha256
+from .numbers import check_numbers
 from .privacy import private_fields, private_parts
-from .recorded import exported_hashes, git_hash
+from .recorded import git_hash
 
 REQUIRED = ("README.md", "config.json", "model.safetensors", "recipe.json", "results.json", "env.json")
 _ALLOWED = tuple(
@@ -61,11 +64,12 @@ def read_bundle(folder: str | Path, owner: str | None = None) -> Bundle:
 
     Errors: UsageError when a required file is absent, a file is a symbolic link, or a file holds a token, the name
     of this machine or login, or an absolute path; RunFolderError for weights that are no whole safetensors file;
-    IntegrityError for weights or a config.json that were altered since `export` wrote them.
+    IntegrityError for a file that was altered since `export` wrote it, or a card with other numbers than results.json.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise UsageError(f"there is no folder {folder} to publish")
+    refuse_only_pickles(folder)
     paths = sorted(path for path in folder.rglob("*") if path.is_file() or path.is_symlink())
     names = {str(PurePosixPath(path.relative_to(folder))): path for path in paths}
     allowed = {name: path for name, path in names.items() if is_allowed(name)}
@@ -76,21 +80,21 @@ def read_bundle(folder: str | Path, owner: str | None = None) -> Bundle:
         )
     for name, path in allowed.items():
         if path.is_symlink():
-            raise UsageError(f"{path} is a symbolic link: put the file itself there")
+            raise UsageError(f"{name} is a symbolic link: put the file itself there")
         _refuse_private(name, path, frozenset({owner} if owner else ()))
-    _refuse_altered(folder)
+    refuse_altered(folder)
+    check_numbers(folder)
     files = tuple(File(name, path.stat().st_size, sha256(path), git_hash(path)) for name, path in allowed.items())
     return Bundle(folder, files, tuple(name for name in names if name not in allowed))
 
 
-def _refuse_altered(folder: Path) -> None:
+def refuse_altered(folder: Path) -> None:
+    """IntegrityError unless all that `export` wrote into the folder is there as it wrote it; UsageError for pickles."""
+    refuse_only_pickles(folder)
+    check_exported(folder, AGAIN)
     for name, digest in exported_hashes(folder).items():
-        if not (folder / name).is_file() or (found := sha256(folder / name)) != digest:
-            state = f"has SHA-256 {found}" if (folder / name).is_file() else "is not there"
-            raise IntegrityError(
-                f"{folder / name} {state}, but it was exported with {digest}: it was altered since. Export the run "
-                "again and publish that"
-            )
+        if not (folder / name).is_file():
+            raise IntegrityError(f"{folder / name} is not there, but it was exported with SHA-256 {digest}: {AGAIN}")
 
 
 def _refuse_private(name: str, path: Path, allowed: frozenset[str]) -> None:

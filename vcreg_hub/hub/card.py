@@ -6,6 +6,7 @@ A card that cannot be rendered costs no checkpoint: the weights lie in their fol
 
 from __future__ import annotations
 
+import re
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,11 @@ from ..errors import HubError, VCRegError
 from ..rundir import write_json, write_text
 from .metadata import card_data, eval_result_files
 from .passages import passages
-from .record import SEEDS, collect
+from .record import SEEDS, collect, is_smoke_test
 from .scores import scores
+
+# A repo as the snippets of a card name it.
+_NAMED = re.compile(r'"(?:hf-hub:)?([\w.-]+/[\w.-]+)"')
 
 
 def render_card(folder: str | Path, *, licence: str | None = None, **about: Any) -> str:
@@ -44,13 +48,22 @@ def write_card(folder: str | Path, *, licence: str | None = None, **about: Any) 
 
 
 def is_as_rendered(folder: str | Path) -> bool:
-    """Whether a folder has no card, or the one that `write_card` renders for no repo: nobody has written in it."""
+    """Whether a folder has no card, or the one that `write_card` renders for the repo that it names, or for none:
+    nobody has written in it."""
     card = Path(folder) / "README.md"
     if not card.is_file():
         return True
     try:
-        return card.read_text(encoding="utf-8") == render_card(folder)
-    except (VCRegError, UnicodeDecodeError):
+        text = card.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        return False
+    return any(_renders(folder, repo, text) for repo in (None, *dict.fromkeys(_NAMED.findall(text))))
+
+
+def _renders(folder: str | Path, repo: str | None, text: str) -> bool:
+    try:
+        return text == render_card(folder, repo_id=repo)
+    except VCRegError:
         return False
 
 
@@ -74,9 +87,9 @@ def _render(record: dict[str, Any]) -> str:
     from huggingface_hub import ModelCard
     from huggingface_hub.repocard_data import model_index_to_eval_results
 
-    data = card_data(record)
+    data, smoke = card_data(record), is_smoke_test(record["recipe"])
     template = resources.files(__package__).joinpath("card.md.j2").read_text(encoding="utf-8")
-    text = str(ModelCard.from_template(data, template_str=template, **passages(record)))
+    text = str(ModelCard.from_template(data, template_str=template, smoke=smoke, **passages(record)))
     # huggingface_hub logs the unknown library of a config as it parses; what counts is that nothing was lost.
     again = ModelCard(text).data.to_dict()
     if again != data.to_dict():

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from ..errors import HubError, IntegrityError, UnknownNameError, UsageError, WeightsNotFoundError, unknown_name
 from ..models.checkpoint import PICKLES, refuse_pickle
-from ..models.places import HubPlace, Place, places
+from ..models.exported import check_exported
+from ..models.places import PATIENCE, HubPlace, Place, hub_silence, is_offline, places, remember_silence
 from ..models.weights import candidates, check_release, nobody_published, release_hashes
 from ..releases import RELEASES
 from ..rundir import replacing, sha256, write_text
@@ -24,7 +25,7 @@ from .plan import hub
 from .recorded import SUMS, cached_hash, git_hash
 from .repo_id import check_repo_id
 from .resume import bring_blob
-from .retry import Patience, attempt
+from .retry import Patience, attempt, is_silence
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -68,6 +69,7 @@ def download(
     names a file outside of its folder; UsageError for pickled weights or a folder `to` that holds other files of
     those names; HubError.
     """
+    _refuse_file(to)
     found = _find(name, revision, force, api or hub(), say, patience)
     say(f"{name}: {found.source}" + (f" at {found.commit[:12]}" if found.commit else ""))
     if to is None:
@@ -77,11 +79,25 @@ def download(
     return Downloaded(Path(to), found.source, found.commit, found.offline)
 
 
+def _refuse_file(to: str | Path | None) -> None:
+    """UsageError, before anything is fetched, for a target that is or lies below a file."""
+    for path in () if to is None else (Path(to), *Path(to).parents):
+        if path.exists() or path.is_symlink():
+            if not path.is_dir():
+                raise UsageError(f"{path} is a file, and --to {to} is to be a folder: give another name")
+            return
+
+
 def _find(name: str, revision: str | None, force: bool, api: HfApi, say: Say, patience: Patience) -> Downloaded:
     if "/" in name:
         repo, _, at = name.removeprefix("hf-hub:").partition("@")
         check_repo_id(repo)
         found = fetch(repo, revision or at or None, force=force, api=api, say=say, patience=patience)
+        if found is None and is_offline():
+            raise WeightsNotFoundError(
+                f"{repo} is not in the local cache, and offline mode is on, so no hub was asked: unset HF_HUB_OFFLINE "
+                "to fetch it"
+            )
         if found is None:
             raise WeightsNotFoundError(f"there is no repo {repo} on {api.endpoint}, or this login may not see it")
         return found
@@ -111,6 +127,7 @@ def _from_place(
         raise UsageError(f"{full_name} is a folder in {place}, which has no revisions: leave --revision out")
     _require_weights({path.name for path in folder.iterdir()}, str(folder))
     check_release(folder, full_name, place.cure)
+    check_exported(folder, place.cure)
     return Downloaded(folder, str(place), card=_card_elsewhere(folder, full_name))
 
 
@@ -133,24 +150,19 @@ def fetch(
     patience: Patience = Patience(),  # noqa: B008
 ) -> Downloaded | None:
     """The published files of a repo in the cache, checked; None when there is no such repo. Errors: see `download`."""
-    from huggingface_hub import constants
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
-    if constants.HF_HUB_OFFLINE:
+    if is_offline():
         return _cached(repo, revision, say, "offline mode (HF_HUB_OFFLINE)")
-    what, expected = f"looking at {repo}", (RepositoryNotFoundError, RevisionNotFoundError)
-
-    def look() -> Any:
-        return api.model_info(repo, revision=revision, files_metadata=True, timeout=patience.timeout)
-
     try:
-        info = attempt(what, look, patience, expected)
+        info = _look(repo, revision, api, patience)
     except RepositoryNotFoundError:
         return None
     except RevisionNotFoundError:
         raise _unknown_revision(repo, str(revision), api, patience) from None
     except HubError as error:
-        if cached := _cached(repo, revision, say, f"the hub does not answer ({error})"):
+        why = str(error) if is_silence(error.__cause__) else f"the hub does not answer ({error})"
+        if cached := _cached(repo, revision, say, why):
             return cached
         raise
     files = {file.rfilename: file for file in info.siblings or []}
@@ -167,10 +179,30 @@ def fetch(
         folder = there.parents[len(PurePosixPath(path).parts) - 1]
     if revision in (None, "main"):
         check_release(folder, repo.partition("/")[2], HubPlace.cure)
+    check_exported(folder, f"publish the run again: {repo} itself holds what was not exported so")
     if not _remembered(repo, revision, str(info.sha), api, patience):
         say(f"{repo} has moved on meanwhile: once more")
         return fetch(repo, revision, force=force, api=api, say=say, patience=patience)
     return Downloaded(folder, f"{repo} on {api.endpoint}", str(info.sha))
+
+
+def _look(repo: str, revision: str | None, api: HfApi, patience: Patience) -> Any:
+    """What the hub says of a repo and its files. A silent one is given up after 20 seconds, and remembered as such."""
+    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+
+    if silence := hub_silence(api.endpoint):
+        raise HubError(silence) from TimeoutError(silence)
+    quick = replace(patience, timeout=min(patience.timeout, PATIENCE), in_all=2 * PATIENCE, silences=2)
+
+    def look() -> Any:
+        return api.model_info(repo, revision=revision, files_metadata=True, timeout=quick.timeout)
+
+    try:
+        return attempt(f"looking at {repo}", look, quick, (RepositoryNotFoundError, RevisionNotFoundError))
+    except HubError as error:
+        if (cause := error.__cause__) is not None and is_silence(cause):
+            raise HubError(remember_silence(api.endpoint, cause)) from cause
+        raise
 
 
 def _one(repo: str, path: str, commit: str, force: bool, api: HfApi, patience: Patience) -> Path:
@@ -205,6 +237,7 @@ def _cached(repo: str, revision: str | None, say: Say, why: str) -> Downloaded |
             raise _mismatch(path, sha256(path), expected, f"the cache of {repo}")
     if revision in (None, "main"):
         check_release(folder, repo.partition("/")[2], HubPlace.cure)
+    check_exported(folder, HubPlace.cure)
     say(f"{repo}: {why}, so this is the copy in the cache")
     return Downloaded(folder, f"{repo}, from the cache", folder.name, offline=True)
 

@@ -4,7 +4,7 @@
     model.safetensors     the plain network's state dict
     (video_)preprocessor_config.json   for a transformers network
     recipe.json results.json env.json and the plots, as the run has them, without this machine's paths; results.json
-                          also holds the SHA-256 of the files above
+                          also holds the SHA-256 of the others, the plots aside
 
 The card is written into that folder afterwards, by `card.write_card`.
 """
@@ -27,12 +27,13 @@ from torch import nn
 from ..config import Model, Recipe, to_dict
 from ..errors import RunFolderError, UsageError
 from ..models.checkpoint import load_file
+from ..models.exported import EXPORTED
 from ..models.factory import build_model
+from ..models.weights import refuse_only_pickles
 from ..rundir import RunDir, sha256, write_json
 from .licence import known_licence
 from .network import Preprocessing, write_network
 from .privacy import private_fields, without_paths
-from .recorded import EXPORTED
 
 # Every name that an export folder can have.
 _EXPORTED = re.compile(
@@ -58,10 +59,12 @@ def export(run: str | Path, to: str | Path, *, licence: str, weights: str = "mod
     """
     licence = known_licence(licence)
     source, to = RunDir(run), Path(to)
+    file = source.path / f"{weights}.safetensors"
+    if not file.is_file():
+        refuse_only_pickles(source.path)
     _check_target(to, overwrite)
     recipe, results, env = source.recipe(), source.results(), source.env()
     view = preprocessing(recipe, results)
-    file = source.path / f"{weights}.safetensors"
     if not file.is_file():
         there = sorted(path.stem for path in source.path.glob("*.safetensors"))
         raise RunFolderError(f"{source.path} has no {file.name}; it has {', '.join(there) or 'no weights'}")
@@ -70,10 +73,11 @@ def export(run: str | Path, to: str | Path, *, licence: str, weights: str = "mod
     model = _network(recipe.model, view, file)
     with _replacing_folder(to) as folder:
         write_network(folder, model, recipe.model, view, licence)
-        # What is published later can then be compared with what was loaded back here.
-        results = {**results, EXPORTED: {path.name: sha256(path) for path in sorted(folder.iterdir())}}
-        for name, value in (("recipe", without_paths(to_dict(recipe))), ("results", results), ("env", env)):
-            write_json(folder / f"{name}.json", value)
+        write_json(folder / "recipe.json", without_paths(to_dict(recipe)))
+        write_json(folder / "env.json", env)
+        # What is published or loaded later can then be compared with what was loaded back here.
+        hashes = {path.name: sha256(path) for path in sorted(folder.iterdir())}
+        write_json(folder / "results.json", {**results, EXPORTED: hashes})
         for plot in source.path.glob("*.png"):
             shutil.copyfile(plot, folder / plot.name)
         refuse_private(folder)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
 from .markdown import number, one_line, slug
+from .record import is_smoke_test
 from .scores import Score, scores
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def card_data(record: dict[str, Any]) -> ModelCardData:
     """The card's YAML header. Every string in it is one line; every figure a float."""
     from huggingface_hub import EvalResult, ModelCardData
 
+    rows = _told_scores(record)
     results = [
         EvalResult(
             task_type=record["task"],
@@ -51,10 +53,10 @@ def card_data(record: dict[str, Any]) -> ModelCardData:
             metric_name=_metric_name(score),
             metric_value=float(score.mean if score.value is None else score.value),
         )
-        for score in scores(record)
+        for score in rows
     ]
     trained_on = hub_dataset(record["recipe"]["data"]["name"])
-    types = sorted({METRIC_TYPES.get(score.metric, slug(score.metric)) for score in scores(record)})
+    types = sorted({METRIC_TYPES.get(score.metric, slug(score.metric)) for score in rows})
     extra: dict[str, Any] = {}
     if record["licence"] == "other":
         extra |= {f"license_{part}": one_line(record[f"licence_{part}"]) for part in ("name", "link")}
@@ -80,7 +82,7 @@ def eval_result_files(record: dict[str, Any]) -> dict[str, str]:
     from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml, parse_eval_result_entries
 
     groups: dict[str, list[Any]] = {}
-    for score in scores(record):
+    for score in _told_scores(record):
         dataset = hub_dataset(score.dataset)
         if dataset is None:
             continue
@@ -103,6 +105,11 @@ def eval_result_files(record: dict[str, Any]) -> dict[str, str]:
             raise UsageError(f"{path} does not survive its own YAML: check the names in results.json")
         files[path] = text
     return files
+
+
+def _told_scores(record: dict[str, Any]) -> list[Score]:
+    """The metrics that machines may read: none of a smoke test."""
+    return [] if is_smoke_test(record["recipe"]) else scores(record)
 
 
 def _with_protocol(entry: Any, number: int) -> Any:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import HubError, UsageError
+from ..models.exported import exported_hashes
 from .bundle import Bundle, is_allowed, read_bundle
-from .recorded import exported_hashes
+from .ref_name import check_ref_name
 from .repo_id import check_repo_id
 from .retry import Patience, attempt
 
@@ -72,11 +73,7 @@ def plan(
     settings have it. revision: the branch, main by default. pr: open a pull request instead of pushing.
     Errors: UsageError for a folder that is not ready, or arguments that do not go together; HubError.
     """
-    check_repo_id(repo_id)
-    if pr and tag:
-        raise UsageError("a pull request cannot be tagged (--pr with --tag): tag after it is merged")
-    if pr and revision not in (None, "main"):
-        raise UsageError("a pull request goes to main (--pr with --revision): give one of the two")
+    check_arguments(repo_id, revision, pr, tag)
     bundle = read_bundle(folder, repo_id.partition("/")[0])
     api = api or hub()
     remote = look(api, repo_id, revision or "main", patience)
@@ -93,6 +90,21 @@ def plan(
         raise UsageError(f"{repo_id} has a tag {tag} already, at {held[:12]}, and tags never move: give another one")
     made = Plan(bundle, repo_id, remote, private, revision or "main", pr, tag)
     return Plan(**{**vars(made), "diff": _text_changes(made, api, patience)})
+
+
+def check_arguments(repo_id: str, revision: str | None, pr: bool, tag: str | None) -> None:
+    """UsageError for names that a hub does not take, or arguments that do not go together."""
+    check_repo_id(repo_id)
+    if revision is not None:
+        check_ref_name("branch", revision)
+    if tag is not None:
+        check_ref_name("tag", tag)
+        if tag == (revision or "main"):
+            raise UsageError(f"tag {tag!r} is the branch's name too, and then means either: give another, such as v1")
+    if pr and tag:
+        raise UsageError("a pull request cannot be tagged (--pr with --tag): tag after it is merged")
+    if pr and revision not in (None, "main"):
+        raise UsageError("a pull request goes to main (--pr with --revision): give one of the two")
 
 
 def hub() -> HfApi:

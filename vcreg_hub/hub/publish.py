@@ -70,7 +70,7 @@ def publish(
     commit, url, pushed = _push(todo, api, patience, say)
     if verify:
         verify_download(todo.bundle, repo_id, commit, api=api, patience=patience, same=same)
-        say(f"verified: what the hub serves at {commit[:12]} is what lies in {todo.bundle.folder}")
+        say(f"verified: what the hub serves at {commit[:12]} is what was sent")
     if tag:
         _tag(todo, commit, api, patience)
         say(f"tagged {tag}")

@@ -1,6 +1,6 @@
 """The hashes that are recorded of a folder's files, by whoever wrote, sent or released them.
 
-    results.json "files"   by `export`: the weights and what their library reads beside them, as they were exported
+    results.json "files"   by `export`: the weights, what their library reads beside them, recipe.json, env.json
     SHA256SUMS             by `vcreg download --to`: every file, as it was fetched
     a cache                huggingface_hub keeps each file under its hash
     releases.py            the weights and config.json of a release; what else it was exported with, in model_cards/
@@ -13,15 +13,13 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path, PurePosixPath
-from typing import Any
 
-from ..errors import RunFolderError
+from ..models.exported import exported_hashes, hashes_in
 from ..models.weights import release_hashes
 from ..rundir import sha256
 from .index import cards_folder
 
 SUMS = "SHA256SUMS"
-EXPORTED = "files"
 
 
 def recorded_hashes(folder: Path, full_name: str = "") -> dict[str, list[str]]:
@@ -43,39 +41,15 @@ def wrong_hash(path: Path, expected: list[str]) -> str | None:
     return next((digest for digest in expected if digest not in found), None)
 
 
-def exported_hashes(folder: Path) -> dict[str, str]:
-    """Name -> SHA-256 as `export` wrote them into results.json; empty for a folder that an older version exported.
-
-    Errors: RunFolderError for a results.json that cannot be read, or a record in it that is none.
-    """
-    path = folder / "results.json"
-    return _exported(path, _object(path)) if path.is_file() else {}
-
-
 def _carded(full_name: str) -> dict[str, str]:
     """Name -> SHA-256 as `export` wrote them, in the record behind a release's card."""
     cards = cards_folder()
     path = None if cards is None else cards / f"{full_name}.json"
     if path is None or not release_hashes(full_name) or not path.is_file():
         return {}
-    return _exported(path, _object(path).get("results", {}))
-
-
-def _object(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise RunFolderError(f"{path} is not JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise RunFolderError(f"{path} holds a {type(found).__name__}, expected an object")
-    return found
-
-
-def _exported(path: Path, results: dict[str, Any]) -> dict[str, str]:
-    files = results.get(EXPORTED, {})
-    if not isinstance(files, dict) or not all(isinstance(digest, str) for digest in files.values()):
-        raise RunFolderError(f"{path}: {EXPORTED!r} is an object of hashes by file name, got {files!r}")
-    return files
+    results = json.loads(path.read_text(encoding="utf-8")).get("results")
+    # The package holds what loads a release; what it tells of itself stands beside its card.
+    return {name: digest for name, digest in hashes_in(results).items() if name not in ("recipe.json", "env.json")}
 
 
 def sums(folder: Path) -> dict[str, str]:

@@ -20,7 +20,8 @@ class Patience:
 
     attempts: at one call. first_wait: seconds before the second attempt, doubled for each further one; a Retry-After
     of the hub comes first. longest_wait bounds both. timeout: seconds without a byte before a connection is given up.
-    in_all: seconds after which an attempt makes no further request.
+    in_all: seconds after which an attempt makes no further request. silences: how many attempts may end in silence,
+    any number by default.
     """
 
     attempts: int = 4
@@ -28,6 +29,7 @@ class Patience:
     longest_wait: float = 120.0
     timeout: float = 60.0
     in_all: float | None = None
+    silences: int | None = None
     sleep: Callable[[float], None] = time.sleep
 
 
@@ -37,6 +39,7 @@ def attempt(what: str, call: Callable[[], T], patience: Patience, expect: tuple[
     expect: exceptions that are an answer to the caller and pass as they are.
     Errors: HubError for everything else that a hub or the network does.
     """
+    silences = 0
     for number in range(patience.attempts):
         try:
             with silence_limited(patience.timeout, patience.in_all):
@@ -48,7 +51,9 @@ def attempt(what: str, call: Callable[[], T], patience: Patience, expect: tuple[
         except Exception as error:
             if not is_of_the_hub(error):
                 raise
-            if not is_transient(error) or number == patience.attempts - 1:
+            silences += is_silence(error)
+            last = number == patience.attempts - 1 or silences == patience.silences
+            if last or not is_transient(error):
                 raise explained(what, error) from error
             patience.sleep(wait_after(error, number, patience))
     raise AssertionError("patience.attempts is at least 1")
@@ -73,6 +78,13 @@ def is_transient(error: BaseException | None) -> bool:
         return True
     # A body that breaks off: as JSON, or as a file shorter than it was announced.
     return type(error).__name__ == "JSONDecodeError" or "Consistency check failed" in str(error)
+
+
+def is_silence(error: BaseException | None) -> bool:
+    """Whether a hub did not answer in time."""
+    from huggingface_hub.utils import httpx
+
+    return isinstance(unwrapped(error), (httpx.TimeoutException, TimeoutError))
 
 
 def is_of_the_hub(error: BaseException) -> bool:

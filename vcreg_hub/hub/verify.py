@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import IntegrityError, RunFolderError, VCRegError
 from ..models.places import WEIGHTS, HubPlace, cached_folder, places
-from ..models.weights import candidates
+from ..models.weights import candidates, refuse_only_pickles
 from ..releases import RELEASES
 from ..rundir import sha256
 from .bundle import Bundle, is_allowed
@@ -39,11 +39,13 @@ def verify(target: str | Path, *, revision: str | None = None, load: bool = True
 
     Every file is compared with each hash that is recorded of it: in the folder's SHA256SUMS and results.json, by the
     cache, and in the table of releases. load: build the network too and look at its logits for a fixed input.
-    Errors: VCRegError when there is no such folder or release, and the cache has no such repo.
+    Errors: VCRegError when there is no such folder or release, and the cache has no such repo; UsageError for a folder
+    whose weights are pickles: none is read.
     """
     folder, full_name = Path(target), Path(target).resolve().name
     if not folder.is_dir():
         folder, full_name = _folder_here(str(target), revision)
+    refuse_only_pickles(folder)
     # An older revision of a release's repo may hold other weights.
     recorded = recorded_hashes(folder, full_name if revision in (None, "main") else "")
     there = {str(PurePosixPath(path.relative_to(folder))): path for path in folder.rglob("*") if path.is_file()}
@@ -72,7 +74,7 @@ def _folder_here(name: str, revision: str | None) -> tuple[Path, str]:
         check_repo_id(name)
         if (folder := cached_folder(name, revision)) is not None:
             return folder, name.partition("/")[2]
-    looked = f"neither {' nor '.join(map(str, asked))} has it" if asked else "the Hub's cache does not have it"
+    looked = f"it is not in {', nor in '.join(map(str, asked))}" if asked else "the Hub's cache does not have it"
     raise VCRegError(
         f"there is no {name!r} on this machine: it is no folder, and {looked}. `vcreg download` fetches it"
     )

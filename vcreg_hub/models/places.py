@@ -5,6 +5,7 @@ A release is a folder or repo called `<name>.<tag>` that holds config.json and m
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import UsageError
+from .exported import RESULTS
 from .silence import silence_limited
 
 FOLDER_VARIABLE = "VCREG_HUB_DIR"
@@ -80,11 +82,11 @@ class HubPlace:
         from huggingface_hub import constants
 
         where = f"{NAMESPACE_VARIABLE}={self.namespace} on {constants.ENDPOINT}"
-        return f"the local cache of {where} (offline mode)" if _offline() else where
+        return f"the local cache of {where} (offline mode)" if is_offline() else where
 
     def folder(self, full_name: str) -> Path | None:
         repo = f"{self.namespace}/{full_name}"
-        return hub_folder(repo, self.troubles) if _offline() or self.answers() else cached_folder(repo)
+        return hub_folder(repo, self.troubles) if is_offline() or self.answers() else cached_folder(repo)
 
     def tags(self, name: str) -> list[str]:
         prefix = f"{self.namespace}/{name}."
@@ -93,7 +95,7 @@ class HubPlace:
 
     def answers(self) -> bool:
         """Whether the hub is to be asked; what keeps it from answering is noted in `troubles`."""
-        if self.cache_only or _offline():
+        if self.cache_only or is_offline():
             return False
         if silence := hub_silence():
             note = f"{NAMESPACE_VARIABLE}={self.namespace}: {silence}"
@@ -131,12 +133,12 @@ def hub_api() -> Any:
     return HfApi()
 
 
-def hub_silence() -> str | None:
-    """What keeps the hub from answering, None when it answers. It is asked once a minute, without huggingface_hub's
-    retries: those cost 23 seconds for every file of a hub that cannot be reached."""
+def hub_silence(endpoint: str | None = None) -> str | None:
+    """What keeps the hub (that of this environment) from answering, None when it answers. It is asked once a minute,
+    without huggingface_hub's retries: those cost 23 seconds for every file of a hub that cannot be reached."""
     from huggingface_hub.utils import get_session, httpx
 
-    endpoint = hub_api().endpoint
+    endpoint = endpoint or hub_api().endpoint
     asked, trouble = _answers.get(endpoint, (-MEMORY, None))
     if time.monotonic() - asked < MEMORY:
         return trouble
@@ -149,6 +151,13 @@ def hub_silence() -> str | None:
     return trouble
 
 
+def remember_silence(endpoint: str, error: BaseException) -> str:
+    """Note that a hub fell silent after it had answered, so that it is not waited for again; returns what to say."""
+    silence = f"{endpoint} does not answer ({_first_line(error)})"
+    _answers[endpoint] = (time.monotonic(), silence)
+    return silence
+
+
 def cached_folder(repo: str, revision: str | None = None) -> Path | None:
     """What the Hub's cache has of a repo with its weights; None for nothing."""
     from huggingface_hub import constants, try_to_load_from_cache
@@ -158,7 +167,8 @@ def cached_folder(repo: str, revision: str | None = None) -> Path | None:
 
 
 def hub_folder(repo: str, troubles: list[str]) -> Path | None:
-    """A repo's config.json and model.safetensors, downloaded to the Hub's cache; None when the Hub has no such repo.
+    """A repo's config.json, model.safetensors and (for its hashes) results.json, downloaded to the Hub's cache; None
+    when the Hub has no such repo.
 
     repo: `owner/name`, or `owner/name@revision`. Whatever else keeps it away is added to `troubles`.
     """
@@ -166,13 +176,14 @@ def hub_folder(repo: str, troubles: list[str]) -> Path | None:
         EntryNotFoundError,
         HFValidationError,
         LocalEntryNotFoundError,
+        RemoteEntryNotFoundError,
         RepositoryNotFoundError,
     )
 
     repo, _, revision = repo.partition("@")
-    silence = None if _offline() else hub_silence()
+    silence = None if is_offline() else hub_silence()
     try:
-        if _offline() or silence:
+        if is_offline() or silence:
             there = cached_folder(repo, revision or None)
             if there is not None:
                 _logger.warning("%s: %s comes from the local cache", silence or "offline mode", repo)
@@ -182,15 +193,15 @@ def hub_folder(repo: str, troubles: list[str]) -> Path | None:
         with silence_limited(PATIENCE, in_all=2 * PATIENCE):
             api, at = hub_api(), revision or None
             config = Path(api.hf_hub_download(repo, CONFIG, revision=at, etag_timeout=PATIENCE))
-        # The commit that config.json came from: a push in between cannot mix two versions.
+            # The commit that config.json came from: a push in between cannot mix two versions.
+            with contextlib.suppress(RemoteEntryNotFoundError):  # then there are no hashes to compare with
+                api.hf_hub_download(repo, RESULTS, revision=config.parent.name, etag_timeout=PATIENCE)
         api.hf_hub_download(repo, WEIGHTS, revision=config.parent.name)
         return config.parent
     except LocalEntryNotFoundError as error:
         troubles.append(f"{repo} could not be reached: {_first_line(error)}")
     except TimeoutError as error:  # it fell silent after it had answered
-        silence = f"{hub_api().endpoint} does not answer ({_first_line(error)})"
-        _answers[hub_api().endpoint] = (time.monotonic(), silence)
-        troubles.append(silence)
+        troubles.append(remember_silence(hub_api().endpoint, error))
         return cached_folder(repo, revision or None)
     except RepositoryNotFoundError:
         return None
@@ -203,7 +214,8 @@ def hub_folder(repo: str, troubles: list[str]) -> Path | None:
     return None
 
 
-def _offline() -> bool:
+def is_offline() -> bool:
+    """Whether huggingface_hub is told to ask no hub (HF_HUB_OFFLINE)."""
     from huggingface_hub import constants
 
     return bool(constants.HF_HUB_OFFLINE)

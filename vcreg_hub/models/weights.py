@@ -23,8 +23,21 @@ from ..errors import IntegrityError, UsageError, WeightsNotFoundError
 from ..releases import find_release, releases_of
 from ..rundir import sha256
 from .checkpoint import PICKLES, refuse_pickle, tensor_shapes
-from .places import CONFIG, FOLDER_VARIABLE, NAMESPACE_VARIABLE, WEIGHTS, Place, hub_folder, places
+from .exported import check_exported
+from .places import (
+    CONFIG,
+    FOLDER_VARIABLE,
+    NAMESPACE_VARIABLE,
+    WEIGHTS,
+    HubPlace,
+    Place,
+    hub_folder,
+    is_offline,
+    places,
+)
 
+# What to do about a folder of one's own in which a file was altered.
+AGAIN = "restore the file, or export the run again (`vcreg export`)"
 _logger = logging.getLogger("vcreg_hub")
 
 
@@ -53,17 +66,17 @@ def find_weights(name: str, *, cache_only: bool = False) -> Weights:
     """The weights of `<name>` or `<name>.<tag>` from the first place that has them, checked.
 
     A bare name means its default tag in `releases.py`; where a place lacks that tag and holds exactly one `<name>.*`,
-    that one. The SHA-256 of both files is compared with the release's, where
-    one is recorded, before anything is loaded. cache_only: of a hub, only what was downloaded before.
+    that one. The SHA-256 of both files is compared with the release's and with that in the export's results.json,
+    where one is recorded, before anything is loaded. cache_only: of a hub, only what was downloaded before.
     Errors: UsageError when several tags fit; WeightsNotFoundError when no place has any; IntegrityError for a file
-    that differs from its release; UsageError for pickled weights.
+    that differs from its release or export; UsageError for pickled weights.
     """
     asked = places(cache_only=cache_only)
     for place in asked:
         for full_name in candidates(place, name):
             folder = place.folder(full_name)
             if folder is not None:
-                weights = read_folder(folder, f"{full_name} from {place}")
+                weights = read_folder(folder, f"{full_name} from {place}", place.cure)
                 check_release(folder, full_name, place.cure)
                 for trouble in (trouble for earlier in asked for trouble in earlier.troubles):
                     _logger.warning("%s; taking %s", trouble, weights.origin)
@@ -81,6 +94,7 @@ def resolve(source: str) -> Weights:
         return read_folder(path, str(path))
     if path.is_file():
         refuse_pickle(path)
+        check_exported(path.parent, AGAIN)
         config = path.parent / CONFIG
         return Weights(path, str(path), _read_config(config) if config.is_file() else None)
     if "/" not in source and ":" not in source and source.partition(".")[0].endswith("_vcreg"):
@@ -94,21 +108,34 @@ def resolve(source: str) -> Weights:
     troubles: list[str] = []
     folder = hub_folder(repo, troubles)
     if folder is None:
-        reason = "; ".join(troubles) or "there is no such repo, or it has no config.json, or it is private"
+        if is_offline():
+            reason = "it is not in the local cache, and offline mode is on: unset HF_HUB_OFFLINE to ask the hub"
+        else:
+            reason = "; ".join(troubles) or "there is no such repo, or it has no config.json, or it is private"
         raise WeightsNotFoundError(f"no weights at {repo} on the Hub: {reason}")
-    return read_folder(folder, repo)
+    return read_folder(folder, repo, HubPlace.cure)
 
 
-def read_folder(folder: Path, origin: str) -> Weights:
-    """A folder's model.safetensors and config.json. Errors: UsageError for pickles, WeightsNotFoundError for none."""
+def read_folder(folder: Path, origin: str, cure: str = AGAIN) -> Weights:
+    """A folder's model.safetensors and config.json. cure: what to do about a file that was altered.
+
+    Errors: UsageError for pickles, WeightsNotFoundError for no weights, IntegrityError for a file whose hash is not
+    the one that the folder's results.json records.
+    """
     file = folder / WEIGHTS
     if not file.is_file():
-        pickles = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICKLES)
-        if pickles:
-            refuse_pickle(pickles[0])
+        refuse_only_pickles(folder)
         raise WeightsNotFoundError(f"{origin} has no {WEIGHTS}")
+    check_exported(folder, cure)
     config = _read_config(folder / CONFIG) if (folder / CONFIG).is_file() else None
     return Weights(file, origin, config)
+
+
+def refuse_only_pickles(folder: Path) -> None:
+    """UsageError that says how to convert, for a folder whose weights are pickles alone."""
+    if not (folder / WEIGHTS).is_file() and folder.is_dir():
+        for path in sorted(folder.iterdir()):
+            refuse_pickle(path)
 
 
 def check_class_count(weights: Weights) -> int:

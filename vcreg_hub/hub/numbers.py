@@ -1,0 +1,77 @@
+"""Whether a card says the numbers of the results.json beside it: either may have been edited since."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..errors import IntegrityError, UsageError
+from .metadata import card_data, eval_result_files
+from .record import collect
+
+
+def check_numbers(folder: Path) -> None:
+    """IntegrityError when the model-index of a folder's card, or its .eval_results, is not that of its results.json
+    (and seeds.json). A card without numbers for machines has none to compare.
+
+    Errors: UsageError too, for a card whose header cannot be read; those of `record.collect`.
+    """
+    said = _model_index(folder / "README.md")
+    kept = {f".eval_results/{path.name}": path for path in (folder / ".eval_results").glob("*.yaml")}
+    if not said and not kept:
+        return
+    record = collect(folder, licence=None)
+    if said:
+        _compare("the card", said, _values(card_data(record).eval_results), folder)
+    measured = eval_result_files(record)
+    for name, path in kept.items():
+        _compare(name, _entries(path.read_text(encoding="utf-8")), _entries(measured.get(name, "[]")), folder)
+
+
+def _compare(where: str, said: dict[str, float], measured: dict[str, float], folder: Path) -> None:
+    for metric in (*said, *(name for name in measured if name not in said)):
+        if said.get(metric) != measured.get(metric):
+            one, other = (_told(found.get(metric)) for found in (said, measured))
+            raise IntegrityError(
+                f"{metric}: {where} of {folder} says {one}, its results.json {other}: one of them was edited. Where "
+                f"results.json is right, `vcreg card {folder} --write` renders the card anew; else export the run again"
+            )
+
+
+def _told(value: float | None) -> str:
+    return "nothing" if value is None else f"{value!r}"
+
+
+def _model_index(card: Path) -> dict[str, float]:
+    """Metric -> value, as the header of a card says."""
+    from huggingface_hub import ModelCard
+
+    if not card.is_file():
+        return {}
+    try:
+        header = ModelCard(card.read_text(encoding="utf-8")).data
+        return _values(getattr(header, "eval_results", None))
+    except Exception as error:
+        raise UsageError(f"the header of {card} cannot be read: {error}") from error
+
+
+def _values(results: list[Any] | None) -> dict[str, float]:
+    """Values by what was measured. The name and the data of a metric tell two results apart."""
+    parts = ("dataset_name", "dataset_config", "dataset_split")
+    return {
+        " / ".join([result.metric_name, *(str(part) for name in parts if (part := getattr(result, name)))]): (
+            result.metric_value
+        )
+        for result in results or []
+    }
+
+
+def _entries(text: str) -> dict[str, float]:
+    """Metric -> value of one .eval_results file."""
+    import yaml
+
+    try:
+        entries = yaml.safe_load(text) or []
+        return {f"{entry['dataset']['id']} / {entry['dataset']['task_id']}": entry["value"] for entry in entries}
+    except (yaml.YAMLError, LookupError, TypeError) as error:
+        raise UsageError(f".eval_results holds what is none: {error!r}") from None
