@@ -10,8 +10,9 @@ from hub.folders import make_loadable, make_run
 from typer.testing import CliRunner
 
 from vcreg_hub.cli import app
-from vcreg_hub.errors import HubError, UsageError, WeightsNotFoundError
+from vcreg_hub.errors import HubError, IntegrityError, UsageError, VCRegError, WeightsNotFoundError
 from vcreg_hub.models import places
+from vcreg_hub.models.weights import resolve
 
 # huggingface_hub 2.4 hands its upload stream to httpx2 by a name that httpx2 wants otherwise (2026-11).
 pytestmark = pytest.mark.filterwarnings("ignore:Use .content=:DeprecationWarning")
@@ -145,11 +146,118 @@ def test_a_licence_that_is_not_listed_is_named_and_linked(vcreg, run, tmp_path):
     assert "license_name: ours" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
 
 
-def test_a_smoke_test_is_never_published(hub, vcreg, run):
+@pytest.mark.parametrize("field", ["name", "data"])
+def test_a_smoke_test_is_said_and_never_published(hub, vcreg, run, tmp_path, field):
     recipe = json.loads((run / "recipe.json").read_text(encoding="utf-8"))
-    recipe["data"]["name"] = "synthetic:fashion_mnist"
+    if field == "name":
+        recipe["name"] += "_smoke"
+    else:
+        recipe["data"]["name"] = "synthetic:fashion_mnist"
     (run / "recipe.json").write_text(json.dumps(recipe), encoding="utf-8")
-    with pytest.raises(UsageError, match="made-up images"):
+    before = read(run)
+    with pytest.raises(UsageError, match=rf"{run} is a smoke test, or was trained on made-up images"):
         vcreg("publish", str(run), "--repo", REPO, "--licence", "apache-2.0", "--yes")
-    assert hub.repos == {}
-    assert "no number here means anything" in (run / "export" / "README.md").read_text(encoding="utf-8")
+    assert hub.repos == {} and read(run) == before
+    vcreg("export", str(run), "--to", "out", "--licence", "apache-2.0")
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert "**This is a smoke test.**" in card and "numbers mean nothing" in card
+    assert "model-index" not in card and "81.25" not in card
+    assert not list((tmp_path / "out" / ".eval_results").glob("*"))
+    with pytest.raises(UsageError, match=r"out is a smoke test"):
+        vcreg("publish", "out", "--repo", REPO)
+
+
+def read(folder):
+    return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_preview_and_a_refusal_change_nothing(hub, vcreg, run, tmp_path):
+    vcreg("export", str(run), "--to", "out", "--licence", "apache-2.0")
+    before = read(tmp_path / "out") | read(run)
+    for repo, *given in (("me/a", "out"), ("me/b", str(run), "--licence", "apache-2.0")):
+        assert "nothing was sent" in vcreg("publish", *given, "--repo", repo)
+        hub.fault("commit", "race")
+        with pytest.raises(HubError):
+            vcreg("publish", *given, "--repo", repo, "--yes")
+        assert "verified" in vcreg("publish", *given, "--repo", repo, "--yes"), "a second run finishes it"
+        assert "the files are there already" in vcreg("publish", *given, "--repo", repo, "--yes")
+    assert read(tmp_path / "out") | read(run) == before
+
+
+def test_two_publications_of_one_run_at_once(hub, vcreg, run):
+    from vcreg_hub.hub.staging import staged
+
+    about = {"licence": "apache-2.0", "siblings": [], "twins": []}
+    with staged(run, "me/a", **about) as one:
+        with staged(run, "me/b", **about) as other:
+            assert one != other
+        assert not other.exists()
+        assert "hf-hub:me/a" in (one / "README.md").read_text(encoding="utf-8")
+    assert not one.exists()
+
+
+def test_a_card_for_another_repo_is_rendered_for_this_one(hub, vcreg, run, tmp_path):
+    vcreg("export", str(run), "--to", "out", "--licence", "apache-2.0")
+    vcreg("card", "out", "--repo", "me/first", "--write")
+    vcreg("publish", "out", "--repo", "me/second", "--yes")
+    there = hub.repos["me/second"].at("main").files["README.md"].data.decode()
+    assert "hf-hub:me/second" in there and "me/first" not in there
+
+
+@pytest.mark.parametrize("given", [("--tag", "v 1"), ("--tag", "main"), ("--revision", "../x"), ("--revision=-x",)])
+def test_names_that_git_does_not_take_are_refused_first(hub, vcreg, run, given):
+    with pytest.raises(UsageError, match=r"no name that git takes|the branch's name too"):
+        vcreg("publish", str(run), "--repo", REPO, "--licence", "mit", *given, "--yes")
+    assert hub.log == []
+
+
+def test_what_was_altered_is_neither_downloaded_nor_published(hub, vcreg, run, tmp_path, monkeypatch):
+    vcreg("export", str(run), "--to", f"hub/{NAME}", "--licence", "apache-2.0")
+    folder = tmp_path / "hub" / NAME
+    monkeypatch.setenv(places.FOLDER_VARIABLE, str(tmp_path / "hub"))
+    vcreg("download", NAME, "--to", "mine")
+    for name in ("recipe.json", "env.json"):
+        text = (folder / name).read_text(encoding="utf-8")
+        (folder / name).write_text(text + "\n", encoding="utf-8")
+        for command in (("download", NAME, "--to", "other"), ("publish", str(folder), "--repo", REPO)):
+            with pytest.raises(
+                IntegrityError, match=rf"{name} has SHA-256 [0-9a-f]{{64}}, but .* exported with [0-9a-f]"
+            ):
+                vcreg(*command)
+        with pytest.raises(IntegrityError, match=rf"^1 of \d+ checks failed: {name}$"):
+            vcreg("verify", str(folder))
+        (folder / name).write_text(text, encoding="utf-8")
+    assert not (tmp_path / "other").exists() and hub.log == []
+
+
+def test_pickles_are_refused_with_the_conversion(vcreg, run, hub, monkeypatch):
+    vcreg("export", str(run), "--to", "out", "--licence", "apache-2.0")
+    monkeypatch.setattr("torch.load", lambda *_, **__: pytest.fail("a pickle was read"))
+    for folder in (run, run.parent / "out"):
+        (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    export = ("export", str(run), "--to", "other", "--licence", "mit")
+    publish = ("publish", str(run), "--repo", REPO, "--licence", "mit")
+    for command in (export, publish, ("publish", "out", "--repo", REPO), ("verify", "out")):
+        with pytest.raises(UsageError, match=r"pytorch_model\.bin is a pickle.*To convert"):
+            vcreg(*command)
+
+
+def test_a_file_where_a_folder_should_be(vcreg, hub, tmp_path):
+    (tmp_path / "taken").write_text("mine", encoding="utf-8")
+    for to in ("taken", "taken/below"):
+        with pytest.raises(UsageError, match=r"taken is a file, and --to .* is to be a folder"):
+            vcreg("download", "resnet32_cifar_vcreg", "--to", to)
+    assert (tmp_path / "taken").read_text(encoding="utf-8") == "mine"
+
+
+def test_offline_says_that_no_hub_was_asked(vcreg, hub, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(WeightsNotFoundError, match="me/x7 is not in the local cache, and offline mode is on"):
+        vcreg("download", "me/x7")
+    with pytest.raises(WeightsNotFoundError, match=r"no weights at me/x7 on the Hub: .* offline mode is on"):
+        resolve("me/x7")
+    with pytest.raises(
+        VCRegError, match=r"no 'nosuch' on this machine: it is no folder, and it is not in the local cache"
+    ):
+        vcreg("verify", "nosuch")
+    assert hub.log == []

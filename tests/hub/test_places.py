@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import re
 import socket
 import time
@@ -12,7 +13,7 @@ import pytest
 from huggingface_hub import HfApi
 from huggingface_hub.utils import get_session
 
-from vcreg_hub.errors import IntegrityError, UsageError, WeightsNotFoundError
+from vcreg_hub.errors import HubError, IntegrityError, UsageError, WeightsNotFoundError
 from vcreg_hub.hub.download import download
 from vcreg_hub.hub.listing import list_releases
 from vcreg_hub.hub.retry import Patience
@@ -67,6 +68,23 @@ def test_the_hash_is_checked_before_loading(hub, monkeypatch):
     hub.add("me/resnet50_vcreg.in1k", FILES)
     with pytest.raises(IntegrityError, match=rf"has SHA-256 {hashlib.sha256(b'weights').hexdigest()}.*{right}"):
         find_weights("resnet50_vcreg")
+
+
+def test_the_hash_of_the_export_is_checked_before_loading(hub):
+    right = hashlib.sha256(b"what was exported").hexdigest()
+    record = {"results.json": json.dumps({"files": {"model.safetensors": right}}).encode()}
+    hub.add("me/resnet50_vcreg.in1k", FILES | record)
+    wrong = hashlib.sha256(b"weights").hexdigest()
+    for load in (lambda: find_weights("resnet50_vcreg"), lambda: resolve("me/resnet50_vcreg.in1k")):
+        for _ in range(2):  # as it is fetched, and from the cache
+            with pytest.raises(
+                IntegrityError, match=rf"SHA-256 {wrong}, but results\.json .* {right}.*download --force"
+            ):
+                load()
+    with pytest.raises(IntegrityError, match=rf"SHA-256 {wrong}, but .* exported with {right}.*publish the run again"):
+        download("resnet50_vcreg", api=HfApi(endpoint=hub.url))
+    hub.add("me/resnet50_vcreg.in1k", {"model.safetensors": b"what was exported"})
+    assert find_weights("resnet50_vcreg").file.read_bytes() == b"what was exported"
 
 
 def test_a_hub_id_with_a_revision(hub):
@@ -159,6 +177,30 @@ def test_a_hub_that_falls_silent_is_not_waited_for_twice(hub, packaged, monkeypa
     hub.log.clear()
     assert find_weights("resnet50_vcreg").folder == there
     assert hub.log == []
+
+
+@pytest.mark.parametrize("route", ["info", None])
+def test_a_silent_hub_is_not_waited_for_by_download(hub, monkeypatch, route):
+    """route: what is not answered; None for a hub that takes the connection and says nothing at all."""
+    hub.add("me/x", FILES)
+    online = download("me/x", api=HfApi(endpoint=hub.url))
+    monkeypatch.setattr("vcreg_hub.hub.download.PATIENCE", 0.3)
+    monkeypatch.setattr(places, "PATIENCE", 0.3)
+    api, said = HfApi(endpoint=hub.url), []
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        if route is None:
+            api = HfApi(endpoint=f"http://127.0.0.1:{mute.getsockname()[1]}")
+        else:
+            monkeypatch.setattr(places, "_answers", {})
+            hub.fault(route, "timeout", times=None)
+        started = time.monotonic()
+        for _ in range(2):  # the second time it is remembered
+            found = download("me/x", api=api, say=said.append)
+            assert (found.folder, found.offline) == (online.folder, True)
+        assert time.monotonic() - started < 4
+        assert f"{api.endpoint} does not answer" in said[0] and "the copy in the cache" in said[0]
+        with pytest.raises(HubError, match=r"does not answer"):
+            download("me/absent", api=api)
 
 
 def test_a_hub_that_is_silent_is_not_waited_for(hub, monkeypatch):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 
 import pytest
 import torch
 
-from vcreg_hub.errors import IntegrityError, UsageError, WeightsNotFoundError
+from vcreg_hub.errors import IntegrityError, RunFolderError, UsageError, WeightsNotFoundError
 from vcreg_hub.models import places
 from vcreg_hub.models import weights as place
 from vcreg_hub.releases import RELEASES, Release, find_release, releases_of
@@ -93,6 +94,35 @@ def test_the_hash_is_checked_before_loading_and_nothing_is_deleted(hub_dir, monk
     assert (folder / "model.safetensors").read_bytes() == b"tampered"
     release(hub_dir / "resnet50_vcreg.mine", weights=b"tampered")
     assert place.find_weights("resnet50_vcreg.mine").folder.name == "resnet50_vcreg.mine"
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "preprocessor_config.json"])
+def test_the_hash_of_the_export_is_checked_before_loading(hub_dir, name):
+    folder = release(hub_dir / "resnet50_vcreg.mine")
+    (folder / "preprocessor_config.json").write_text("{}")
+    names = ("config.json", "model.safetensors", "preprocessor_config.json")
+    hashes = {file: hashlib.sha256((folder / file).read_bytes()).hexdigest() for file in (*names, "config.json")}
+    (folder / "results.json").write_text(json.dumps({"files": hashes | {"absent.json": "0"}}))
+    sources = ("resnet50_vcreg.mine", str(folder), str(folder / "model.safetensors"))
+    for source in sources:
+        assert place.resolve(source).folder == folder
+    (folder / name).write_text('{"a": 1}')
+    found = hashlib.sha256(b'{"a": 1}').hexdigest()
+    for source in sources:
+        with pytest.raises(IntegrityError, match=rf"{name} has SHA-256 {found}, but .* exported with {hashes[name]}"):
+            place.resolve(source)
+    with pytest.raises(IntegrityError, match=r"restore the file, or unset VCREG_HUB_DIR"):
+        place.find_weights("resnet50_vcreg.mine")
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"files": ["a"]}', '{"files": {"model.safetensors": 1}}'])
+def test_a_results_file_of_another_kind_records_nothing(hub_dir, text):
+    folder = release(hub_dir / "resnet50_vcreg.mine")
+    (folder / "results.json").write_text(text)
+    assert place.find_weights("resnet50_vcreg").folder == folder
+    (folder / "results.json").write_text(text[:-1])
+    with pytest.raises(RunFolderError, match=r"results\.json is not JSON"):
+        place.find_weights("resnet50_vcreg")
 
 
 def test_pickled_weights_are_refused(hub_dir):
