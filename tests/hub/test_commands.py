@@ -10,9 +10,13 @@ from hub.folders import make_loadable, make_run
 from typer.testing import CliRunner
 
 from vcreg_hub.cli import app
+from vcreg_hub.config import to_dict
 from vcreg_hub.errors import HubError, IntegrityError, UsageError, VCRegError, WeightsNotFoundError
+from vcreg_hub.hub.record import is_smoke_test
 from vcreg_hub.models import places
 from vcreg_hub.models.weights import resolve
+from vcreg_hub.recipes import load_recipe
+from vcreg_hub.run import smoke_test
 
 # huggingface_hub 2.4 hands its upload stream to httpx2 by a name that httpx2 wants otherwise (2026-11).
 pytestmark = pytest.mark.filterwarnings("ignore:Use .content=:DeprecationWarning")
@@ -146,13 +150,16 @@ def test_a_licence_that_is_not_listed_is_named_and_linked(vcreg, run, tmp_path):
     assert "license_name: ours" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("field", ["name", "data"])
-def test_a_smoke_test_is_said_and_never_published(hub, vcreg, run, tmp_path, field):
+def test_the_recipes_of_smoke_tests_are_known():
+    for address in ("fashion_mnist:convnext_atto_vcreg", "action_shapes:videomae_tiny_vcreg"):
+        recipe = load_recipe(address)
+        assert is_smoke_test(to_dict(smoke_test(recipe))) and not is_smoke_test(to_dict(recipe))
+    assert not is_smoke_test({"name": "fire_smoke", "data": {"name": "folder"}})
+
+
+def test_a_smoke_test_is_said_and_never_published(hub, vcreg, run, tmp_path):
     recipe = json.loads((run / "recipe.json").read_text(encoding="utf-8"))
-    if field == "name":
-        recipe["name"] += "_smoke"
-    else:
-        recipe["data"]["name"] = "synthetic:fashion_mnist"
+    recipe["data"]["name"] = "synthetic:fashion_mnist"
     (run / "recipe.json").write_text(json.dumps(recipe), encoding="utf-8")
     before = read(run)
     with pytest.raises(UsageError, match=rf"{run} is a smoke test, or was trained on made-up images"):
