@@ -17,7 +17,8 @@ from vcreg_hub.errors import (
     VCRegError,
     WeightsNotFoundError,
 )
-from vcreg_hub.hub.download import copy_to, download
+from vcreg_hub.hub.copies import copy_to
+from vcreg_hub.hub.download import download
 from vcreg_hub.hub.publish import publish
 from vcreg_hub.hub.verify import verify
 from vcreg_hub.models import places, weights

@@ -42,6 +42,21 @@ def test_other_numbers_are_refused(folder, name, said, measured):
     read_bundle(folder)
 
 
+@pytest.mark.parametrize("edited", ["| 91.25 | 81.25 (n = 1) |", "| 81.25 | 91.25 (n = 1) |"])
+def test_an_edited_table_is_refused(folder, edited):
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    line = next(line for line in text.splitlines() if line.startswith("| top1 (%) |"))
+    other = line.replace("| 81.25 | 81.25 (n = 1) |", edited)
+    assert other != line
+    (folder / "README.md").write_text(text.replace(line, other), encoding="utf-8")
+    message = rf"top1 \(%\): the table of the card .* says {re.escape(repr(other))}, .* {re.escape(repr(line))}"
+    with pytest.raises(IntegrityError, match=message):
+        read_bundle(folder)
+    (folder / "README.md").write_text(text.replace(f"{line}\n", ""), encoding="utf-8")
+    with pytest.raises(IntegrityError, match="nothing of it"):
+        read_bundle(folder)
+
+
 def test_a_metric_more_or_less_is_refused(folder):
     write_json(folder / "results.json", results(row(), row(99.0, metric="top5")))
     with pytest.raises(IntegrityError, match=r"top5.* says nothing, its results\.json 99\.0"):

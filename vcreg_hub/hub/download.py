@@ -6,7 +6,6 @@ stay in the cache and unfinished large ones beside it, so a download that was in
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -18,11 +17,12 @@ from ..models.exported import check_exported
 from ..models.places import PATIENCE, HubPlace, Place, hub_silence, is_offline, places, remember_silence
 from ..models.weights import candidates, check_release, nobody_published, release_hashes
 from ..releases import RELEASES
-from ..rundir import replacing, sha256, write_text
+from ..rundir import sha256
 from .bundle import is_allowed
+from .copies import copy_to, refuse_file
 from .index import cards_folder
 from .plan import hub
-from .recorded import SUMS, cached_hash, git_hash
+from .recorded import cached_hash, git_hash
 from .repo_id import check_repo_id
 from .resume import bring_blob
 from .retry import Patience, attempt, is_silence
@@ -69,7 +69,7 @@ def download(
     names a file outside of its folder; UsageError for pickled weights or a folder `to` that holds other files of
     those names; HubError.
     """
-    _refuse_file(to)
+    refuse_file(to)
     found = _find(name, revision, force, api or hub(), say, patience)
     say(f"{name}: {found.source}" + (f" at {found.commit[:12]}" if found.commit else ""))
     if to is None:
@@ -77,15 +77,6 @@ def download(
     copy_to(found.folder, Path(to), force, found.card)
     say(f"copied to {to}")
     return Downloaded(Path(to), found.source, found.commit, found.offline)
-
-
-def _refuse_file(to: str | Path | None) -> None:
-    """UsageError, before anything is fetched, for a target that is or lies below a file."""
-    for path in () if to is None else (Path(to), *Path(to).parents):
-        if path.exists() or path.is_symlink():
-            if not path.is_dir():
-                raise UsageError(f"{path} is a file, and --to {to} is to be a folder: give another name")
-            return
 
 
 def _find(name: str, revision: str | None, force: bool, api: HfApi, say: Say, patience: Patience) -> Downloaded:
@@ -283,27 +274,3 @@ def _cache() -> str:
     from huggingface_hub import constants
 
     return constants.HF_HUB_CACHE
-
-
-def copy_to(folder: Path, to: Path, force: bool = False, card: Path | None = None) -> None:
-    """Copy the published files of `folder` into `to`, with a SHA256SUMS beside them that `sha256sum -c` reads.
-
-    card: the README.md of a folder that has none.
-    Errors: UsageError, before anything is written, when `to` has other content under one of those names; `force`
-    replaces it.
-    """
-    sources = {str(PurePosixPath(path.relative_to(folder))): path for path in sorted(folder.rglob("*"))}
-    sources = {name: path for name, path in sources.items() if path.is_file() and is_allowed(name)}
-    if card is not None:
-        sources["README.md"] = card
-    sums = {name: sha256(path) for name, path in sorted(sources.items())}
-    for name, digest in sums.items():
-        target = to / name
-        if not target.resolve().is_relative_to(to.resolve()):
-            raise UsageError(f"{target} leads out of {to} through a link: give another folder")
-        if not force and target.exists() and (not target.is_file() or sha256(target) != digest):
-            raise UsageError(f"{target} is there with other content: give another folder, or --force to replace it")
-    for name in sums:
-        with replacing(to / name) as temporary:
-            shutil.copyfile(sources[name], temporary)
-    write_text(to / SUMS, "".join(f"{digest}  {name}\n" for name, digest in sums.items()))
