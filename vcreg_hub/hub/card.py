@@ -15,9 +15,12 @@ from ..errors import HubError, VCRegError
 from ..rundir import write_json, write_text
 from .metadata import card_data, eval_result_files
 from .passages import passages
+from .plot import draw_results
 from .record import SEEDS, collect, is_smoke_test
 from .scores import scores
 
+# Its results beside the plain twin's.
+PICTURE = "results_of_all_seeds.png"
 # A repo as the snippets of a card name it.
 _NAMED = re.compile(r'"(?:hf-hub:)?([\w.-]+/[\w.-]+)"')
 
@@ -29,20 +32,24 @@ def render_card(folder: str | Path, *, licence: str | None = None, **about: Any)
 
 def write_card(folder: str | Path, *, licence: str | None = None, **about: Any) -> Path:
     """Render the card into `folder`/README.md, and its metrics into `folder`/.eval_results; returns the card's path.
-    What it says of other seeds and of twins is kept beside it, in seeds.json.
+    What it says of other seeds and of twins is kept beside it, in seeds.json, and drawn (`PICTURE`).
 
     Errors: VCRegError (of `record.collect`, or HubError when rendering fails); the folder's other files are untouched.
     """
     folder = Path(folder)
     record = collect(folder, licence=licence, **about)
+    compared = len(record["runs"]) > 1 or bool(record["twins"])
+    record["plots"] = sorted({*record["plots"]} - {PICTURE} | ({PICTURE} if compared else set()))
     card, results = render(record), eval_result_files(record)
     for stale in (folder / ".eval_results").glob("*.yaml"):
         if f".eval_results/{stale.name}" not in results:
             stale.unlink()
     for path, text in results.items():
         write_text(folder / path, text)
-    if len(record["runs"]) > 1 or record["twins"]:
+    (folder / PICTURE).unlink(missing_ok=True)
+    if compared:
         write_json(folder / SEEDS, {name: record[name] for name in ("runs", "twins")})
+        draw_results(record, folder / PICTURE)
     write_text(folder / "README.md", card)
     return folder / "README.md"
 

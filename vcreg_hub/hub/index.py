@@ -36,8 +36,8 @@ def cards_folder() -> Path | None:
 def write_release(record: dict[str, Any], folder: str | Path) -> Path:
     """Write the numbers, picture and card of one release into `folder`, and its index anew; returns the card's path."""
     folder, picture = Path(folder), f"{record['name']}.png"
-    if draw_results(record, folder / picture):
-        record = record | {"plots": [picture]}
+    draw_results(record, folder / picture)
+    record = record | {"plots": [picture]}
     write_json(folder / f"{record['name']}.json", record)
     write_text(folder / f"{record['name']}.md", render(record))
     write_text(folder / "README.md", render_index(read_records(folder)))

@@ -9,19 +9,13 @@ from ..analysis.figures import bars
 from .scores import Score, scores, twin_scores
 
 
-def draw_results(record: dict[str, Any], path: Path) -> bool:
-    """Write the picture to `path` (PNG): each metric's mean, standard deviation and seeds. Whether there was anything
-    to compare, which one run alone has not.
-
-    Of several train/test splits it shows their mean.
-    """
+def draw_results(record: dict[str, Any], path: Path) -> None:
+    """Write the picture to `path` (PNG): each metric's mean, standard deviation and seeds; of several train/test splits
+    their mean."""
     own, twins = scores(record), list(twin_scores(record).values())
-    if not twins and len(record["runs"]) < 2:
-        return False
     kind = "VCReg" if record["recipe"]["vcreg"] else "plain"
     rows = [_row("plain", score) for score in _shown(twins)] + [_row(kind, score) for score in _shown(own)]
     bars(rows, path)
-    return True
 
 
 def _shown(found: list[Score]) -> list[Score]:
