@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from hub.folders import make_run, results, row
 
 from vcreg_hub.hub import plot
 from vcreg_hub.hub.card import PICTURE, write_card
+from vcreg_hub.hub.download import download
 from vcreg_hub.hub.index import read_records, write_release
 from vcreg_hub.hub.record import collect
 
@@ -42,3 +44,9 @@ def test_an_export_s_card_shows_the_picture_while_there_is_something_beside_it(t
     assert (run / PICTURE).read_bytes() == first, "the same numbers, the same file"
     (run / "seeds.json").unlink()
     assert PICTURE not in write_card(run, licence="mit").read_text(encoding="utf-8") and not (run / PICTURE).exists()
+
+
+def test_a_download_brings_the_picture_that_its_card_shows(tmp_path: Path) -> None:
+    download("videomae_tiny_vcreg.action_shapes", to=tmp_path / "to")
+    pictures = re.findall(r"!\[.*?\]\((.*?)\)", (tmp_path / "to/README.md").read_text(encoding="utf-8"))
+    assert pictures and all((tmp_path / "to" / name).is_file() for name in pictures)

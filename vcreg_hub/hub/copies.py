@@ -23,7 +23,7 @@ def refuse_file(to: str | Path | None) -> None:
 def copy_to(folder: Path, to: Path, force: bool = False, card: Path | None = None) -> None:
     """Copy the published files of `folder` into `to`, with a SHA256SUMS beside them that `sha256sum -c` reads.
 
-    card: the README.md of a folder that has none.
+    card: the README.md of a folder that has none; its picture lies beside it.
     Errors: UsageError, before anything is written, when `to` has other content under one of those names; `force`
     replaces it.
     """
@@ -31,6 +31,8 @@ def copy_to(folder: Path, to: Path, force: bool = False, card: Path | None = Non
     sources = {name: path for name, path in sources.items() if path.is_file() and is_allowed(name)}
     if card is not None:
         sources["README.md"] = card
+        if (picture := card.with_suffix(".png")).is_file():
+            sources[picture.name] = picture
     sums = {name: sha256(path) for name, path in sorted(sources.items())}
     for name, digest in sums.items():
         target = to / name
