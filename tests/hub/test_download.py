@@ -448,10 +448,13 @@ def test_a_preprocessor_is_compared_with_the_record_behind_the_card(tmp_path, mo
     folder, name = make_export(tmp_path / NAME), "preprocessor_config.json"
     (folder / name).write_text("{}")
     released(sha256(folder / "model.safetensors"))
-    record = {"results": {"files": {name: sha256(folder / name)}}}
+    # The package holds no recipe.json of a release: that is told beside its card.
+    (folder / "recipe.json").unlink()
+    record = {"results": {"files": {name: sha256(folder / name), "recipe.json": "0" * 64}}}
     (tmp_path / f"{NAME}.json").write_text(json.dumps(record))
     monkeypatch.setattr("vcreg_hub.hub.recorded.cards_folder", lambda: tmp_path)
     assert states(verify(folder, load=False))[name] is True
+    assert "recipe.json" not in states(verify(folder, load=False))
     (folder / name).write_text('{"do_resize": false}')
     assert states(verify(folder, load=False))[name] is False
 
