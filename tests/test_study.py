@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from vcreg_hub import study
 from vcreg_hub.config import Data, Model, Recipe
 from vcreg_hub.core import VCReg
 from vcreg_hub.errors import RunFolderError, UsageError
@@ -133,3 +134,14 @@ def test_a_path_in_a_grid_is_part_of_one_folder_s_name():
     found = cells(RECIPE, {"model.pretrained": starts}, [0])
     assert [cell.recipe.model.pretrained for cell in found] == starts
     assert [str(cell.path) for cell in found] == [f"pretrained=weights%2F{n}.safetensors/seed0" for n in ("one", "two")]
+
+
+def test_runs_share_the_processors_unless_somebody_said_how(tmp_path, monkeypatch):
+    started = []
+    monkeypatch.setattr("vcreg_hub.study.subprocess.Popen", lambda command, **how: started.append(how["env"]))
+    (cell,) = cells(RECIPE, {}, [0])
+    monkeypatch.delenv("VCREG_THREADS", raising=False)
+    study._start(cell, tmp_path, 3)
+    monkeypatch.setenv("VCREG_THREADS", "7")
+    study._start(cell, tmp_path, 3)
+    assert [env["VCREG_THREADS"] for env in started] == ["3", "7"]

@@ -156,7 +156,8 @@ def _start(cell: Cell, out: Path, threads: int) -> subprocess.Popen[bytes]:
     write_text(recipe, to_json(cell.recipe) + "\n")
     log = open(folder.parent / f"{folder.name}.log", "ab")
     command = [sys.executable, "-m", "vcreg_hub", "train", str(recipe), "--out", str(folder), "--no-bar"]
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "VCREG_THREADS": str(threads)}
+    # Whoever sets them knows better.
+    environment = {"OMP_NUM_THREADS": str(threads), "VCREG_THREADS": str(threads)} | os.environ
     with log:
         return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
 

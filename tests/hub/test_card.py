@@ -487,3 +487,9 @@ def test_a_pretrained_start_is_named_and_its_hash_where_the_run_noted_it(tmp_pat
     line = f"pretrained weights: `me/start`; SHA-256 of the network as training began: `{'ab' * 32}`\n"
     assert line in render_card(new, licence="mit")
     assert "started from" not in render_card(make_run(tmp_path / "fresh"), licence="mit")
+
+
+def test_clips_that_were_left_out_are_counted(tmp_path):
+    values = results()
+    values["data"]["left_out"] = ["a/1.avi", "b/2.avi"]
+    assert "left out of training and validation: 2\n" in render_card(make_run(tmp_path, values=values), licence="mit")

@@ -115,4 +115,6 @@ def _type_name(hint: Any) -> str:
     plain = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
     if typing.get_origin(hint) is tuple:
         return "a JSON list such as '[0.5, 0.9]'"
+    if dataclasses.is_dataclass(hint):
+        return "null, or set field by field, as in vcreg.alpha=1"
     return plain.get(hint) or str(getattr(hint, "__name__", hint))

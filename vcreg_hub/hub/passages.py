@@ -197,6 +197,8 @@ def _data(record: dict[str, Any]) -> list[str]:
         f"data: {name}, labels {code(record['recipe']['data']['labels'])}"
         + (f"; {_samples(record)}: {counts}" if counts else "")
     ]
+    if left_out := data.get("left_out"):
+        lines.append(f"clips that do not decode and were left out of training and validation: {len(left_out)}")
     if record["recipe"]["data"].get("train_images"):
         lines.append(f"the training {_samples(record)} were capped at {record['recipe']['data']['train_images']}")
     if record["recipe"]["model"]["pretrained"]:
