@@ -8,7 +8,16 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+import pytest
 import torch
 
 # Tiny tensors gain nothing from more threads, and processes of one test would fight over the cores.
 torch.set_num_threads(1)
+
+
+@pytest.fixture
+def fresh_compiler():
+    """Code that a test compiles is reused by whatever comes after it in this process, and refused by `attach`."""
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()

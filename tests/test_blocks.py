@@ -163,6 +163,7 @@ def test_half_precision_and_multilayer_perceptrons():
 # Wrappers, and what a dry run must leave alone
 
 
+@pytest.mark.usefixtures("fresh_compiler")
 def test_wrappers_are_looked_through():
     model = timm.create_model("test_resnet").eval()
     expected = find_blocks(model)
@@ -179,6 +180,7 @@ def test_wrappers_are_looked_through():
         torch.distributed.destroy_process_group()
 
 
+@pytest.mark.usefixtures("fresh_compiler")
 def test_compiled_parts():
     model = timm.create_model("test_resnet").eval()
     count = len(find_blocks(model))

@@ -13,11 +13,7 @@ from vcreg_hub.hooks import attach
 BACKEND = "aot_eager"
 
 
-@pytest.fixture(autouse=True)
-def fresh_compiler():
-    torch.compiler.reset()
-    yield
-    torch.compiler.reset()
+pytestmark = pytest.mark.usefixtures("fresh_compiler")
 
 
 def prepared(block=Tokens, scale=4.0, **kwargs):
