@@ -134,7 +134,7 @@ EXPERIMENTS = {
     "fashion_mnist_augmented": _superclass(
         "superclass_augmented", seeds=(0, 1, 2, 3, 4), alphas=_ALPHAS[:3], betas=_BETAS[:4]
     ),
-    # The two models whose weights ship with this package: those of the first seed, whatever the other seeds give.
+    # The image models whose weights ship with this package: those of the first seed, whatever the other seeds give.
     "resnet32_cifar_vcreg.fashion_mnist": _shipped("resnet32_cifar"),
     "convnext_zepto_rms_vcreg.fashion_mnist": _shipped("convnext_zepto_rms"),
     "action_shapes": Experiment(

@@ -87,7 +87,7 @@ def _prepare(name: str, source: Path | None, out: Path, splits: Path | None, wor
     try:
         if source is None:
             _say(f"making the clips in {out}")
-            compound = name == "action_shapes_compound"
+            compound = name == action_shapes.COMPOUND
             source = action_shapes.make(out, action_shapes.ActionShapes(sources=n, seed=seed, compound=compound))
         with _progress() as tick:
             index = prepare(

@@ -31,6 +31,8 @@ MOTIONS: dict[str, tuple[int, int, int]] = {
     "spin_back": (0, 0, -1),
 }
 CLASSES = tuple(MOTIONS)
+# The name of the set that is made `compound`.
+COMPOUND = "action_shapes_compound"
 # Of `compound` sets: every diagonal, alone and with a turn. None of them is one of the motions above.
 COMPOUND_MOTIONS: dict[str, tuple[int, int, int]] = {
     f"slide_{vertical}_{horizontal}{turning}": (right, down, turn)

@@ -187,7 +187,7 @@ def _shapes(cfg: Data) -> VideoIndex:
 def _spec(name: str) -> action_shapes.ActionShapes:
     """What `action_shapes` or `action_shapes:<sources>x<clips of each>` asks for, or the same of a compound set."""
     row, colon, size = name.partition(":")
-    compound = row == "action_shapes_compound"
+    compound = row == action_shapes.COMPOUND
     if not colon:
         return action_shapes.ActionShapes(compound=compound)
     sources, _, clips = size.partition("x")

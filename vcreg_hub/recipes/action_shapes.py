@@ -2,9 +2,9 @@
 
 Only motion tells the six classes apart, so a network that learns them has learnt to look at time. Small enough for two
 CPU cores; what it says of VCReg holds for this set. Depth, learning rate and epochs were set by hand for the plain
-network, by what it got on the test clips of split 1. The coefficients were picked for VideoMAE on held-out training
-clips, as `vcreg reproduce action_shapes` does; from random weights nothing was learnt with alpha 1 or 3, values of the
-paper's grid for pretrained networks.
+VideoMAE, by what it got on the test clips of split 1; docs/results says how those of the others were set. The
+coefficients were picked for VideoMAE on held-out training clips, as `vcreg reproduce action_shapes` does; from random
+weights nothing was learnt with alpha 1 or 3, values of the paper's grid for pretrained networks.
 """
 
 from __future__ import annotations
