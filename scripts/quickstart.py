@@ -13,12 +13,12 @@ from pathlib import Path
 import torch
 
 from vcreg_hub.errors import VCRegError
+from vcreg_hub.files import write_tensors
 from vcreg_hub.hub.card import write_card
 from vcreg_hub.hub.export import export
 from vcreg_hub.recipes import load_recipe
+from vcreg_hub.results.summary import markdown, summarise, write_report
 from vcreg_hub.run import load_run, train
-from vcreg_hub.rundir import write_tensors
-from vcreg_hub.summary import markdown, summarise, write_report
 
 # Runs where importing vcreg_hub fails: what it loads owes nothing to this package.
 RELOAD = """

@@ -9,8 +9,9 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from vcreg_hub.blocks import Site
-from vcreg_hub.core import VCReg, rows, vcreg_loss
+from vcreg_hub.placement.sites import Site
+from vcreg_hub.regularizer.loss import rows, vcreg_loss
+from vcreg_hub.regularizer.vcreg import VCReg
 
 # Strong enough that a wrong factor on the regularizer cannot hide behind the task's gradient.
 STRONG = VCReg(alpha=5.0, beta=3.0, delta=0.5)

@@ -10,7 +10,8 @@ import torch
 
 from vcreg_hub.config import Data, Model, Recipe
 from vcreg_hub.errors import RunFolderError
-from vcreg_hub.rundir import RunDir, read_tensors, replacing, sha256, write_json, write_tensors, write_text
+from vcreg_hub.files import read_tensors, replacing, sha256, write_json, write_tensors, write_text
+from vcreg_hub.rundir import RunDir
 
 
 def test_an_interrupted_write_leaves_the_old_file(tmp_path):

@@ -21,9 +21,10 @@ from small_models import STRONG, Map, Network, Tokens, distance, explicit_gradie
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
-from vcreg_hub.blocks import Site
-from vcreg_hub.core import VCReg, rows, vcreg_loss
-from vcreg_hub.hooks import attach
+from vcreg_hub.placement.sites import Site
+from vcreg_hub.regularizer.attachment import attach
+from vcreg_hub.regularizer.loss import rows, vcreg_loss
+from vcreg_hub.regularizer.vcreg import VCReg
 
 WORLD = 2
 SYNC = replace(STRONG, sync=True)

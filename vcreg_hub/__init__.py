@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .blocks import Site, find_blocks
-from .core import VCReg, vcreg_gradient, vcreg_loss
 from .errors import VCRegError
-from .hooks import Attachment, attach
 from .models.image import create_image_model
 from .models.zoo import register_model
+from .placement.sites import Site, find_blocks
+from .regularizer.attachment import Attachment, attach
+from .regularizer.loss import vcreg_gradient, vcreg_loss
+from .regularizer.vcreg import VCReg
 
 if TYPE_CHECKING:
     from .models.video import create_video_model

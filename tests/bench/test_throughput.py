@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 from vcreg_hub.bench import throughput as bench
 from vcreg_hub.bench.throughput import render, throughput
 from vcreg_hub.cli import app, main
-from vcreg_hub.data.action_shapes import ActionShapes
-from vcreg_hub.data.video_decoders import DECODERS
-from vcreg_hub.data.video_file import decode_frames, write_video
+from vcreg_hub.data.video.action_shapes import ActionShapes
+from vcreg_hub.data.video.decode import decode_frames, write_video
+from vcreg_hub.data.video.decoders import DECODERS
 from vcreg_hub.errors import UsageError
 
 

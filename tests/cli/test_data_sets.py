@@ -10,16 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data.stored_rar import COMPRESSED, pack, stored_rar
+from data.video.stored_rar import COMPRESSED, pack, stored_rar
 from typer.testing import CliRunner
 
 from vcreg_hub.cli import app, main
-from vcreg_hub.data import action_shapes, hmdb51
-from vcreg_hub.data.action_shapes import ActionShapes, make
-from vcreg_hub.data.hmdb51 import prepare
-from vcreg_hub.data.video_file import write_video
-from vcreg_hub.data.video_index import read_index
-from vcreg_hub.data.video_sets import OWN_VIDEOS, VIDEO_SETS
+from vcreg_hub.data.video import action_shapes, hmdb51
+from vcreg_hub.data.video.action_shapes import ActionShapes, make
+from vcreg_hub.data.video.decode import write_video
+from vcreg_hub.data.video.hmdb51 import prepare
+from vcreg_hub.data.video.index import read_index
+from vcreg_hub.data.video.sets import OWN_VIDEOS, VIDEO_SETS
 from vcreg_hub.errors import DataError
 
 runner = CliRunner()

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from vcreg_hub.config import Data, Video
-from vcreg_hub.data.video_loader import video_test_loader
-from vcreg_hub.data.videos import ClipList, VideoData, load_videos
-from vcreg_hub.evals.video import evaluate
+from vcreg_hub.data.video.loader import video_test_loader
+from vcreg_hub.data.video.videos import ClipList, VideoData, load_videos
+from vcreg_hub.evals.multi_view import evaluate
 
 VIDEO = Video(frames=4, stride=2, clips=5, crops=3)
 

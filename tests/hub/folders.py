@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 from vcreg_hub.config import Data, Model, Recipe, Train
-from vcreg_hub.core import VCReg
-from vcreg_hub.rundir import RunDir, write_json, write_tensors
+from vcreg_hub.files import write_json, write_tensors
+from vcreg_hub.regularizer.vcreg import VCReg
+from vcreg_hub.rundir import RunDir
 
 CLASSES = ["shirt", "shoe", "bag"]
 
@@ -112,7 +113,7 @@ def make_loadable(folder: Path, name: str = "test_resnet", *, seed: int = 0, rep
     from vcreg_hub.config import Video
     from vcreg_hub.hub.card import write_card
     from vcreg_hub.hub.export import export
-    from vcreg_hub.models.factory import build_model
+    from vcreg_hub.models.build import build_model
     from vcreg_hub.models.video_networks import NETWORKS
 
     torch.manual_seed(seed)

@@ -15,15 +15,15 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from vcreg_hub.config import Model, Video
-from vcreg_hub.core import VCReg
 from vcreg_hub.errors import HubError, RunFolderError, UsageError
+from vcreg_hub.files import write_json
 from vcreg_hub.hub.card import is_as_rendered, render, render_card, write_card
 from vcreg_hub.hub.markdown import code, one_line, prose, slug
 from vcreg_hub.hub.metadata import eval_result_files
-from vcreg_hub.hub.paper import PAPER_NUMBERS, paper_numbers
 from vcreg_hub.hub.record import collect
 from vcreg_hub.hub.scores import scores, twin_scores
-from vcreg_hub.rundir import write_json
+from vcreg_hub.paper import PAPER_NUMBERS, paper_numbers
+from vcreg_hub.regularizer.vcreg import VCReg
 
 HEADER = re.compile(r"\A---\n(.*?)\n---\n(.*)\Z", re.DOTALL)
 

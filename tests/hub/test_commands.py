@@ -9,12 +9,12 @@ import pytest
 from hub.folders import make_loadable, make_run
 from typer.testing import CliRunner
 
+from vcreg_hub.checkpoints import locations as places
+from vcreg_hub.checkpoints.find import resolve
 from vcreg_hub.cli import app
 from vcreg_hub.config import to_dict
 from vcreg_hub.errors import HubError, IntegrityError, UsageError, VCRegError, WeightsNotFoundError
 from vcreg_hub.hub.record import is_smoke_test
-from vcreg_hub.models import places
-from vcreg_hub.models.weights import resolve
 from vcreg_hub.recipes import load_recipe
 from vcreg_hub.run import smoke_test
 

@@ -9,6 +9,9 @@ from hub.folders import make_export, make_loadable
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from vcreg_hub.checkpoints import find as weights
+from vcreg_hub.checkpoints import locations as places
+from vcreg_hub.checkpoints.copies import copy_to
 from vcreg_hub.errors import (
     HubError,
     IntegrityError,
@@ -17,13 +20,11 @@ from vcreg_hub.errors import (
     VCRegError,
     WeightsNotFoundError,
 )
-from vcreg_hub.hub.copies import copy_to
+from vcreg_hub.files import sha256
 from vcreg_hub.hub.download import download
 from vcreg_hub.hub.publish import publish
 from vcreg_hub.hub.verify import verify
-from vcreg_hub.models import places, weights
 from vcreg_hub.releases import RELEASES, Release
-from vcreg_hub.rundir import sha256
 
 # huggingface_hub 2.4 hands its upload stream to httpx2 by a name that httpx2 wants otherwise (2026-11).
 pytestmark = pytest.mark.filterwarnings("ignore:Use .content=:DeprecationWarning")
@@ -452,7 +453,7 @@ def test_a_preprocessor_is_compared_with_the_record_behind_the_card(tmp_path, mo
     (folder / "recipe.json").unlink()
     record = {"results": {"files": {name: sha256(folder / name), "recipe.json": "0" * 64}}}
     (tmp_path / f"{NAME}.json").write_text(json.dumps(record))
-    monkeypatch.setattr("vcreg_hub.hub.recorded.cards_folder", lambda: tmp_path)
+    monkeypatch.setattr("vcreg_hub.checkpoints.recorded.cards_folder", lambda: tmp_path)
     assert states(verify(folder, load=False))[name] is True
     assert "recipe.json" not in states(verify(folder, load=False))
     (folder / name).write_text('{"do_resize": false}')

@@ -17,14 +17,15 @@ import torch
 from PIL import Image
 
 from vcreg_hub.config import Data, Model, Recipe, Video
-from vcreg_hub.core import VCReg
-from vcreg_hub.data.views import test_view as view_of_the_run
+from vcreg_hub.data.image.transforms import test_view as view_of_the_run
 from vcreg_hub.errors import RunFolderError, UnknownNameError, UsageError
+from vcreg_hub.files import write_json, write_tensors
 from vcreg_hub.hub.export import _check_target, export
 from vcreg_hub.hub.network import crop_share
-from vcreg_hub.models.factory import build_model, logits
+from vcreg_hub.models.build import build_model, logits
 from vcreg_hub.models.video_networks import NETWORKS
-from vcreg_hub.rundir import RunDir, write_json, write_tensors
+from vcreg_hub.regularizer.vcreg import VCReg
+from vcreg_hub.rundir import RunDir
 
 CLASSES = ["top", "trousers", "shoe: left", 'a "bag"']
 VIT = dict(model_type="vit", hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64)

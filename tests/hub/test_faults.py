@@ -7,14 +7,14 @@ import shutil
 import pytest
 import torch
 from hub.folders import make_export, results, row
-from hub.loopback import routes
+from loopback import routes
 
+from vcreg_hub.checkpoints.retry import Patience, attempt
 from vcreg_hub.errors import HubError, IntegrityError
+from vcreg_hub.files import write_json, write_tensors
 from vcreg_hub.hub.bundle import read_bundle
 from vcreg_hub.hub.card import write_card
 from vcreg_hub.hub.publish import publish
-from vcreg_hub.hub.retry import Patience, attempt
-from vcreg_hub.rundir import write_json, write_tensors
 
 # huggingface_hub 2.4 hands its upload stream to httpx2 by a name that httpx2 wants otherwise (2026-11).
 pytestmark = pytest.mark.filterwarnings("ignore:Use .content=:DeprecationWarning")

@@ -6,7 +6,9 @@ import shutil
 import pytest
 from hub.folders import make_export, make_run, results, row
 
+from vcreg_hub.checkpoints import locations as places
 from vcreg_hub.errors import RunFolderError, WeightsNotFoundError
+from vcreg_hub.files import sha256
 from vcreg_hub.hub.index import (
     cards_folder,
     drifted,
@@ -19,9 +21,7 @@ from vcreg_hub.hub.index import (
 )
 from vcreg_hub.hub.listing import list_releases
 from vcreg_hub.hub.record import collect
-from vcreg_hub.models import places
 from vcreg_hub.releases import RELEASES
-from vcreg_hub.rundir import sha256
 
 NAME = "test_resnet_vcreg.fashion_mnist"
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from vcreg_hub.checkpoints.find import find_weights
 from vcreg_hub.errors import IntegrityError
+from vcreg_hub.files import read_tensors, write_tensors
 from vcreg_hub.hub.verify import load_network
-from vcreg_hub.models.weights import find_weights
-from vcreg_hub.rundir import read_tensors, write_tensors
 
 BIAS = "videomae.encoder.layer.0.attention.attention.q_bias"
 

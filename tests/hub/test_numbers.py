@@ -8,9 +8,9 @@ import pytest
 from hub.folders import make_export, make_run, results, row
 
 from vcreg_hub.errors import IntegrityError, UsageError
+from vcreg_hub.files import write_json
 from vcreg_hub.hub.bundle import read_bundle
 from vcreg_hub.hub.card import write_card
-from vcreg_hub.rundir import write_json
 
 
 @pytest.fixture

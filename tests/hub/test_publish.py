@@ -10,16 +10,17 @@ import pytest
 from hub.folders import make_export, make_loadable, results, row
 from huggingface_hub import HfApi
 
+from vcreg_hub.checkpoints.recorded import git_hash
 from vcreg_hub.errors import HubError, IntegrityError, UsageError
+from vcreg_hub.files import sha256, write_json, write_tensors
 from vcreg_hub.hub import privacy
 from vcreg_hub.hub.bundle import is_allowed, read_bundle
 from vcreg_hub.hub.card import write_card
 from vcreg_hub.hub.export import export
 from vcreg_hub.hub.plan import plan
 from vcreg_hub.hub.publish import publish
-from vcreg_hub.hub.recorded import git_hash
 from vcreg_hub.hub.verify import same_logits, verify
-from vcreg_hub.rundir import RunDir, sha256, write_json, write_tensors
+from vcreg_hub.rundir import RunDir
 
 # huggingface_hub 2.4 hands its upload stream to httpx2 by a name that httpx2 wants otherwise (2026-11).
 pytestmark = pytest.mark.filterwarnings("ignore:Use .content=:DeprecationWarning")

@@ -10,15 +10,15 @@ from hub.folders import make_run, results, row
 
 from vcreg_hub.config import Model, Video, to_json
 from vcreg_hub.errors import RunFolderError, UnknownNameError
-from vcreg_hub.experiments import EXPERIMENTS
+from vcreg_hub.experiments.reproduce import EXPERIMENTS
+from vcreg_hub.files import read_tensors, sha256, write_tensors
 from vcreg_hub.hub import release as module
 from vcreg_hub.hub.index import cards_folder, read_card, read_records
 from vcreg_hub.hub.release import make_release
-from vcreg_hub.models.factory import build_model
+from vcreg_hub.models.build import build_model
 from vcreg_hub.models.video import create_video_model
 from vcreg_hub.recipes import load_recipe
 from vcreg_hub.releases import RELEASES, Release
-from vcreg_hub.rundir import read_tensors, sha256, write_tensors
 
 NAME = "test_resnet_vcreg.fashion_mnist"
 ROW = Release("test_resnet_vcreg", "fashion_mnist", "test_resnet", "somewhere", place="package")

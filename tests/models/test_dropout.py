@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from vcreg_hub.core import VCReg
 from vcreg_hub.errors import ConfigError, UsageError
-from vcreg_hub.hooks import attach
 from vcreg_hub.models.dropout import BRANCHES, DroppingLinear, set_head_dropout, set_stochastic_depth
 from vcreg_hub.models.video import build_video_model
+from vcreg_hub.regularizer.attachment import attach
+from vcreg_hub.regularizer.vcreg import VCReg
 
 NAMES = ("videomae_tiny", "vivit_tiny")
 CLIP = (8, 3, 32, 32)

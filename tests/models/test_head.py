@@ -12,13 +12,14 @@ from torch import nn
 
 from vcreg_hub.config import Data, Eval, Model, Recipe, Train, override
 from vcreg_hub.errors import UsageError
+from vcreg_hub.files import write_json
 from vcreg_hub.hub.export import export
-from vcreg_hub.models.factory import build_model
+from vcreg_hub.models.build import build_model
 from vcreg_hub.models.head import renew_head, trained_classes
 from vcreg_hub.models.video import build_video_model
 from vcreg_hub.run import evaluate_run, train
 from vcreg_hub.run.walk import build
-from vcreg_hub.rundir import RunDir, write_json
+from vcreg_hub.rundir import RunDir
 
 SHIRTS = ("shirt", "coat", "bag")
 

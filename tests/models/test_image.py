@@ -6,9 +6,9 @@ import pytest
 import torch
 import transformers
 
-from vcreg_hub.core import VCReg
 from vcreg_hub.errors import ConfigError, UnknownNameError, UsageError, WeightsNotFoundError
 from vcreg_hub.models.image import NETWORKS, create_image_model
+from vcreg_hub.regularizer.vcreg import VCReg
 
 torch.set_num_threads(1)
 

@@ -21,15 +21,16 @@ from transformers import (
 )
 
 from vcreg_hub.config import Model, Optim
-from vcreg_hub.core import VCReg, vcreg_loss
-from vcreg_hub.data.noise import normalise
-from vcreg_hub.data.video_views import centre, resize_short
+from vcreg_hub.data.video.noise import normalise
+from vcreg_hub.data.video.transforms import centre, resize_short
 from vcreg_hub.errors import ConfigError, IntegrityError, UnknownNameError, UsageError, WeightsNotFoundError
+from vcreg_hub.files import read_tensors, write_tensors
 from vcreg_hub.models import video_weights
 from vcreg_hub.models.video import build, build_any, build_video_model, create_video_model
 from vcreg_hub.models.video_networks import NETWORKS, NORMALISATION, example_clip, expected_config, video_processor
-from vcreg_hub.rundir import read_tensors, write_tensors
-from vcreg_hub.train.optim import layer_ids, parameter_groups
+from vcreg_hub.regularizer.loss import vcreg_loss
+from vcreg_hub.regularizer.vcreg import VCReg
+from vcreg_hub.training.optim import layer_ids, parameter_groups
 
 CLASSES = {"videomae": VideoMAEForVideoClassification, "vivit": VivitForVideoClassification}
 TINY = ("videomae_tiny", "vivit_tiny")

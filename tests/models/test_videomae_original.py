@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional as F
 
 from vcreg_hub.errors import UsageError, WeightsNotFoundError
-from vcreg_hub.models.factory import features
+from vcreg_hub.models.build import features
 from vcreg_hub.models.video import build_video_model, convert_original
 from vcreg_hub.models.videomae_original import HEADS, read_pth, settings_of, to_native
 

@@ -11,8 +11,8 @@ import timm
 import torch
 
 import vcreg_hub.models.zoo as zoo
-from vcreg_hub.core import VCReg
 from vcreg_hub.errors import ConfigError, IntegrityError, UnknownNameError, UsageError, WeightsNotFoundError
+from vcreg_hub.regularizer.vcreg import VCReg
 from vcreg_hub.releases import RELEASES
 
 torch.set_num_threads(1)

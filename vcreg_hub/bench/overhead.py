@@ -17,10 +17,10 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from ..blocks import describe_sites, find_blocks
-from ..core import VCReg
 from ..env import describe_env
 from ..errors import UsageError
+from ..placement.sites import describe_sites, find_blocks
+from ..regularizer.vcreg import VCReg
 from .memory import peak_bytes
 from .variants import NAMES, block_calls, inserted
 

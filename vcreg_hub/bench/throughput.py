@@ -22,12 +22,12 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from ..data.action_shapes import ActionShapes, draw_clip
-from ..data.clips import training_indices
-from ..data.video_decoders import DECODERS, Decoder
-from ..data.video_file import UnreadableVideoError, measure, write_video
-from ..data.video_folder import SUFFIXES
-from ..data.video_views import resize
+from ..data.video.action_shapes import ActionShapes, draw_clip
+from ..data.video.decode import UnreadableVideoError, measure, write_video
+from ..data.video.decoders import DECODERS, Decoder
+from ..data.video.folder import SUFFIXES
+from ..data.video.sampling import training_indices
+from ..data.video.transforms import resize
 from ..env import describe_env
 from ..errors import ConfigError, UsageError, unknown_name
 

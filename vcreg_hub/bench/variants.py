@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..backward import add_gradient
-from ..blocks import Site
-from ..core import VCReg, rows, vcreg_loss
-from ..hooks import attach
+from ..placement.sites import Site
+from ..regularizer.attachment import attach
+from ..regularizer.gradient import add_gradient
+from ..regularizer.loss import rows, vcreg_loss
+from ..regularizer.vcreg import VCReg
 
 NAMES = ("identity", "naive", "algorithm1", "ours", "batchnorm")
 Watch = Callable[[Tensor], Tensor]

@@ -15,11 +15,11 @@ from ..errors import DataError, UsageError, unknown_name
 from .app import app
 
 if TYPE_CHECKING:
-    from ..data.video_index import VideoIndex
+    from ..data.video.index import VideoIndex
 
 
-@app.command()
-def data(
+@app.command(name="data")
+def data_(
     name: Annotated[str | None, typer.Argument(help="A data set; without one, the list.")] = None,
     source: Annotated[
         Path | None, typer.Option(help="Prepare a video set from this archive, or folder of archives or class folders.")
@@ -46,7 +46,7 @@ def data(
 
     Interrupted, the same command goes on where it was. Your own folders of videos or images need no preparing.
     """
-    from ..data.video_sets import OWN_VIDEOS, VIDEO_SETS
+    from ..data.video.sets import OWN_VIDEOS, VIDEO_SETS
 
     if name is None:
         _list()
@@ -63,8 +63,8 @@ def data(
 
 
 def _list() -> None:
-    from ..data.images import ROWS
-    from ..data.video_sets import OWN_VIDEOS, VIDEO_SETS
+    from ..data.image.images import ROWS
+    from ..data.video.sets import OWN_VIDEOS, VIDEO_SETS
 
     needs = {name: "" if row.made else "; prepared with --source and --out" for name, row in VIDEO_SETS.items()}
     videos = {name: f"{row.about}{needs[name]}" for name, row in VIDEO_SETS.items()} | OWN_VIDEOS
@@ -75,9 +75,9 @@ def _list() -> None:
 
 
 def _prepare(name: str, source: Path | None, out: Path, splits: Path | None, workers: int, seed: int, n: int) -> None:
-    from ..data import action_shapes
-    from ..data.hmdb51 import prepare
-    from ..data.video_sets import VIDEO_SETS
+    from ..data.video import action_shapes
+    from ..data.video.hmdb51 import prepare
+    from ..data.video.sets import VIDEO_SETS
 
     if VIDEO_SETS[name].made:
         if source is not None or splits is not None:
@@ -101,8 +101,8 @@ def _prepare(name: str, source: Path | None, out: Path, splits: Path | None, wor
 
 def _look_at_videos(name: str, root: str | None) -> None:
     from ..config import Data, Video
-    from ..data.video_sets import VIDEO_SETS
-    from ..data.videos import load_videos
+    from ..data.video.sets import VIDEO_SETS
+    from ..data.video.videos import load_videos
 
     if root is None and not (name in VIDEO_SETS and VIDEO_SETS[name].made):
         how = "" if name.startswith("video_") else ", or --source and --out to prepare one"
@@ -118,8 +118,8 @@ def _describe(index: VideoIndex) -> None:
 
 def _look_at_images(name: str, root: str | None, labels: str) -> None:
     from ..config import Data
-    from ..data.images import ROWS, load_images
-    from ..data.videos import ROWS as VIDEO_ROWS
+    from ..data.image.images import ROWS, load_images
+    from ..data.video.videos import ROWS as VIDEO_ROWS
 
     if name.partition(":")[0] not in ROWS:
         raise unknown_name("data set", name, [*ROWS, *VIDEO_ROWS])

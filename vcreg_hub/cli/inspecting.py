@@ -19,7 +19,7 @@ def blocks(
     as_json: Json = False,
 ) -> None:
     """Where VCReg would sit in a model: sites with output shapes and channel axis. Builds no weights."""
-    from ..blocks import describe_name
+    from ..placement.sites import describe_name
 
     rows = describe_name(name, where)
     if as_json:
@@ -47,7 +47,7 @@ def overhead(
     from ..bench.overhead import PAPER
     from ..bench.overhead import overhead as measure
     from ..bench.table import render
-    from ..rundir import write_json
+    from ..files import write_json
 
     result = measure(
         device,

@@ -37,8 +37,8 @@ def throughput(
     """
     from ..bench.throughput import processes, render
     from ..bench.throughput import throughput as measure
-    from ..data.video_decoders import DECODERS
-    from ..rundir import write_json
+    from ..data.video.decoders import DECODERS
+    from ..files import write_json
 
     result = measure(
         folder,

@@ -66,8 +66,8 @@ def sweep(
     set_: Set = None,
 ) -> None:
     """Train every combination of a grid and seeds, resumable, and print a table. Chooses nothing by test data."""
-    from ..study import cells, check, parse_grid, parse_seeds, refuse_seed, run_cells
-    from ..summary import markdown, summarise, write_report
+    from ..experiments.runner import cells, check, parse_grid, parse_seeds, refuse_seed, run_cells
+    from ..results.summary import markdown, summarise, write_report
 
     refuse_seed(setting.partition("=")[0] for setting in set_ or [])
     todo = cells(_recipe(recipe, set_), parse_grid(grid or []), parse_seeds(seeds))
@@ -85,8 +85,8 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Mean and standard deviation over seeds of finished runs."""
-    from ..folds import over_folds
-    from ..summary import markdown, summarise, write_report
+    from ..results.folds import over_folds
+    from ..results.summary import markdown, summarise, write_report
 
     rows = summarise(folders)
     if out is not None:
@@ -104,10 +104,10 @@ def reproduce(
 ) -> None:
     """Repeat a whole experiment: coefficients chosen on held-out training images, then several seeds on test."""
     from ..config import override
-    from ..experiments import EXPERIMENTS, standing
-    from ..experiments import reproduce as walk
-    from ..folds import over_folds
-    from ..summary import markdown
+    from ..experiments.reproduce import EXPERIMENTS, standing
+    from ..experiments.reproduce import reproduce as walk
+    from ..results.folds import over_folds
+    from ..results.summary import markdown
 
     if name is None:
         for known, experiment in EXPERIMENTS.items():
@@ -121,8 +121,8 @@ def reproduce(
         print(f"\nThe paper's, not measured here: {paper}")
 
 
-@app.command()
-def recipes(as_json: Json = False) -> None:
+@app.command(name="recipes")
+def recipes_(as_json: Json = False) -> None:
     """The recipes of this package, each with the first line of what it says about itself."""
     from ..recipes import addresses, summary
 
@@ -135,8 +135,8 @@ def recipes(as_json: Json = False) -> None:
         print(f"{address:<{width}}  {line}")
 
 
-@app.command()
-def env() -> None:
+@app.command(name="env")
+def env_() -> None:
     """What this machine and installation are, as written into every run."""
     from ..env import describe_env
 

@@ -6,10 +6,8 @@ command line it is `--set path.to.field=value`, which `override` checks against 
 
 from __future__ import annotations
 
-from .plain import differences as differences
-from .plain import from_json as from_json
-from .plain import to_dict as to_dict
-from .plain import to_json as to_json
+from ..regularizer.vcreg import VCReg as VCReg
+from .overrides import override as override
 from .recipe import Data as Data
 from .recipe import Eval as Eval
 from .recipe import Model as Model
@@ -17,4 +15,7 @@ from .recipe import Optim as Optim
 from .recipe import Recipe as Recipe
 from .recipe import Train as Train
 from .recipe import Video as Video
-from .settings import override as override
+from .serialization import differences as differences
+from .serialization import from_json as from_json
+from .serialization import to_dict as to_dict
+from .serialization import to_json as to_json

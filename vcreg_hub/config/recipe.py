@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ..core import VCReg
 from ..errors import ConfigError
+from ..regularizer.vcreg import VCReg
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Model:
 class Data:
     """Which images and how they are shown to the network.
 
-    name: a row of `vcreg_hub.data.images` (`digits`, `fashion_mnist`, `imagenet`, `synthetic`), `folder` for an
+    name: a row of `vcreg_hub.data.image.images` (`digits`, `fashion_mnist`, `imagenet`, `synthetic`), `folder` for an
         ImageFolder at `root`, or `hf:<id>` for a data set of the `datasets` library.
     labels: the label set (`class`, or `superclass` where the data has one), or a column of an `hf:` data set.
     train_split / test_split: splits of an `hf:` data set or sub-folders of `root`, under their usual names too (`val`,

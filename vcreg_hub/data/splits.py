@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .video_index import Clip
+from .video.index import Clip
 
 
 def stratified(classes: np.ndarray, count: int, seed: int, leave: int = 0) -> np.ndarray:

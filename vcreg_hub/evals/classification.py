@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..errors import DataError
-from ..models.factory import logits
+from ..models.build import logits
 
 
 @torch.no_grad()

@@ -8,13 +8,13 @@ import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from ..checkpoints.exported import check_exported, exported_hashes
+from ..checkpoints.find import AGAIN, refuse_only_pickles
+from ..checkpoints.recorded import git_hash
 from ..errors import IntegrityError, RunFolderError, UsageError
-from ..models.exported import check_exported, exported_hashes
-from ..models.weights import AGAIN, refuse_only_pickles
-from ..rundir import sha256
+from ..files import sha256
 from .numbers import check_numbers
 from .privacy import private_fields, private_parts
-from .recorded import git_hash
 
 REQUIRED = ("README.md", "config.json", "model.safetensors", "recipe.json", "results.json", "env.json")
 _ALLOWED = tuple(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import HubError, VCRegError
-from ..rundir import write_json, write_text
+from ..files import write_json, write_text
 from .metadata import card_data, eval_result_files
 from .passages import passages
 from .plot import draw_results

@@ -11,21 +11,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from ..checkpoints.copies import copy_to, refuse_file
+from ..checkpoints.exported import check_exported
+from ..checkpoints.find import candidates, check_release, nobody_published, release_hashes
+from ..checkpoints.load import PICKLES, refuse_pickle
+from ..checkpoints.locations import PATIENCE, HubPlace, Place, hub_silence, is_offline, places, remember_silence
+from ..checkpoints.recorded import cached_hash, git_hash
+from ..checkpoints.repo_id import check_repo_id
+from ..checkpoints.retry import Patience, attempt, is_silence
 from ..errors import HubError, IntegrityError, UnknownNameError, UsageError, WeightsNotFoundError, unknown_name
-from ..models.checkpoint import PICKLES, refuse_pickle
-from ..models.exported import check_exported
-from ..models.places import PATIENCE, HubPlace, Place, hub_silence, is_offline, places, remember_silence
-from ..models.weights import candidates, check_release, nobody_published, release_hashes
+from ..files import sha256
 from ..releases import RELEASES
-from ..rundir import sha256
 from .bundle import is_allowed
-from .copies import copy_to, refuse_file
 from .index import cards_folder
-from .plan import hub
-from .recorded import cached_hash, git_hash
-from .repo_id import check_repo_id
+from .plan import hub_client
 from .resume import bring_blob
-from .retry import Patience, attempt, is_silence
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -70,7 +70,7 @@ def download(
     those names; HubError.
     """
     refuse_file(to)
-    found = _find(name, revision, force, api or hub(), say, patience)
+    found = _find(name, revision, force, api or hub_client(), say, patience)
     say(f"{name}: {found.source}" + (f" at {found.commit[:12]}" if found.commit else ""))
     if to is None:
         return found

@@ -24,13 +24,14 @@ from typing import Any
 
 from torch import nn
 
+from ..checkpoints.exported import EXPORTED
+from ..checkpoints.find import refuse_only_pickles
+from ..checkpoints.load import load_file
 from ..config import Model, Recipe, to_dict
 from ..errors import RunFolderError, UsageError
-from ..models.checkpoint import load_file
-from ..models.exported import EXPORTED
-from ..models.factory import build_model
-from ..models.weights import refuse_only_pickles
-from ..rundir import RunDir, sha256, write_json
+from ..files import sha256, write_json
+from ..models.build import build_model
+from ..rundir import RunDir
 from .licence import known_licence
 from .network import Preprocessing, write_network
 from .privacy import private_fields, without_paths

@@ -12,10 +12,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from ..checkpoints.find import how_to_get
 from ..errors import RunFolderError, WeightsNotFoundError
-from ..models.weights import how_to_get
+from ..files import write_json, write_text
 from ..releases import RELEASES, Release, find_release
-from ..rundir import write_json, write_text
 from .card import render
 from .markdown import number, prose
 from .plot import draw_results

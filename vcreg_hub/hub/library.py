@@ -10,7 +10,7 @@ def what_loads_it(config: dict[str, Any] | None, recipe: dict[str, Any]) -> dict
 
     config: of an export; a run folder has none, and its recipe says what the export will be.
     """
-    from ..models.factory import kind_of
+    from ..models.build import kind_of
     from .conversion import TWINS
 
     config = config or {}

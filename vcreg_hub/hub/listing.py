@@ -6,14 +6,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..checkpoints.load import PICKLES
+from ..checkpoints.locations import CONFIG, WEIGHTS, FolderPlace, HubPlace, cached_folder, cached_repos, places
+from ..checkpoints.recorded import recorded_hashes, wrong_hash
+from ..checkpoints.retry import Patience, attempt
 from ..errors import HubError
-from ..models.checkpoint import PICKLES
-from ..models.places import CONFIG, WEIGHTS, FolderPlace, HubPlace, cached_folder, cached_repos, places
 from ..releases import RELEASES, Release, find_release
 from .index import cards_folder, headline_text, read_records
-from .plan import hub
-from .recorded import recorded_hashes, wrong_hash
-from .retry import Patience, attempt
+from .plan import hub_client
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -98,7 +98,7 @@ def _of_namespace(place: HubPlace, api: HfApi | None, patience: Patience, notes:
         if not place.troubles:
             notes.append(f"offline mode: of {place.namespace} only what the cache holds is listed")
         return _of_cache(place)
-    asked = api or hub()
+    asked = api or hub_client()
 
     def ask() -> list[Any]:
         return list(asked.list_models(author=place.namespace, full=True))

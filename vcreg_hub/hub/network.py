@@ -13,11 +13,11 @@ from torch import nn
 
 from ..config import Model
 from ..errors import RunFolderError
-from ..models.factory import kind_of, logits, timm_arguments
+from ..files import write_json, write_tensors
+from ..models.build import kind_of, logits, timm_arguments
 from ..models.huggingface import set_classes
 from ..models.video_networks import video_processor
 from ..models.zoo import SUFFIX
-from ..rundir import write_json, write_tensors
 from .conversion import TWINS, as_timm
 
 _PIL_FILTERS = {"nearest": 0, "bilinear": 2, "bicubic": 3}

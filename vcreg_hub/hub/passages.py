@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from ..paper import ARXIV, TITLE, paper_numbers
 from .markdown import code, number, one_line, prose
-from .paper import ARXIV, TITLE, paper_numbers
 from .scores import Score, scores, twin_scores
 from .snippet import load_snippet, transformers_snippet
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..checkpoints.exported import exported_hashes
+from ..checkpoints.ref_name import check_ref_name
+from ..checkpoints.repo_id import check_repo_id
+from ..checkpoints.retry import Patience, attempt
 from ..errors import HubError, UsageError
-from ..models.exported import exported_hashes
 from .bundle import Bundle, is_allowed, read_bundle
-from .ref_name import check_ref_name
-from .repo_id import check_repo_id
-from .retry import Patience, attempt
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -75,7 +75,7 @@ def plan(
     """
     check_arguments(repo_id, revision, pr, tag)
     bundle = read_bundle(folder, repo_id.partition("/")[0])
-    api = api or hub()
+    api = api or hub_client()
     remote = look(api, repo_id, revision or "main", patience)
     if pr and not remote.exists:
         raise UsageError(f"there is no {repo_id} to open a pull request for: publish it without --pr")
@@ -107,7 +107,7 @@ def check_arguments(repo_id: str, revision: str | None, pr: bool, tag: str | Non
         raise UsageError("a pull request goes to main (--pr with --revision): give one of the two")
 
 
-def hub() -> HfApi:
+def hub_client() -> HfApi:
     """The hub of this environment: HF_ENDPOINT, and the token of huggingface_hub's own login or HF_TOKEN."""
     from huggingface_hub import HfApi
 

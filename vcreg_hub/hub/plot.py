@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..analysis.figures import bars
+from ..results.figures import bars
 from .scores import Score, scores, twin_scores
 
 

@@ -17,10 +17,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..checkpoints.retry import Patience, attempt, explained, is_of_the_hub, is_transient, wait_after
+from ..checkpoints.silence import silence_limited
 from ..errors import HubError
-from ..models.silence import silence_limited
-from .plan import Plan, Remote, changes, hub, list_files, look, plan, tag_commit
-from .retry import Patience, attempt, explained, is_of_the_hub, is_transient, wait_after
+from .plan import Plan, Remote, changes, hub_client, list_files, look, plan, tag_commit
 from .verify import same_logits, verify_download
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def publish(
     Errors: UsageError (see `plan`); HubError when the hub refuses, fails for good, or the branch moved in between;
     IntegrityError when what came back is not what went up, and then nothing is tagged.
     """
-    api = api or hub()
+    api = api or hub_client()
     _require_token(api)
     todo = plan(folder, repo_id, api=api, private=private, revision=revision, pr=pr, tag=tag, patience=patience)
     say(todo.describe())

@@ -12,12 +12,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from ..checkpoints.repo_id import check_repo_id
 from ..errors import RunFolderError, UsageError
-from ..rundir import sha256
+from ..files import sha256
 from .library import what_loads_it
 from .licence import check_licence, config_licence, stated_licence
 from .markdown import one_line
-from .repo_id import check_repo_id
 from .runs import plain_twins, read_run, summary, with_siblings
 
 FORMAT = 1

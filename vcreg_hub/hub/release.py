@@ -11,10 +11,11 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from ..checkpoints.locations import CONFIG, PACKAGED, WEIGHTS
 from ..errors import RunFolderError, unknown_name
-from ..models.places import CONFIG, PACKAGED, WEIGHTS
+from ..files import sha256
 from ..releases import RELEASES, Release, find_release
-from ..rundir import RunDir, sha256
+from ..rundir import RunDir
 from .export import export
 from .index import write_release
 from .record import collect

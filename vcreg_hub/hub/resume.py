@@ -11,7 +11,7 @@ from importlib import util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .retry import Patience, attempt
+from ..checkpoints.retry import Patience, attempt
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

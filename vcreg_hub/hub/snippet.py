@@ -88,7 +88,7 @@ def _transformers(record: dict[str, Any]) -> str:
     lines = ["import torch", f"from transformers import {', '.join(names)}"]
     if record.get("packaged"):
         source = "folder"
-        lines += ["from vcreg_hub.models.weights import find_weights", ""]
+        lines += ["from vcreg_hub.checkpoints.find import find_weights", ""]
         lines += [f"folder = find_weights({_quoted(record['name'])}).folder"]
     else:
         source = _quoted(record["repo_id"] or ".")

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ..checkpoints.find import refuse_only_pickles
 from ..config import to_dict
 from ..errors import UsageError
-from ..models.weights import refuse_only_pickles
 from ..rundir import RunDir
 from .bundle import refuse_altered
 from .card import is_as_rendered, render_card, write_card

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from ..checkpoints.find import candidates, refuse_only_pickles
+from ..checkpoints.locations import WEIGHTS, HubPlace, cached_folder, places
+from ..checkpoints.recorded import recorded_hashes, wrong_hash
+from ..checkpoints.repo_id import check_repo_id
+from ..checkpoints.retry import Patience, attempt
 from ..errors import IntegrityError, RunFolderError, VCRegError
-from ..models.places import WEIGHTS, HubPlace, cached_folder, places
-from ..models.weights import candidates, refuse_only_pickles
+from ..files import sha256
 from ..releases import RELEASES
-from ..rundir import sha256
 from .bundle import Bundle, is_allowed
-from .recorded import recorded_hashes, wrong_hash
-from .repo_id import check_repo_id
-from .retry import Patience, attempt
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -194,7 +194,7 @@ def _torchvision(config: dict[str, Any], folder: Path) -> nn.Module:
     from safetensors.torch import load_file
 
     from ..config import Model
-    from ..models.factory import build_model
+    from ..models.build import build_model
 
     arguments, view = dict(config["model_args"]), config["preprocessing"]
     classes, size = arguments.pop("num_classes"), arguments.pop("image_size", view["image_size"])
@@ -211,7 +211,7 @@ def _torchvision(config: dict[str, Any], folder: Path) -> nn.Module:
 def _fixed_logits(folder: Path, inputs: Tensor | None = None) -> tuple[Tensor, Tensor]:
     import torch
 
-    from ..models.factory import logits
+    from ..models.build import logits
 
     model = load_network(folder)
     if inputs is None:

@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..blocks import find_blocks
+from ..checkpoints.find import resolve
+from ..checkpoints.locations import CONFIG
 from ..config import Model
 from ..errors import VCRegError
+from ..placement.sites import find_blocks
 from . import huggingface, zoo
-from .places import CONFIG
-from .weights import resolve
 
 _logger = logging.getLogger("vcreg_hub")
 

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..checkpoints.load import PICKLES, refuse_pickle
 from ..errors import ConfigError, UsageError, WeightsNotFoundError, unknown_name
-from .checkpoint import PICKLES, refuse_pickle
 
 _logger = logging.getLogger("vcreg_hub")
 

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..core import VCReg
-from ..errors import ConfigError, UsageError, unknown_name
-from ..hooks import attach
+from ..checkpoints.find import find_weights
+from ..errors import UsageError, unknown_name
+from ..regularizer.attachment import attach
+from ..regularizer.vcreg import VCReg, checked_vcreg
 from . import huggingface
-from .weights import find_weights
 
 # Name -> transformers model type, and how its configuration differs from that type's default. The three networks of
 # the paper's Table 1: the defaults are ResNet-50, ConvNeXt-T and ViT-B with patches of 16.
@@ -49,17 +49,6 @@ def create_image_model(
     if regularizer is not None:
         attach(model, regularizer, where, example_input=_example(model.config))
     return model
-
-
-def checked_vcreg(vcreg: VCReg | bool | None) -> VCReg | None:
-    """The regularizer a `vcreg=` argument asks for: None and True mean `VCReg()`, False none. Errors: ConfigError."""
-    if vcreg is None or vcreg is True:
-        return VCReg()
-    if vcreg is False:
-        return None
-    if not isinstance(vcreg, VCReg):
-        raise ConfigError(f"vcreg is a vcreg_hub.VCReg, None for the defaults or False for none, got {vcreg!r}")
-    return vcreg
 
 
 def _example(config: Any) -> torch.Tensor:

@@ -13,12 +13,11 @@ import torch
 from torch import nn
 
 from ..config import Model
-from ..core import VCReg
 from ..errors import ConfigError, unknown_name
-from ..hooks import attach
+from ..regularizer.attachment import attach
+from ..regularizer.vcreg import VCReg, checked_vcreg
 from . import huggingface
 from .dropout import set_head_dropout, set_stochastic_depth
-from .image import checked_vcreg
 from .video_networks import (
     NETWORKS,
     NORMALISATION,

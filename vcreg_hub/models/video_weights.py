@@ -15,14 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..checkpoints.find import find_weights, resolve
+from ..checkpoints.load import load_tensors, tensor_shapes
 from ..errors import IntegrityError, UsageError, WeightsNotFoundError
-from ..rundir import read_tensors
+from ..files import read_tensors
 from . import huggingface
-from .checkpoint import load_tensors, tensor_shapes
 from .head import classes_at
 from .video_networks import NETWORKS, classifier_of, expected_config, fresh_classifier, native_config
 from .videomae_original import read_pth, settings_of, to_native
-from .weights import find_weights, resolve
 
 # What identifies an architecture: a checkpoint that differs in one of these is another one.
 _IDENTITY = ("hidden_size", "num_hidden_layers", "intermediate_size")

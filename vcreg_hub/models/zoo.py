@@ -17,15 +17,14 @@ from timm.models import PretrainedCfg, generate_default_cfgs, get_pretrained_cfg
 from timm.models import register_model as _register_with_timm
 from torch import nn
 
-from ..core import VCReg
+from ..checkpoints.find import Weights, check_class_count, find_weights
+from ..checkpoints.load import check_names, tensor_shapes
+from ..checkpoints.locations import PACKAGED, WEIGHTS
 from ..errors import UnknownNameError, UsageError, WeightsNotFoundError, unknown_name
-from ..hooks import attach
+from ..regularizer.attachment import attach
+from ..regularizer.vcreg import VCReg, checked_vcreg
 from ..releases import RELEASES, releases_of
 from . import cifar  # noqa: F401  (registers resnet32_cifar, which resnet32_cifar_vcreg delegates to)
-from .checkpoint import check_names, tensor_shapes
-from .image import checked_vcreg
-from .places import PACKAGED, WEIGHTS
-from .weights import Weights, check_class_count, find_weights
 
 SUFFIX = "_vcreg"
 # What a stock configuration says of somebody's weights; none of it is true of ours.

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..config import Data, Eval, Model, Optim, Recipe, Train
-from ..core import VCReg
+from ..config import Data, Eval, Model, Optim, Recipe, Train, VCReg
 
 
 def convnext_atto() -> Recipe:

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..config import Data, Eval, Model, Optim, Recipe, Train
-from ..core import VCReg
+from ..config import Data, Eval, Model, Optim, Recipe, Train, VCReg
 
 _IMAGES = Data("fashion_mnist", val_fraction=0.1, train_images=12_000, image_size=32, crop="pad", workers=0)
 _OPTIM = Optim("adamw", lr=2e-3, weight_decay=0.05, norm_weight_decay=0.0, warmup_epochs=1, schedule_per="step")

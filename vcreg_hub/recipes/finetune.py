@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..config import Data, Eval, Model, Optim, Recipe, Train, Video
-from ..core import VCReg
+from ..config import Data, Eval, Model, Optim, Recipe, Train, VCReg, Video
 
 
 def image() -> Recipe:

@@ -14,8 +14,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..config import Data, Eval, Model, Optim, Recipe, Train, Video
-from ..core import VCReg
+from ..config import Data, Eval, Model, Optim, Recipe, Train, VCReg, Video
 
 # What the sources leave open, or say differently.
 _ASSUMED = (

@@ -5,16 +5,15 @@ regularizer after each residual block and change nothing else. The paper gives t
 (alpha in 1.28, 0.64, 0.32, 0.16; beta in 0.16, 0.08, 0.04, 0.02, 0.01) and not the values it chose: alpha 0.64 and beta
 0.08 here are the middle of that grid, not the paper's choice.
 
-`--set data.root=DIR` says where ImageNet is (`vcreg_hub.data.imagenet` lists the layouts). None of these has been run
-by us yet: they take days on eight GPUs.
+`--set data.root=DIR` says where ImageNet is (`vcreg_hub.data.image.imagenet` lists the layouts). None of these has been
+run by us yet: they take days on eight GPUs.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from ..config import Data, Model, Optim, Recipe, Train
-from ..core import VCReg
+from ..config import Data, Model, Optim, Recipe, Train, VCReg
 
 # Train crop 176, test 232 -> 224, TrivialAugmentWide, erasing 0.1, four repeats: torchvision's second-generation views.
 _SECOND_GENERATION = Data(

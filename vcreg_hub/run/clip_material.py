@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from ..config import Recipe, Video
-from ..data.video_failures import Failures
-from ..data.video_loader import video_test_loader, video_train_loader, video_val_loader
-from ..data.videos import VideoData, load_videos
+from ..data.video.failures import Failures
+from ..data.video.loader import video_test_loader, video_train_loader, video_val_loader
+from ..data.video.videos import VideoData, load_videos
 from ..errors import ConfigError
-from ..evals import video as multi_view
-from ..models.factory import build_model, kind_of
+from ..evals import multi_view as multi_view
+from ..models.build import build_model, kind_of
 from ..models.video_networks import NETWORKS, NORMALISATION
 
 

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from ..config import Recipe
-from ..data.images import ImageData, load_images
-from ..data.loader import test_loader, train_loader
+from ..data.image.images import ImageData, load_images
+from ..data.image.loader import test_loader, train_loader
 from ..errors import ConfigError
 from ..evals import classification
-from ..models.factory import build_model, kind_of
+from ..models.build import build_model, kind_of
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ from typing import Any
 
 from torch import nn
 
-from ..emissions import Emissions
 from ..env import describe_env
-from ..rundir import START, RunDir, replacing, write_json
+from ..files import replacing, write_json
+from ..rundir import START, RunDir
+from .emissions import Emissions
 from .material import Material
 from .start import noted_start
 

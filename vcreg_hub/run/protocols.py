@@ -55,7 +55,7 @@ def _classification(material: Material, model: nn.Module, accelerator: Any) -> t
 
 
 def _probe(material: Material, model: nn.Module, accelerator: Any) -> tuple[str, Pairs]:
-    from ..evals import probe
+    from ..evals import linear_probe as probe
     from ..evals.features import extract
 
     settings = material.recipe.eval

@@ -43,7 +43,7 @@ def smoke_test(recipe: Recipe) -> Recipe:
 
 
 def _with_clips(recipe: Recipe, video: Video) -> Recipe:
-    from ..models.factory import kind_of
+    from ..models.build import kind_of
 
     kwargs = dict(recipe.model.kwargs)
     if kind_of(recipe.model.name)[0] == "video" and not recipe.model.name.endswith("_tiny"):

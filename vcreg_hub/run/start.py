@@ -7,7 +7,8 @@ import hashlib
 import torch
 from torch import nn
 
-from ..rundir import START, RunDir, write_text
+from ..files import write_text
+from ..rundir import START, RunDir
 
 
 def note_start(folder: RunDir, model: nn.Module) -> None:

@@ -21,7 +21,7 @@ def attach_regularizer(material: Material, model: nn.Module) -> Any:
     recipe = material.recipe
     if recipe.vcreg is None:
         return None
-    from ..hooks import attach
+    from ..regularizer.attachment import attach
 
     return attach(model, recipe.vcreg, recipe.where, example_input=material.example_input())
 
@@ -31,8 +31,8 @@ def train_model(
 ) -> Outcome:
     """Train `model` in place, or go on where `folder` stopped; the regularizer is taken off afterwards."""
     from ..evals import classification
-    from ..train.loop import fit
-    from ..train.tasks import build_task
+    from ..training.loop import fit
+    from ..training.tasks import build_task
 
     recipe, sets = material.recipe, material.sets
     batches = material.train_batches(accelerator.process_index, accelerator.num_processes)
@@ -82,7 +82,7 @@ def refuse_failed_clips(material: Material, accelerator: Any) -> None:
     video = material.recipe.video
     if video is None:
         return
-    from ..data.video_file import UnreadableVideoError
+    from ..data.video.decode import UnreadableVideoError
 
     lost = material.undecodable(accelerator)
     paths = [*lost.get("train", ()), *lost.get("val", ())]

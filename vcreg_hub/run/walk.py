@@ -11,18 +11,19 @@ from typing import Any
 from torch import nn
 
 from ..config import Recipe, differences, override, to_dict
-from ..emissions import measured
 from ..errors import UsageError, WeightsNotFoundError, unknown_name
+from ..files import write_json
 from ..models.head import renew_head
-from ..rundir import RunDir, write_json
-from ..tracker import check_tracker, start_tracker
-from ..train.schedule import check_warmup
+from ..rundir import RunDir
+from ..training.schedule import check_warmup
 from .accelerator import make_accelerator
 from .claim import alone_in, claimed
+from .emissions import measured
 from .material import Material, load_material
 from .outcome import finish, select
 from .protocols import PROTOCOLS, evaluate
 from .start import note_start
+from .tracker import check_tracker, start_tracker
 from .training import attach_regularizer, train_model
 
 Say = Callable[[str], None]
@@ -178,7 +179,7 @@ def _load(folder: RunDir, recipe: Recipe) -> tuple[Material, nn.Module]:
 
 def _check_names(recipe: Recipe) -> None:
     """What is only needed at the end is looked up at the start: a typo must not cost a training."""
-    from ..train.tasks import TASKS
+    from ..training.tasks import TASKS
 
     for name in recipe.eval.protocols:
         if name not in PROTOCOLS:

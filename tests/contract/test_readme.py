@@ -1,0 +1,91 @@
+"""The README's Python snippets run, in order and in one process; its commands name what exists."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from vcreg_hub.bench import throughput
+from vcreg_hub.bench.table import render
+from vcreg_hub.results.summary import markdown, read_summary
+
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+
+
+def fenced(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.M | re.S)
+
+
+def test_python_snippets_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    snippets = fenced("python")
+    assert snippets
+    namespace: dict[str, object] = {"__name__": "readme"}
+    for snippet in snippets:
+        exec(compile(snippet, "README.md", "exec"), namespace)
+
+
+def test_commands_exist():
+    from typer.main import get_command
+
+    from vcreg_hub.cli import app
+    from vcreg_hub.recipes import addresses
+
+    known = get_command(app).commands
+    lines = [line for block in fenced("bash") for line in block.splitlines() if line.startswith("vcreg ")]
+    assert lines
+    for line in lines:
+        words = shlex.split(line, comments=True)
+        assert words[1] in known, line
+        options = {o for p in known[words[1]].params for o in p.opts + p.secondary_opts}
+        assert {w.partition("=")[0] for w in words[2:] if w.startswith("--")} <= options, line
+        if words[1] == "train" and not words[2].endswith(".json"):
+            assert words[2] in addresses(), line
+
+
+@pytest.mark.parametrize("name", ["scripts/quickstart", "scripts/test", "scripts/check"])
+def test_scripts_the_readme_names_are_there(name):
+    assert name in README and (Path(__file__).parents[2] / name).exists()
+
+
+RESULTS = Path(__file__).parents[2] / "docs" / "results"
+
+
+def test_the_measured_table_is_the_recorded_one():
+    assert markdown(read_summary(RESULTS / "fashion_mnist"), ["top1", "probe_top1"]) in README
+
+
+def test_the_numbers_on_videos_are_the_recorded_ones():
+    rows = read_summary(RESULTS / "action_shapes_finetuned")
+    mean = {row["label"].partition(",")[0]: row["mean"] for row in rows if "folds" in row and row["metric"] == "top1"}
+    assert f"{mean['plain']:.1f}% without and {mean['vcreg']:.1f}% with VCReg" in " ".join(README.split())
+    (difference,) = (line for line in markdown(rows, ["top1"]).splitlines() if "vcreg, mean of 3 splits - " in line)
+    assert difference.split("|")[2].removesuffix(" points ").strip() in README
+
+
+@pytest.mark.parametrize("folder", sorted(path.parent.name for path in RESULTS.glob("*/summary.json")))
+def test_the_tables_of_the_results_page_are_the_recorded_ones(folder):
+    """A whole line each: every number that the page shows of a folder is in its summary."""
+    page = (RESULTS / "README.md").read_text(encoding="utf-8")
+    shown = ["top1"] if "shapes" in folder else ["top1", "probe_top1"]
+    table = markdown(read_summary(RESULTS / folder), shown)
+    assert table in page and f"vcreg reproduce {folder}`" in page
+
+
+def test_the_overhead_page_shows_what_its_json_files_hold():
+    page = (RESULTS / "overhead" / "README.md").read_text(encoding="utf-8")
+    for name, whole in (("cpu.json", True), ("cpu_bf16.json", False)):
+        result = json.loads((RESULTS / "overhead" / name).read_text(encoding="utf-8"))
+        assert result["env"]["device"] in page
+        assert render(result if whole else result | {"blocks": []}) in page
+
+
+def test_the_throughput_page_shows_what_its_json_file_holds():
+    page = (RESULTS / "throughput" / "README.md").read_text(encoding="utf-8")
+    result = json.loads((RESULTS / "throughput" / "cpu.json").read_text(encoding="utf-8"))
+    assert result["env"]["device"] in page
+    assert throughput.render(result) in page

@@ -1,0 +1,215 @@
+"""Where a regularizer sits, and what cannot hold one."""
+
+from __future__ import annotations
+
+from collections import namedtuple
+
+import pytest
+import torch
+from small_models import (
+    EXACT,
+    STRONG,
+    Network,
+    Tokens,
+    distance,
+    expected,
+    explicit_penalty,
+    gradients,
+    network,
+    sites_of,
+)
+from torch import nn
+from torch.nn import functional as F
+
+from vcreg_hub.errors import AttachError, BlocksNotFoundError, UsageError
+from vcreg_hub.placement.sites import Site, find_blocks
+from vcreg_hub.regularizer.attachment import attach
+from vcreg_hub.regularizer.loss import rows, vcreg_loss
+
+Pair = namedtuple("Pair", "sizes features")
+
+
+class Wrapped(Tokens):
+    """A block that returns its features inside of something."""
+
+    def __init__(self, wrap):
+        super().__init__()
+        self.wrap = wrap
+
+    def forward(self, x):
+        return self.wrap(super().forward(x))
+
+
+WRAPPERS = {
+    "tuple": (lambda x: (x, None), lambda o: o[0]),
+    "behind integers": (lambda x: (torch.tensor(3), x, x.detach()), lambda o: o[1]),
+    "list": (lambda x: [x, 2], lambda o: o[0]),
+    "namedtuple": (lambda x: Pair(torch.tensor([1]), x), lambda o: o.features),
+    "dict": (lambda x: {"ids": torch.tensor(1), "x": x}, lambda o: o["x"]),
+    "nested": (lambda x: ((torch.tensor(1), x), x * 2), lambda o: o[0][1]),
+}
+
+
+@pytest.mark.parametrize("kind", WRAPPERS)
+def test_the_first_float_tensor_of_an_output_is_regularized(kind):
+    wrap, unwrap = WRAPPERS[kind]
+    block = Wrapped(wrap).double()
+    x = torch.randn(6, 5, 8, dtype=torch.float64)
+    torch.manual_seed(0)
+    unwrap(block(x)).sin().sum().backward()
+    task = gradients(block).clone()
+    block.zero_grad()
+    vcreg_loss(rows(unwrap(block(x)), -1), STRONG).backward()
+    want = task + gradients(block)
+    block.zero_grad()
+    with attach(block, STRONG, sites=[Site("", block, -1)]) as vc:
+        out = block(x)
+        assert type(out) is type(wrap(x))
+        vc.watch(unwrap(out).sin().sum()).backward()
+    assert distance(gradients(block), want) < EXACT
+
+
+@pytest.mark.parametrize("keyword", [False, True])
+def test_the_input_of_the_classifier(keyword):
+    class Keyword(Network):
+        def forward(self, x):
+            for block in self.blocks:
+                x = block(x)
+            return self.head(input=x.mean(1)) if keyword else self.head(x.mean(1))
+
+    model = Keyword().double()
+    x, y = model.batch()
+    sites = [Site("head", model.head, -1, "input")]
+    hidden = x
+    for block in model.blocks:
+        hidden = block(hidden)
+    hidden = hidden.mean(1)
+    (F.cross_entropy(model.head(hidden), y) + vcreg_loss(hidden, STRONG)).backward()
+    want = gradients(model).clone()
+    model.zero_grad()
+    with attach(model, STRONG, sites=sites) as vc:
+        vc.watch(F.cross_entropy(model(x), y)).backward()
+    assert distance(gradients(model), want) < EXACT
+
+
+@pytest.mark.parametrize("name", ["test_vit.r160_in1k", "test_resnet.r160_in1k", "test_convnext.r160_in1k"])
+@pytest.mark.parametrize("features_only", [False, True])
+def test_timm_models(name, features_only):
+    import timm
+
+    torch.manual_seed(0)
+    model = timm.create_model(name, features_only=features_only).double().train()
+    for m in model.modules():  # both passes must see the same statistics
+        if isinstance(m, nn.BatchNorm2d):
+            m.momentum = 0.0
+    x = torch.randn(2, 3, 160 if "vit" in name else 64, 160 if "vit" in name else 64, dtype=torch.float64)
+
+    def loss():
+        out = model(x)
+        return sum(o.square().mean() for o in out) if features_only else out.square().mean()
+
+    sites = find_blocks(model, example_input=x)
+    with explicit_penalty(sites, STRONG) as terms:
+        total = loss() + sum(terms)
+        total.backward()
+    want = gradients(model).clone()
+    model.zero_grad()
+    with attach(model, STRONG, example_input=x) as vc:
+        assert [s.name for s in vc.sites] == [s.name for s in sites]
+        vc.watch(loss()).backward()
+        assert distance(gradients(model), want) < 1e-10
+        model.zero_grad()
+        if not features_only:
+            model.set_grad_checkpointing()
+            vc.watch(loss()).backward()
+            assert distance(gradients(model), want) < 1e-10
+            assert {row["backwards"] for row in vc.statistics()} == {2}
+
+
+def test_frozen_blocks_are_reported_and_the_rest_is_exact():
+    model = network()
+    x, y = model.batch()
+    model.blocks[0].requires_grad_(False)
+    want = expected(model, (x, y))
+    with attach(model, STRONG, sites=sites_of(model)) as vc:
+        loss = vc.watch(F.cross_entropy(model(x), y))
+        with pytest.warns(UserWarning, match=r"1 of 3 sites got no gradient.*: blocks\.0\."):
+            loss.backward()
+        assert distance(gradients(model), want) < EXACT
+        read = vc.statistics()
+        assert [row["backwards"] for row in read] == [0, 1, 1]
+        assert read[0]["variance_loss"] is None
+        model.zero_grad()
+        vc.watch(F.cross_entropy(model(x), y)).backward()  # said once
+
+
+def test_a_model_in_eval_mode_is_reported():
+    model = network().eval()
+    x, y = model.batch()
+    with attach(model, STRONG, sites=sites_of(model)) as vc:
+        loss = vc.watch(F.cross_entropy(model(x), y))
+        with pytest.warns(UserWarning, match="3 of 3 sites"):
+            loss.backward()
+
+
+def test_features_overwritten_in_place_are_refused():
+    model = network()
+
+    class Overwrite(nn.Module):
+        def forward(self, x):
+            return x.mul_(2)
+
+    chain = nn.Sequential(model.blocks[0], Overwrite())
+    x = model.batch()[0]
+    # Torch itself says so, in the forward pass.
+    with attach(chain, STRONG, sites=[Site("0", chain[0], -1)]), pytest.raises(RuntimeError, match="modified inplace"):
+        chain(x)
+
+
+def test_features_overwritten_behind_our_back_are_refused():
+    class Leaky(Tokens):
+        def forward(self, x):
+            self.kept = super().forward(x)
+            return self.kept
+
+    block = Leaky()
+    with attach(block, STRONG, sites=[Site("", block, -1)]) as vc:
+        loss = vc.watch(block(torch.randn(6, 5, 8)).sum())
+        block.kept.detach().mul_(2)
+        with pytest.raises(AttachError, match="overwritten in place"):
+            loss.backward()
+
+
+def test_attaching_twice_is_refused():
+    model = network()
+    with attach(model, STRONG, sites=sites_of(model)):
+        with pytest.raises(AttachError, match=r"attached already.*vcreg\.detach"):
+            attach(model, STRONG, sites=sites_of(model))
+        with pytest.raises(AttachError, match="attached already"):
+            attach(nn.Sequential(model), STRONG, sites=sites_of(model))
+    attach(model, STRONG, sites=sites_of(model)).detach()
+
+
+def test_an_attribute_of_that_name_is_not_overwritten():
+    model = network()
+    model.vcreg = "mine"
+    with pytest.raises(AttachError, match="of its own named vcreg"):
+        attach(model, STRONG, sites=sites_of(model))
+    assert model.vcreg == "mine"
+
+
+def test_wrong_arguments_are_named():
+    model = network()
+    with pytest.raises(UsageError, match=r"where is text.*got 3"):
+        attach(model, STRONG, where=3)
+    with pytest.raises(UsageError, match=r"takes a torch module first.*got 'resnet18'"):
+        attach("resnet18", STRONG)
+    with pytest.raises(UsageError, match=r"takes a VCReg, got 0\.64"):
+        attach(model, 0.64)
+    with pytest.raises(BlocksNotFoundError):
+        attach(model, STRONG, sites=[])
+    with pytest.raises(AttachError, match="not a module of this"):
+        attach(model, STRONG, sites=[Site("elsewhere", nn.Linear(2, 2), -1)])
+    with pytest.raises(AttachError, match="given twice"):
+        attach(model, STRONG, sites=[sites_of(model)[0]] * 2)
+    assert not hasattr(model, "vcreg")

@@ -1,0 +1,234 @@
+"""Where published weights are: a folder, a Hub namespace, or this package. One code path for the three.
+
+A release is a folder or repo called `<name>.<tag>` that holds config.json and model.safetensors, as `vcreg export` and
+`vcreg publish` write it. Places, in the order they are asked:
+
+    VCREG_HUB_DIR         a folder of such folders (a network mount will do)
+    VCREG_HUB_NAMESPACE   a Hub user or organisation (HF_ENDPOINT, HF_HUB_OFFLINE and the Hub's cache apply)
+    this package          `vcreg_hub/weights`
+
+Whatever the place, what comes out is a local folder, checked before anything of it is loaded.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import IntegrityError, UsageError, WeightsNotFoundError
+from ..files import sha256
+from ..releases import find_release, releases_of
+from .exported import check_exported
+from .load import PICKLES, refuse_pickle, tensor_shapes
+from .locations import (
+    CONFIG,
+    FOLDER_VARIABLE,
+    NAMESPACE_VARIABLE,
+    WEIGHTS,
+    HubPlace,
+    Place,
+    hub_folder,
+    is_offline,
+    places,
+)
+
+# What to do about a folder of one's own in which a file was altered.
+AGAIN = "restore the file, or export the run again (`vcreg export`)"
+_logger = logging.getLogger("vcreg_hub")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights on this machine. origin: where they came from, for messages. config: config.json, None without one."""
+
+    file: Path
+    origin: str
+    config: dict[str, Any] | None = None
+
+    @property
+    def folder(self) -> Path:
+        return self.file.parent
+
+    @property
+    def library(self) -> str:
+        """Whose format config.json is in: "transformers", "torchvision" or "timm"."""
+        config = self.config or {}
+        if config.get("library") == "torchvision":
+            return "torchvision"
+        return "transformers" if "model_type" in config else "timm"
+
+
+def find_weights(name: str, *, cache_only: bool = False) -> Weights:
+    """The weights of `<name>` or `<name>.<tag>` from the first place that has them, checked.
+
+    A bare name means its default tag in `releases.py`; where a place lacks that tag and holds exactly one `<name>.*`,
+    that one. The SHA-256 of both files is compared with the release's and with that in the export's results.json,
+    where one is recorded, before anything is loaded. cache_only: of a hub, only what was downloaded before.
+    Errors: UsageError when several tags fit; WeightsNotFoundError when no place has any; IntegrityError for a file
+    that differs from its release or export; UsageError for pickled weights.
+    """
+    asked = places(cache_only=cache_only)
+    for place in asked:
+        for full_name in candidates(place, name):
+            folder = place.folder(full_name)
+            if folder is not None:
+                weights = read_folder(folder, f"{full_name} from {place}", place.cure)
+                check_release(folder, full_name, place.cure)
+                for trouble in (trouble for earlier in asked for trouble in earlier.troubles):
+                    _logger.warning("%s; taking %s", trouble, weights.origin)
+                return weights
+    raise WeightsNotFoundError(nobody_published(name, asked))
+
+
+def resolve(source: str) -> Weights:
+    """What a `pretrained=` string means: a safetensors file, a folder (export or run), a release, or a Hub id.
+
+    Errors: WeightsNotFoundError, UsageError for pickles, IntegrityError.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return read_folder(path, str(path))
+    if path.is_file():
+        refuse_pickle(path)
+        check_exported(path.parent, AGAIN)
+        config = path.parent / CONFIG
+        return Weights(path, str(path), _read_config(config) if config.is_file() else None)
+    if "/" not in source and ":" not in source and source.partition(".")[0].endswith("_vcreg"):
+        return find_weights(source)
+    repo = source.removeprefix("hf-hub:")
+    if path.suffix in (".safetensors", *PICKLES) or repo.count("/") != 1 or repo.startswith((".", "/", "~")):
+        raise WeightsNotFoundError(
+            f"pretrained={source!r} is no folder and no file here, and no Hub id: those look like owner/name, with @ "
+            "and a revision if need be"
+        )
+    troubles: list[str] = []
+    folder = hub_folder(repo, troubles)
+    if folder is None:
+        if is_offline():
+            reason = "it is not in the local cache, and offline mode is on: unset HF_HUB_OFFLINE to ask the hub"
+        else:
+            reason = "; ".join(troubles) or "there is no such repo, or it has no config.json, or it is private"
+        raise WeightsNotFoundError(f"no weights at {repo} on the Hub: {reason}")
+    return read_folder(folder, repo, HubPlace.cure)
+
+
+def read_folder(folder: Path, origin: str, cure: str = AGAIN) -> Weights:
+    """A folder's model.safetensors and config.json. cure: what to do about a file that was altered.
+
+    Errors: UsageError for pickles, WeightsNotFoundError for no weights, IntegrityError for a file whose hash is not
+    the one that the folder's results.json records.
+    """
+    file = folder / WEIGHTS
+    if not file.is_file():
+        refuse_only_pickles(folder)
+        raise WeightsNotFoundError(f"{origin} has no {WEIGHTS}")
+    check_exported(folder, cure)
+    config = _read_config(folder / CONFIG) if (folder / CONFIG).is_file() else None
+    return Weights(file, origin, config)
+
+
+def refuse_only_pickles(folder: Path) -> None:
+    """UsageError that says how to convert, for a folder whose weights are pickles alone."""
+    if not (folder / WEIGHTS).is_file() and folder.is_dir():
+        for path in sorted(folder.iterdir()):
+            refuse_pickle(path)
+
+
+def check_class_count(weights: Weights) -> int:
+    """The class count of a timm release, which config.json and classifier must agree on: IntegrityError if not.
+
+    timm compares config.json with the model it builds and, where they differ, drops the classifier without a word: a
+    wrong count would leave a random head.
+    """
+    config = weights.config or {}
+    about = config.get("pretrained_cfg") or {}
+    classes = config.get("num_classes", about.get("num_classes"))
+    if not isinstance(classes, int):
+        raise IntegrityError(f"config.json of {weights.origin} does not say num_classes")
+    names = about.get("classifier") or ()
+    shapes = tensor_shapes(weights.file)
+    for name in (names,) if isinstance(names, str) else names:
+        rows = shapes.get(f"{name}.weight", (classes,))[0]
+        if rows != classes and classes:
+            raise IntegrityError(
+                f"config.json of {weights.origin} says {classes} classes, but {name}.weight has {rows} rows"
+            )
+    return classes
+
+
+def candidates(place: Place, name: str) -> Iterator[str]:
+    """The full names that `name` may mean at one place, the likeliest first, each found out when it is asked for.
+
+    Errors: UsageError when a bare name fits several tags and none is the default.
+    """
+    bare, _, tag = name.partition(".")
+    if tag:
+        yield name
+        return
+    for row in releases_of(bare)[:1]:
+        yield row.full_name
+    tags = place.tags(bare)
+    if len(tags) > 1:
+        raise UsageError(f"{place} holds {', '.join(tags)}: say which, as in {tags[0]!r}")
+    yield from tags
+
+
+def nobody_published(name: str, asked: list[Place]) -> str:
+    """What to say when no place has `name`: where was looked, which recipe makes it, which variables help."""
+    lines = [f"there are no weights for {name!r} in " + ", nor in ".join(str(place) for place in asked) + "."]
+    lines += [f"({trouble})" for place in asked for trouble in place.troubles]
+    return " ".join([*lines, how_to_get(name)])
+
+
+def how_to_get(name: str) -> str:
+    """Whether weights of that name are published, which recipe makes them, and how to point at some."""
+    lines = []
+    bare = name.partition(".")[0]
+    if row := find_release(name) or find_release(bare):
+        if not row.published:
+            lines.append(f"None have been published yet for {row.full_name}.")
+        lines.append(f"The recipe that makes them is `vcreg train {row.recipe}`; `vcreg export` writes the folder.")
+    elif bare.endswith("_vcreg"):
+        lines.append("Train them, and `vcreg export` writes the folder.")
+    lines.append(
+        f"Set {FOLDER_VARIABLE} to a folder that holds a folder `{bare}.<tag>`, or {NAMESPACE_VARIABLE} to a Hub user "
+        "or organisation that has such a repo."
+    )
+    return " ".join(lines)
+
+
+def release_hashes(full_name: str) -> dict[str, str]:
+    """File name -> SHA-256 that `releases.py` records for `<name>.<tag>`; empty where it records none."""
+    row = find_release(full_name)
+    if row is None or full_name != row.full_name:
+        return {}
+    recorded = {WEIGHTS: row.sha256, CONFIG: row.config_sha256}
+    return {name: digest for name, digest in recorded.items() if digest is not None}
+
+
+def check_release(folder: Path, full_name: str, cure: str) -> None:
+    """IntegrityError unless the files of `folder` have the hashes that `releases.py` records for `<name>.<tag>`.
+
+    cure: what to do about it, as the place that the folder is of says it.
+    """
+    for name, expected in release_hashes(full_name).items():
+        found = sha256(folder / name)
+        if found != expected:
+            raise IntegrityError(
+                f"{folder / name} has SHA-256 {found}, but release {full_name} has {expected}; nothing was loaded or "
+                f"deleted. To go on, {cure}; weights of your own need another tag"
+            )
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise IntegrityError(f"{path} is not JSON: {error}") from None
+    if not isinstance(config, dict):
+        raise IntegrityError(f"{path} holds a {type(config).__name__}, expected an object")
+    return config

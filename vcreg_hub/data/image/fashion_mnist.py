@@ -1,0 +1,90 @@
+"""Fashion-MNIST: 60,000 + 10,000 grey images of clothes, 28 x 28 (Xiao, Rasul and Vollgraf, 2017).
+
+Found in `root` where one is given, else in the folder of Debian's package dataset-fashion-mnist, else on the Hub.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from ...config import Data
+from ...errors import DataError
+from .idx import read_idx
+from .source import ArrayReader, LabelSet, Source, Split, label_set
+
+DEBIAN = Path("/usr/share/datasets/fashion-mnist")
+HUB_ID = "zalando-datasets/fashion_mnist"
+CLASSES = (
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+)  # fmt: skip
+# The four kinds of thing: what is worn on the upper body, trousers, footwear, bags.
+_TOPS, _TROUSERS, _FOOTWEAR, _BAG = range(4)
+LABELS = {
+    "class": LabelSet(CLASSES, tuple(range(10))),
+    "superclass": LabelSet(
+        ("tops", "trousers", "footwear", "bag"),
+        (_TOPS, _TROUSERS, _TOPS, _TOPS, _TOPS, _FOOTWEAR, _TOPS, _FOOTWEAR, _BAG, _FOOTWEAR),
+    ),
+}
+# Over the 60,000 training images.
+MEAN, STD = (0.2860,), (0.3530,)
+_SPLITS = {"train": "train", "test": "t10k"}
+
+
+def load(cfg: Data) -> Source:
+    """Errors: DataError that lists every place looked at."""
+    labels = label_set(LABELS, cfg.labels, "fashion_mnist")
+    place = Path(cfg.root) if cfg.root is not None else DEBIAN
+    if cfg.root is None and not place.is_dir():
+        return _from_hub(cfg, labels)
+    parts = {split: _read(place, prefix) for split, prefix in _SPLITS.items()}
+
+    def split(name: str) -> Split:
+        pixels, classes = parts[name]
+        return Split(ArrayReader(pixels, f"fashion_mnist/{name}"), classes, np.array(labels.of_class)[classes])
+
+    return Source(split("train"), None, split("test"), labels.names, MEAN, STD, str(place))
+
+
+def _read(folder: Path, prefix: str) -> tuple[np.ndarray, np.ndarray]:
+    """Images (n, 28, 28) uint8 and labels (n,) int64 of one split."""
+    paths = [_find(folder, f"{prefix}-images-idx3-ubyte"), _find(folder, f"{prefix}-labels-idx1-ubyte")]
+    images, labels = read_idx(paths[0], 3), read_idx(paths[1], 1)
+    if len(images) != len(labels) or images.shape[1:] != (28, 28):
+        raise DataError(f"{paths[0]} holds {images.shape} and {paths[1]} {labels.shape}: expected (n, 28, 28) and (n,)")
+    if len(labels) and labels.max() >= len(CLASSES):
+        raise DataError(f"{paths[1]}: labels run to {labels.max()}, expected 0 to {len(CLASSES) - 1}")
+    return images, labels.astype(np.int64)
+
+
+def _find(folder: Path, name: str) -> Path:
+    for path in (folder / f"{name}.gz", folder / name):
+        if path.is_file():
+            return path
+    raise DataError(
+        f"fashion_mnist: neither {name}.gz nor {name} is in {folder.absolute()}: set data.root to the folder with "
+        f"the four IDX files, or leave it out and install Debian's package dataset-fashion-mnist"
+    )
+
+
+def _from_hub(cfg: Data, labels: LabelSet) -> Source:
+    from . import hf
+
+    try:
+        source = hf.load(replace(cfg, name=f"hf:{HUB_ID}", labels="class"), mode="L")
+    except DataError as error:
+        raise DataError(
+            f"fashion_mnist was not found. Looked in {DEBIAN} (Debian's package dataset-fashion-mnist) and on the Hub "
+            f"({error}). Install the package, or set data.root to a folder with the four IDX files."
+        ) from None
+
+    assert isinstance(source.train, Split) and (source.test is None or isinstance(source.test, Split))
+
+    def relabel(split: Split) -> Split:
+        return replace(split, labels=np.array(labels.of_class)[split.classes])
+
+    return replace(source, train=relabel(source.train), test=source.test and relabel(source.test),
+                   class_names=labels.names, mean=MEAN, std=STD)  # fmt: skip

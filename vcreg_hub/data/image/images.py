@@ -1,0 +1,157 @@
+"""Labelled images by name: where they come from and how they are split.
+
+Adding a data set is one row of `ROWS` and a function that returns a `Source`. Everything that makes results comparable
+happens here, once: the test images are the data set's own where it has any, the validation images are carved from the
+training images only, and the indices depend on the finest labels and `split_seed` alone, so that a run on superclasses
+and a probe of the classes see the same images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+from torch.utils.data import Dataset
+
+from ...config import Data
+from ...errors import ConfigError, DataError, unknown_name
+from ..splits import carve, stratified
+from . import digits, fashion_mnist, folder, hf, imagenet, synthetic
+from .source import Reader, Source, Split
+from .stream import Stream
+
+# Share of the training images that becomes the test split of a data set that has neither test nor validation images.
+TEST_FRACTION = 0.2
+
+
+class Row(NamedTuple):
+    """How a data set is read, and what it is, for a list."""
+
+    load: Callable[[Data], Source]
+    about: str
+
+
+ROWS = {
+    "digits": Row(digits.load, "1,797 handwritten digits, 8 x 8 grey (scikit-learn); class, superclass"),
+    "fashion_mnist": Row(fashion_mnist.load, "70,000 images of clothes, 28 x 28 grey; class, superclass"),
+    "folder": Row(folder.load, "class folders of images at data.root (ImageFolder), plain or in tar files"),
+    "hf": Row(hf.load, "hf:<id, local folder or parquet file>: any data set of the `datasets` library"),
+    "imagenet": Row(imagenet.load, "ImageNet-1k at data.root: folder, tar, hfds/<id>, hfids/<id>, wds/<folder>"),
+    "synthetic": Row(synthetic.load, "synthetic[:<classes>x<channels>]: made-up images for trying things out"),
+}
+
+
+class Images(Dataset):
+    """(PIL image, int label) pairs: the `indices` of a reader. labels: (n,) int64, of these images."""
+
+    def __init__(self, reader: Reader, indices: np.ndarray, labels: np.ndarray) -> None:
+        self.reader, self.indices, self.labels = reader, indices, labels
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+        return self.reader.read(int(self.indices[index])), int(self.labels[index])
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """The three splits of a data set under one label set.
+
+    val: empty where nothing is held out. mean / std: as many as channels. origin: where the images were found.
+    `train` and `test` are a `Stream` for the streamed layouts of ImageNet.
+    """
+
+    name: str
+    labels: str
+    train: Images | Stream
+    val: Images
+    test: Images | Stream
+    class_names: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    origin: str
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def in_chans(self) -> int:
+        return len(self.mean)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name} ({self.origin}): {len(self.train)} training, {len(self.val)} validation and {len(self.test)} "
+            f"test images, {self.num_classes} classes ({self.labels})"
+        )
+
+
+def load_images(cfg: Data) -> ImageData:
+    """The images that a recipe's `data` names.
+
+    Errors: UnknownNameError for a data set or label set that does not exist; ConfigError for values that do not go
+    together; DataError when files are missing (it says where it looked), damaged, or not what they should be.
+    """
+    row, _, rest = cfg.name.partition(":")
+    if row not in ROWS or (row == "hf" and not rest):
+        raise unknown_name("data set", cfg.name, ROWS, "`folder` and `hf:<id>` read your own images.")
+    source = ROWS[row].load(cfg)
+    mean, std = cfg.mean or source.mean, cfg.std or source.std
+    if not len(mean) == len(std) == len(source.mean) or min(std) <= 0:
+        raise ConfigError(f"data.mean={mean} and data.std={std}: expected {len(source.mean)} values each, std positive")
+    train, val, test = _splits(source, cfg)
+    return ImageData(cfg.name, cfg.labels, train, val, test, source.class_names, mean, std, source.origin)
+
+
+def _splits(source: Source, cfg: Data) -> tuple[Images | Stream, Images, Images | Stream]:
+    if isinstance(source.train, Stream):
+        if cfg.val_fraction or cfg.train_images is not None:
+            raise ConfigError(f"{source.origin} is streamed: data.val_fraction must be 0 and data.train_images null")
+        empty = np.empty(0, dtype=np.int64)
+        assert isinstance(source.test, Stream)
+        return source.train, Images(synthetic.PatternReader(empty, 1, 1, 0), empty, empty), source.test
+    assert not isinstance(source.test, Stream)
+    for name in ("train", "val", "test"):
+        _check(getattr(source, name), name, source)
+    kept = np.arange(len(source.train.classes))
+    val, test = source.val, source.test
+    if test is None:
+        test, val = val, None
+    if test is None:
+        kept, held_out = carve(source.train.classes, TEST_FRACTION, cfg.split_seed)
+        tested = _images(source.train, held_out)
+    else:
+        tested = _images(test)
+    if val is not None:
+        held = _images(val)
+    else:
+        stays, goes = carve(source.train.classes[kept], cfg.val_fraction, cfg.split_seed)
+        held, kept = _images(source.train, kept[goes]), kept[stays]
+    if cfg.train_images is not None:
+        kept = kept[stratified(source.train.classes[kept], cfg.train_images, cfg.split_seed)]
+    if not len(kept) or not len(tested):
+        raise DataError(f"{source.origin}: {len(kept)} training and {len(tested)} test images are left; need both")
+    return _images(source.train, kept), held, tested
+
+
+def _images(split: Split, indices: np.ndarray | None = None) -> Images:
+    indices = np.arange(len(split.labels)) if indices is None else indices
+    return Images(split.reader, indices, split.labels[indices])
+
+
+def _check(split: Split | None, name: str, source: Source) -> None:
+    """Errors: DataError for labels out of range, or as many as there are no images."""
+    if split is None:
+        return
+    if not len(split.reader) == len(split.labels) == len(split.classes):
+        raise DataError(f"{source.origin}, {name}: {len(split.reader)} images but {len(split.labels)} labels")
+    low, high = (int(split.labels.min()), int(split.labels.max())) if len(split.labels) else (0, 0)
+    if low < 0 or high >= len(source.class_names):
+        raise DataError(
+            f"{source.origin}, {name}: labels run from {low} to {high}, there are {len(source.class_names)} classes "
+            f"(0 to {len(source.class_names) - 1})"
+        )

@@ -1,0 +1,107 @@
+"""What a data set hands over before any split is carved: readers of images, class ids, names and statistics."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from ...errors import DataError, unknown_name
+from .stream import Stream
+
+
+class Reader(Protocol):
+    """Decoded images by number."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, index: int) -> Image.Image:
+        """The image. Errors: UnreadableImageError."""
+
+    def where(self, index: int) -> str:
+        """File, or split and row, for error messages."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images with two numberings. classes: (n,) the finest labels, which every split is stratified by, so that it does
+    not depend on the label set asked for; labels: (n,) those of the label set asked for."""
+
+    reader: Reader
+    classes: np.ndarray
+    labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set. `val` and `test` are None where the data set has none of its own; a streamed one has streams.
+
+    class_names: of the label set asked for. mean / std: per channel, of pixels in [0, 1]. origin: where it was found.
+    """
+
+    train: Split | Stream
+    val: Split | None
+    test: Split | Stream | None
+    class_names: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    origin: str
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """Names, and the label that each class of the finest numbering gets."""
+
+    names: tuple[str, ...]
+    of_class: tuple[int, ...]
+
+
+def label_set(sets: Mapping[str, LabelSet], asked: str, data_set: str) -> LabelSet:
+    """The label set asked for. Errors: UnknownNameError that lists what the data set has."""
+    if asked not in sets:
+        raise unknown_name(f"label set of {data_set}", asked, sets)
+    return sets[asked]
+
+
+class UnreadableImageError(DataError):
+    """An image that does not decode; the message names it.
+
+    A loader's worker process hands its exception over as a printed traceback and the main process builds a new one from
+    that text: the last line, which is ours, is what a person needs.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text.rpartition(f"{type(self).__name__}: ")[2].strip())
+
+
+def decode(content: bytes, where: str, mode: str = "RGB") -> Image.Image:
+    """An image from the bytes of its file. Errors: UnreadableImageError that names `where`."""
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            return image.convert(mode)
+    except Exception as error:  # PIL's decoders raise whatever the parser of their format raises
+        unknown = isinstance(error, UnidentifiedImageError)  # its text names an object in memory
+        reason = "unknown format" if unknown else " ".join(str(error).split()) or type(error).__name__
+        raise UnreadableImageError(
+            f"{where} does not decode as an image ({reason}, {len(content)} bytes): replace or remove it"
+        ) from None
+
+
+class ArrayReader:
+    """Grey images of an array (n, h, w) uint8 in memory."""
+
+    def __init__(self, pixels: np.ndarray, name: str) -> None:
+        self.pixels, self.name = pixels, name
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def read(self, index: int) -> Image.Image:
+        return Image.fromarray(self.pixels[index])
+
+    def where(self, index: int) -> str:
+        return f"image {index} of {self.name}"

@@ -1,0 +1,1 @@
+"""Video data sets, their decoding, splits and batches."""

@@ -1,0 +1,76 @@
+"""Which modules of a traced model are its residual blocks: a rule on what they did, not a table of their names.
+
+1. A call that added a tensor it received to what it computed is residual, and so is every call of a module of its
+   class (which covers the strided instances, whose shortcut has weights).
+2. Each stands for the innermost list element around it (`layer1.0`, `stages.2.blocks.4`); where such elements nest,
+   the innermost count, and one beside them if its class does. One outside every list stands for the call around it
+   whose class is already a block, or for itself. A class that occurs with weighted shortcuts only is added where its
+   calls neither hold nor sit in one of these.
+3. If nothing at all is residual, shortcuts with weights count; if there are none either, modules that concatenate
+   (dense and Inception blocks); at last the innermost list elements with two or more weight matrices.
+"""
+
+from __future__ import annotations
+
+from .recording import Call
+from .tracing import Trace
+
+
+def residual_blocks(trace: Trace) -> tuple[str, list[int]]:
+    """(tier, indices into trace.calls); tier is "skip", "projection", "concat", "list" or "none", with no indices."""
+    calls = list(enumerate(trace.calls))
+    skips = _blocks(trace, [i for i, call in calls if call.skip])
+    if skips:
+        return "skip", sorted(skips + _elsewhere(trace, skips))
+    projections = _blocks(trace, [i for i, call in calls if call.projected])
+    if projections:
+        return "projection", projections
+    joins = _blocks(trace, [i for i, call in calls if call.joined])
+    if joins:
+        return "concat", [i for i in joins if trace.calls[i].element] or joins
+    lists = _innermost(trace, [i for i, call in calls if call.element and call.matrices >= 2 and _usable(call)])
+    return ("list" if lists else "none"), lists
+
+
+def _blocks(trace: Trace, seeds: list[int]) -> list[int]:
+    """The innermost blocks that the calls of the seeds' classes stand for, in call order."""
+    kinds = {trace.calls[i].kind for i in seeds if i > 0}
+    residual = [i for i, call in enumerate(trace.calls) if call.kind in kinds and i > 0]
+    element_of = {i: next((j for j in trace.chain(i) if trace.calls[j].element), None) for i in residual}
+    block_kinds = {trace.calls[j].kind for j in element_of.values() if j is not None}
+    found = set()
+    for i in residual:
+        block = element_of[i]
+        if block is None:
+            block = next((j for j in trace.chain(i) if trace.calls[j].kind in block_kinds), i)
+        found.add(block)
+    kept = _innermost(trace, sorted(i for i in found if _usable(trace.calls[i])))
+    return sorted(kept + _strays(trace, residual, kept))
+
+
+def _strays(trace: Trace, residual: list[int], kept: list[int]) -> list[int]:
+    """Blocks beside a list instead of in it (RepViT's and MobileViT's first of a stage): known by their class only."""
+    taken, kinds = set(kept), {trace.calls[i].kind for i in kept}
+    around = {j for i in kept for j in trace.chain(i)}
+    found = set()
+    for i in residual:
+        if i not in around and not taken & set(trace.chain(i)):
+            found.update([j for j in trace.chain(i) if trace.calls[j].kind in kinds and j not in around][:1])
+    return _innermost(trace, sorted(i for i in found if _usable(trace.calls[i])))
+
+
+def _elsewhere(trace: Trace, found: list[int]) -> list[int]:
+    """Blocks around a shortcut with weights, apart from those found (HRNet's first stage, CoaT's serial blocks)."""
+    taken = set(found)
+    around = {j for i in found for j in trace.chain(i)}
+    more = _blocks(trace, [i for i, call in enumerate(trace.calls) if call.bypass])
+    return _innermost(trace, [i for i in more if i not in around and not taken & set(trace.chain(i))])
+
+
+def _innermost(trace: Trace, found: list[int]) -> list[int]:
+    around = {j for i in found for j in trace.chain(i) if j != i}
+    return [i for i in found if i not in around]
+
+
+def _usable(call: Call) -> bool:
+    return call.output is not None and len(call.output) >= 2

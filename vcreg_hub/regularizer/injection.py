@@ -1,0 +1,230 @@
+"""The regularizer's way into a backward pass: an identity on features whose backward adds the closed-form gradient.
+
+Under torch.compile the backward is traced, so there it calls a custom operator, which runs the very same code when the
+compiled backward pass does: counting, warnings and exactness do not depend on the mode.
+"""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Mapping
+from typing import Any
+from weakref import WeakValueDictionary
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import AttachError
+from .gradient import add_gradient
+from .loss import rows, too_few_rows, vcreg_loss
+from .loss_scale import LossScale
+from .statistics import Statistics
+from .vcreg import VCReg
+
+# Graphs carry numbers, not objects: the key of an injection, and the half type that the forward pass ran under.
+INJECTIONS: WeakValueDictionary[int, Injection] = WeakValueDictionary()
+_keys = itertools.count()
+HALF = (None, torch.bfloat16, torch.float16)
+
+
+class Injection:
+    """What the hooks of one attachment share: the coefficients, the sites, the scale of the loss, the statistics."""
+
+    def __init__(self, model: nn.Module, cfg: VCReg, names: list[str], axes: list[int]) -> None:
+        self.model, self.cfg, self.names, self.axes = model, cfg, names, axes
+        first = next(model.parameters(), torch.empty(0))
+        self.scale = LossScale(first.device)
+        self.statistics = Statistics(names, cfg)
+        self.forwards = 0  # hooks that ran, outside of compiled code
+        self.copied_from: int | None = None
+        self._told: set[str] = set()
+        self._register()
+
+    def _register(self) -> None:
+        self.key = next(_keys)
+        INJECTIONS[self.key] = self
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.copied_from, self.forwards = self.key, 0
+        self._register()  # a copy (EMA, pickle) must not answer for the original
+
+    def applies(self, module: nn.Module) -> bool:
+        """Whether a forward pass of `module` is one of training."""
+        if module.training and torch.is_grad_enabled():
+            return True
+        if not torch.compiler.is_compiling():
+            self.scale.settle()  # reentrant checkpointing runs its first forward pass without gradients
+        return False
+
+    def through(self, index: int, z: Tensor) -> Tensor:
+        """z unchanged, with the gradient of site `index` waiting in its backward."""
+        autocast = _autocast(z.device.type)
+        if torch.compiler.is_compiling():
+            if not z.requires_grad:
+                return z
+            return Inject.apply(z, self.scale.open, self.key, index, autocast)  # type: ignore[no-untyped-call]
+        self.forwards += 1
+        cell = self.scale.for_forward()
+        return Inject.apply(z, cell, self, index, autocast) if z.requires_grad else z  # type: ignore[no-untyped-call]
+
+    def watch(self, loss: Tensor, weight: float | Tensor = 1.0) -> None:
+        self.scale.watch(loss, weight)
+        if "sites" not in self._told:
+            loss.register_hook(self._expect_sites)
+
+    def _expect_sites(self, grad: Tensor) -> None:
+        torch.autograd.Variable._execution_engine.queue_callback(self._report_sites)
+
+    def _report_sites(self) -> None:
+        """After the first watched backward pass: did every site take part?"""
+        if "sites" in self._told:
+            return
+        self._told.add("sites")
+        missing = [name for name, count in zip(self.names, self.statistics.backwards, strict=True) if not count]
+        none_ran = len(missing) == len(self.names) and not self.forwards
+        if none_ran and any(other.copied_from == self.key and other.forwards for other in list(INJECTIONS.values())):
+            raise AttachError(
+                "the loss of a copied model was watched by the original's attachment, so the copy's regularizer does "
+                "not know how that loss is scaled. A copy has an attachment of its own: call copy.vcreg.watch(loss)."
+            )
+        if none_ran and self.model.training:
+            raise AttachError(
+                "no hook ran in a watched step: the model, or a function that calls it, was compiled and called before "
+                "attach, and torch.compile does not look at hooks again. Attach before the first compiled call, or "
+                "call torch.compiler.reset()."
+            )
+        if missing:
+            self._warn(
+                "missing",
+                f"{len(missing)} of {len(self.names)} sites got no gradient in the first watched backward pass and "
+                f"were not regularized: {_some(missing)}. They were not called, are in eval mode, have nothing to "
+                "train before them, or do not lead to the loss.",
+            )
+
+    def add(self, grad: Tensor, features: Tensor, cell: Tensor, index: int, autocast: int) -> Tensor:
+        """grad plus the regularizer's gradient of site `index`, times the scale in `cell`."""
+        if not self.scale.bind(cell):
+            self._look_for_scaling(HALF[autocast])
+        axis, observe = self.axes[index], self.statistics.observer(index)
+        if torch.is_grad_enabled():  # create_graph=True: somebody will differentiate this gradient
+            return grad + _differentiable(features, axis, self.cfg, cell)
+        return add_gradient(grad, features, axis, self.cfg, cell, autocast=HALF[autocast], observe=observe)
+
+    def _look_for_scaling(self, autocast: torch.dtype | None) -> None:
+        """A backward pass that nobody watched counts as scale 1. Warn where that is likely wrong."""
+        if autocast == torch.float16:
+            self._warn(
+                "fp16",
+                "a backward pass under float16 autocast was not watched: if a GradScaler scaled its loss, VCReg is too "
+                "weak by that factor. Call loss = vc.watch(loss) before scaling, or vc.watch_module(criterion) once.",
+            )
+        if "accumulated" in self._told:
+            return
+        # The first parameter gets its gradient last: one that is there already is from an earlier backward pass.
+        first = next((p for p in self.model.parameters() if p.requires_grad), None)
+        if first is not None and first.grad is not None and bool(first.grad.any()):
+            self._warn(
+                "accumulated",
+                "a backward pass that was not watched found gradients of an earlier one: if the loss is divided for "
+                "gradient accumulation, VCReg is too strong by that factor. Call loss = vc.watch(loss) before "
+                "dividing, or vc.watch_module(criterion) once.",
+            )
+
+    def _warn(self, what: str, message: str) -> None:
+        if what not in self._told:
+            self._told.add(what)
+            warnings.warn(message, stacklevel=2)
+
+
+class Inject(torch.autograd.Function):
+    """Identity; its backward adds the gradient. `owner` is an Injection, or the key of one in compiled code."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, cell: Tensor, owner: Injection | int, index: int, autocast: int) -> Tensor:
+        ctx.save_for_backward(z)  # the next block keeps its input anyway, so this keeps nothing alive
+        ctx.cell, ctx.owner, ctx.index, ctx.autocast = cell, owner, index, autocast
+        return z.view_as(z)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:  # type: ignore[override]
+        if torch.compiler.is_compiling():
+            (z,) = ctx.saved_tensors
+            return _add(grad, z, ctx.cell, ctx.owner, ctx.index, ctx.autocast), None, None, None, None
+        owner: Injection = ctx.owner
+        z = _saved(ctx, owner.names[ctx.index])
+        return owner.add(grad, z, ctx.cell, ctx.index, ctx.autocast), None, None, None, None
+
+
+@torch.library.custom_op("vcreg_hub::add_gradient", mutates_args=())
+def _add(grad: Tensor, features: Tensor, cell: Tensor, key: int, index: int, autocast: int) -> Tensor:
+    injection = INJECTIONS.get(key)
+    if injection is None:
+        raise AttachError("a compiled model outlived its attachment: keep the Attachment, or compile after detach")
+    return injection.add(grad, features, cell, index, autocast)
+
+
+@_add.register_fake
+def _(grad: Tensor, features: Tensor, cell: Tensor, key: int, index: int, autocast: int) -> Tensor:
+    return torch.empty_like(features, dtype=grad.dtype)
+
+
+def _differentiable(z: Tensor, axis: int, cfg: VCReg, scale: Tensor) -> Tensor:
+    """The same gradient, made of operations that autograd knows. Of the local batch only."""
+    if cfg.sync or cfg.gradient != "loss":
+        raise AttachError("a gradient of a gradient (create_graph=True) needs VCReg(gradient='loss', sync=False)")
+    h = rows(z, axis)
+    if too_few_rows(h.shape[0]):
+        return torch.zeros_like(z)
+    (g,) = torch.autograd.grad(vcreg_loss(h, cfg) * scale, z, create_graph=True)
+    return g
+
+
+def _saved(ctx: Any, site: str) -> Tensor:
+    try:
+        (z,) = ctx.saved_tensors
+    except RuntimeError as error:
+        if "inplace" not in str(error):
+            raise
+        raise AttachError(
+            f"the features of site {site} were overwritten in place after they left it, so their covariance is lost. "
+            "Make that operation out of place, or leave the site out of `where`."
+        ) from error
+    return z
+
+
+def replace_first_float(value: Any, change: Any) -> tuple[Any, bool]:
+    """`value` with its first floating-point tensor t replaced by change(t), and whether there was one.
+
+    value: a tensor, or tuples, lists and mappings of them; mappings (a ModelOutput) and lists are changed in place.
+    """
+    if isinstance(value, Tensor):
+        return (change(value), True) if value.is_floating_point() else (value, False)
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            item, done = replace_first_float(item, change)
+            if done:
+                value[key] = item  # type: ignore[index]
+                return value, True
+    elif isinstance(value, list | tuple):
+        for i, item in enumerate(value):
+            item, done = replace_first_float(item, change)
+            if done:
+                parts = [*value[:i], item, *value[i + 1 :]]
+                if isinstance(value, list):
+                    return parts, True
+                return (type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)), True
+    return value, False
+
+
+def _autocast(device_type: str) -> int:
+    """The place in HALF of the half type that operations run in."""
+    if not torch.is_autocast_enabled(device_type):
+        return 0
+    dtype = torch.get_autocast_dtype(device_type)
+    return HALF.index(dtype) if dtype in HALF else 0
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names) if len(names) <= 4 else f"{', '.join(names[:3])}, ... {names[-1]}"

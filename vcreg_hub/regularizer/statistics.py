@@ -1,0 +1,78 @@
+"""What the regularizer saw at each site: its two losses, collapsed channels, effective rank.
+
+They are read off the covariance that a backward pass computes anyway, which costs a few passes over a d x d matrix and
+no synchronisation. Nobody may be reading, so they are taken in the `FRESH` backward passes after the attachment was
+made or last read, and from then on in every `FRESH`-th one only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .loss import variance_loss
+from .vcreg import VCReg
+
+FRESH = 50
+NAMES = ("variance_loss", "covariance_loss", "collapsed", "effective_rank")
+
+
+def describe_covariance(c: Tensor, cfg: VCReg) -> Tensor:
+    """NAMES of a covariance c: (d, d), as a (4,) tensor on its device.
+
+    variance_loss, covariance_loss: Eqs. 1 and 2/6, not yet times alpha and beta. collapsed: share of channels whose
+    standard deviation is below sqrt(eps), 0.01 by default, where eps outweighs the variance. effective_rank: the
+    participation ratio (sum lambda)^2 / sum lambda^2 of C's eigenvalues, between 1 and d; 0 when nothing varies.
+    """
+    d = c.shape[0]
+    variances = c.diagonal()
+    pairs = -_penalty_sum(variances, cfg)
+    squares = torch.zeros_like(pairs)
+    for strip in c.split(256):  # so that no second d x d matrix is made
+        pairs += _penalty_sum(strip, cfg)
+        squares += _dot(strip, strip)
+    collapsed = (variances < cfg.eps).to(c.dtype).mean()
+    rank = torch.where(squares > 0, variances.sum().square() / squares, 0)
+    return torch.stack([variance_loss(c, cfg.eps), pairs / max(1, d * (d - 1)), collapsed, rank])
+
+
+def _penalty_sum(x: Tensor, cfg: VCReg) -> Tensor:
+    """Sum of smooth_l1(x) = k (2x - k) with k = clamp(x): two dot products instead of six passes."""
+    k = x if cfg.delta is None else x.clamp(-cfg.delta, cfg.delta)
+    return 2 * _dot(k, x) - _dot(k, k)
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    return torch.dot(a.flatten(), b.flatten())
+
+
+class Statistics:
+    """Collects per site; counts backward passes, which checkpointing does not double."""
+
+    def __init__(self, names: list[str], cfg: VCReg) -> None:
+        self.names, self.cfg = names, cfg
+        self.backwards = [0] * len(names)
+        self._values: list[Tensor | None] = [None] * len(names)
+        self._read_at = [0] * len(names)
+
+    def observer(self, index: int) -> Callable[[Tensor], None] | None:
+        """Counts a backward pass of site `index`; what to show its covariance to, if anybody wants it."""
+        count = self.backwards[index]
+        self.backwards[index] += 1
+        if count - self._read_at[index] >= FRESH and count % FRESH:
+            return None
+        return lambda c: self._keep(index, c)
+
+    def _keep(self, index: int, c: Tensor) -> None:
+        self._values[index] = describe_covariance(c, self.cfg)
+
+    def read(self) -> list[dict[str, Any]]:
+        """One dict a site: "site", NAMES as floats (None before its first backward pass), "backwards"."""
+        self._read_at = list(self.backwards)
+        return [
+            {"site": name, **dict(zip(NAMES, [None] * 4 if v is None else v.tolist(), strict=True)), "backwards": n}
+            for name, v, n in zip(self.names, self._values, self.backwards, strict=True)
+        ]

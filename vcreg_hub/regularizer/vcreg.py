@@ -1,0 +1,84 @@
+"""The regularizer's settings. This file knows nothing of torch, so that recipes are read without it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from ..errors import ConfigError, unknown_name
+
+
+@dataclass(frozen=True)
+class VCReg:
+    """Strength and form of the regularizer.
+
+    alpha: weight of the variance loss. The paper searches 1.28, 0.64, 0.32 and 0.16 for images.
+    beta: weight of the covariance loss. The paper searches 0.16, 0.08, 0.04, 0.02 and 0.01 for images.
+    delta: covariance beyond which Eq. 6 grows linearly; None is the plain square of Eq. 2. The paper does not give its
+        value; 1.0 leaves ordinary covariances squared and bounds the outliers.
+    eps: added to each variance before the root; bounds the pull on a collapsed channel.
+    gradient: "loss" is the exact gradient of the equations; "algorithm1" is Algorithm 1 as printed, on centred
+        features: no delta, and a covariance term without 1/(n-1), hence (n-1) times stronger. It never changes
+        `vcreg_loss`.
+    sync: statistics of the global batch under distributed training; False takes each process's own, as BatchNorm
+        does.
+
+    Raises ConfigError for a value that its field cannot take.
+    """
+
+    alpha: float = 0.64
+    beta: float = 0.08
+    delta: float | None = 1.0
+    eps: float = 1e-4
+    gradient: Literal["loss", "algorithm1"] = "loss"
+    sync: bool = False
+
+    def __post_init__(self) -> None:
+        _require_number("alpha", self.alpha, positive=False)
+        _require_number("beta", self.beta, positive=False)
+        _require_number("eps", self.eps, positive=True)
+        if self.delta is not None:
+            _require_number("delta", self.delta, positive=True, otherwise=" or None (the plain square)")
+        if self.gradient not in ("loss", "algorithm1"):
+            raise ConfigError(f"VCReg.gradient is 'loss' or 'algorithm1', not {self.gradient!r}")
+        if not isinstance(self.sync, bool):
+            raise ConfigError(f"VCReg.sync is True or False, not {self.sync!r}")
+
+    @property
+    def clamp(self) -> float | None:
+        """Where the gradient's covariances are cut off, or None. Algorithm 1 knows no delta."""
+        return None if self.gradient == "algorithm1" else self.delta
+
+
+def _require_number(field: str, value: object, *, positive: bool, otherwise: str = "") -> None:
+    numeric = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not numeric or value < 0 or (positive and value == 0):  # type: ignore[operator]
+        raise ConfigError(f"VCReg.{field} is a number {'> 0' if positive else '>= 0'}{otherwise}, not {value!r}")
+
+
+def checked_vcreg(vcreg: VCReg | Mapping[str, Any] | bool | None) -> VCReg | None:
+    """The regularizer a `vcreg=` argument asks for: None and True mean `VCReg()`, False none, a mapping its fields.
+
+    >>> checked_vcreg({"alpha": 0.16})
+    VCReg(alpha=0.16, beta=0.08, delta=1.0, eps=0.0001, gradient='loss', sync=False)
+
+    Errors: UnknownNameError for a field, ConfigError for anything else.
+    """
+    if vcreg is None or vcreg is True:
+        return VCReg()
+    if vcreg is False:
+        return None
+    if isinstance(vcreg, Mapping):
+        known = [field.name for field in fields(VCReg)]
+        for name in vcreg:
+            if name not in known:
+                raise unknown_name("field of VCReg", str(name), known)
+        return VCReg(**vcreg)
+    if not isinstance(vcreg, VCReg):
+        raise ConfigError(
+            "vcreg is a vcreg_hub.VCReg or a mapping of its fields, None for the defaults or False for none, "
+            f"got {vcreg!r}"
+        )
+    return vcreg

@@ -1,0 +1,1 @@
+"""Numbers of finished runs: gathered, averaged over seeds and splits, compared, drawn."""

@@ -1,0 +1,137 @@
+"""Which parameter gets which weight decay and learning rate, and the optimizer, from timm's registry.
+
+The split is torchvision's: the parameters of normalisation layers are one group, everything else another; biases,
+ConvNeXt's layer scale, class token and position embedding are decayed like weights unless a recipe sets
+`bias_weight_decay`. timm's own factories leave every one-dimensional parameter undecayed, which is another recipe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..config import Optim
+from ..errors import ConfigError, unknown_name
+from .schedule import peak_lr
+
+__all__ = ["build_optimizer", "layer_ids", "parameter_groups", "peak_lr"]
+
+_NORMS = (
+    nn.modules.batchnorm._BatchNorm,
+    nn.modules.instancenorm._InstanceNorm,
+    nn.LayerNorm,
+    nn.GroupNorm,
+    nn.RMSNorm,
+    nn.LocalResponseNorm,
+)
+
+
+def build_optimizer(model: nn.Module, optim: Optim, lr: float) -> torch.optim.Optimizer:
+    """The optimizer over `parameter_groups`, learning rate `lr` at the peak.
+
+    `optim.name` is timm's: `adamw` is torch's AdamW, `momentum` SGD with classical momentum, `sgd` SGD with Nesterov's.
+    Errors: UnknownNameError; ConfigError when nothing is trainable.
+    """
+    from timm.optim import create_optimizer_v2, get_optimizer_info, list_optimizers
+
+    known = [str(name) for name in list_optimizers()]
+    if optim.name not in known:
+        raise unknown_name("optimizer", optim.name, known)
+    groups = parameter_groups(model, optim)
+    for group in groups:
+        group["lr"] = lr * group["lr_scale"]
+    info = get_optimizer_info(optim.name)
+    settings: dict[str, Any] = {}
+    if info.has_betas and (info.num_betas or 2) == len(optim.betas):
+        settings["betas"] = optim.betas
+    if info.has_eps:
+        settings["eps"] = optim.eps
+    return create_optimizer_v2(
+        groups, optim.name, lr=lr, weight_decay=optim.weight_decay, momentum=optim.momentum, **settings
+    )
+
+
+def parameter_groups(model: nn.Module, optim: Optim) -> list[dict[str, Any]]:
+    """Groups {"params", "name", "weight_decay", "lr_scale"}; each trainable parameter is in exactly one of them.
+
+    Kinds: `norm` (parameters of normalisation layers), `bias` (others of one dimension or fewer), `weight`. With
+    `layer_decay` d, layer i of 0..L has lr_scale d ** (L - i): stem 0, block k at k + 1, what follows the last block L.
+    """
+    decay = {
+        "weight": optim.weight_decay,
+        "norm": optim.weight_decay if optim.norm_weight_decay is None else optim.norm_weight_decay,
+        "bias": optim.weight_decay if optim.bias_weight_decay is None else optim.bias_weight_decay,
+    }
+    layers = None if optim.layer_decay is None else layer_ids(model)
+    last = max(layers.values()) if layers else 0
+    norm_parameters = _norm_parameters(model)
+    groups: dict[tuple[int, str], dict[str, Any]] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        kind = "norm" if id(parameter) in norm_parameters else "bias" if parameter.ndim <= 1 else "weight"
+        layer = last if layers is None else layers[name]
+        group = groups.setdefault(
+            (layer, kind),
+            {
+                "params": [],
+                "name": kind if layers is None else f"layer {layer} {kind}",
+                "weight_decay": decay[kind],
+                "lr_scale": 1.0 if optim.layer_decay is None else optim.layer_decay ** (last - layer),
+            },
+        )
+        group["params"].append(parameter)
+    if not groups:
+        raise ConfigError(f"{type(model).__name__} has no trainable parameter")
+    return [groups[key] for key in sorted(groups)]
+
+
+def _norm_parameters(model: nn.Module) -> set[int]:
+    """Ids of the parameters that belong to a normalisation layer itself.
+
+    Libraries bring layers of their own that torch's classes do not cover (timm's RmsNorm, GlobalResponseNorm): they
+    are told by "norm" in the class's name and by parameters that vary along one axis only.
+    """
+    found = set()
+    for module in model.modules():
+        torch_norm = isinstance(module, _NORMS)
+        if torch_norm or "norm" in type(module).__name__.lower():
+            found |= {id(p) for p in module.parameters(recurse=False) if torch_norm or p.numel() == max(p.shape)}
+    return found
+
+
+def layer_ids(model: nn.Module) -> dict[str, int]:
+    """Layer of every parameter by name, for layer-wise decay: 0 for the stem, then block by block, the head last.
+
+    timm models say it themselves (`group_matcher`); in others the residual blocks are found as for the regularizer.
+    """
+    matcher: Any = getattr(model, "group_matcher", None)
+    if matcher is not None:
+        from timm.models import group_parameters
+
+        return dict(group_parameters(model, matcher(coarse=False), reverse=True))
+    from ..placement.sites import find_blocks
+
+    return _by_block(model, [site.name for site in find_blocks(model, "blocks")])
+
+
+def _by_block(model: nn.Module, blocks: Sequence[str]) -> dict[str, int]:
+    """Block k of `blocks`, which come in the order of the forward pass, is layer k + 1. A parameter outside blocks goes
+    with the block that its module is registered before (a stem, a downsampling layer) and, after the last one, on top;
+    the model's own direct parameters (class token, position embedding) belong to the stem."""
+    number = {name: i + 1 for i, name in enumerate(blocks)}
+    names = [name for name, _ in model.named_parameters()]
+    inside = [next((number[b] for b in blocks if name.startswith(b + ".")), None) for name in names]
+    ids, above = {}, len(blocks) + 1
+    for name, layer in zip(reversed(names), reversed(inside), strict=True):
+        if layer is not None:
+            ids[name] = above = layer
+        elif "." not in name:
+            ids[name] = 0
+        else:
+            ids[name] = above
+    first = next((i for i, layer in enumerate(inside) if layer is not None), len(names))
+    return ids | dict.fromkeys(names[:first], 0)
