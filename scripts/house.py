@@ -4,7 +4,7 @@ How it counts:
 
 Files are the package's *.py files. Lines are physical lines, blank ones and comments included.
 A root module is a *.py file beside the package's __init__.py; __init__.py and __main__.py are none.
-A room is a sub-package or a *.py file at the root.
+A room is a sub-package at the root, with all that is below it, or a *.py file at the root.
 A table of contents is an __init__.py with nothing but a docstring, imports and __all__. It is never a short file.
 Public definitions are the functions and classes at the top level of a file whose names begin without an underscore.
 Function lengths run from `def` to the last line. Methods count, functions inside functions do not count apart.

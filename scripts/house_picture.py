@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -44,7 +44,8 @@ class Room:
 
     @property
     def size(self) -> str:
-        return f"{self.files} files, {self.lines:,} lines" if self.is_package else f"{self.lines:,} lines"
+        files = f"{self.files} file{'s' * (self.files != 1)}, " if self.is_package else ""
+        return f"{files}{self.lines:,} line{'s' * (self.lines != 1)}"
 
     @property
     def width(self) -> float:
@@ -59,17 +60,24 @@ def rooms_of(package: Package) -> dict[str, Room]:
     return {name: Room(name, len(lines), sum(lines), name in below) for name, lines in sorted(found.items())}
 
 
-def acyclic(first: set[Edge], second: set[Edge]) -> tuple[set[Edge], set[Edge]]:
-    """The edges that make no cycle, those of `first` preferred, and the edges that close one.
+def acyclic(edges: list[Edge]) -> tuple[set[Edge], set[Edge]]:
+    """The edges that make no cycle, earlier ones preferred, and the edges that close one.
 
-    >>> acyclic({("a", "b")}, {("b", "a")})
+    >>> acyclic([("a", "b"), ("b", "a")])
     ({('a', 'b')}, {('b', 'a')})
     """
     kept: set[Edge] = set()
     closing: set[Edge] = set()
-    for edge in [*sorted(first), *sorted(second - first)]:
+    for edge in edges:
         (closing if edge[0] in reach(kept, edge[1]) else kept).add(edge)
     return kept, closing
+
+
+def preferred(package: Package, at_import: set[Edge], inside: set[Edge]) -> list[Edge]:
+    """The edges, first those made at import time, first those of many statements: an odd one closes the cycle."""
+    rooms = [(package.room(item.source), package.room(item.reached)) for item in package.imports if item.reached]
+    number = Counter(rooms)
+    return sorted(at_import | inside, key=lambda edge: (edge not in at_import, -number[edge], edge))
 
 
 def reach(edges: set[Edge], start: str) -> set[str]:
@@ -264,7 +272,7 @@ def draw(package: Package) -> str:
     rooms = rooms_of(package)
     at_import = {(one, other) for one, others in package.room_edges("import").items() for other in others}
     inside = {(one, other) for one, others in package.room_edges("call").items() for other in others}
-    kept, closing = acyclic(at_import, inside)
+    kept, closing = acyclic(preferred(package, at_import, inside))
     edges = reduced(kept)
     rows, paths = lay_out(rooms, edges)
     width = max(node.x + node.width / 2 for row in rows for node in row) + MARGIN
@@ -290,7 +298,7 @@ def draw(package: Package) -> str:
         f'<rect width="{width:.0f}" height="{height:.0f}" rx="10" fill="{PAPER}"/>',
         f'<text x="{MARGIN}" y="{MARGIN}" font-size="17" font-weight="bold" fill="{INK}">{escape(title)}</text>',
     ]
-    return "\n".join([*head, *lines, *_caption(len(at_import | inside), len(edges), height, closing), "</svg>"]) + "\n"
+    return "\n".join([*head, *lines, *_caption(len(at_import | inside), len(edges | closing), height, closing), "</svg>"]) + "\n"
 
 
 def _marker(name: str, colour: str) -> str:
