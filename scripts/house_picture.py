@@ -298,7 +298,10 @@ def draw(package: Package) -> str:
         f'<rect width="{width:.0f}" height="{height:.0f}" rx="10" fill="{PAPER}"/>',
         f'<text x="{MARGIN}" y="{MARGIN}" font-size="17" font-weight="bold" fill="{INK}">{escape(title)}</text>',
     ]
-    return "\n".join([*head, *lines, *_caption(len(at_import | inside), len(edges | closing), height, closing), "</svg>"]) + "\n"
+    return (
+        "\n".join([*head, *lines, *_caption(len(at_import | inside), len(edges | closing), height, closing), "</svg>"])
+        + "\n"
+    )
 
 
 def _marker(name: str, colour: str) -> str:
