@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
-from .errors import VCRegError
-from .models.image import create_image_model
-from .models.zoo import register_model
-from .placement.sites import Site, find_blocks
-from .regularizer.attachment import Attachment, attach
-from .regularizer.loss import vcreg_gradient, vcreg_loss
-from .regularizer.vcreg import VCReg
-
 if TYPE_CHECKING:
+    from .errors import VCRegError
+    from .models.image import create_image_model
     from .models.video import create_video_model
+    from .models.zoo import register_model
+    from .placement.sites import Site, find_blocks
+    from .regularizer.attachment import Attachment, attach
+    from .regularizer.loss import vcreg_gradient, vcreg_loss
+    from .regularizer.vcreg import VCReg
 
 __all__ = [
     "Attachment",
@@ -29,19 +30,48 @@ __all__ = [
     "vcreg_loss",
 ]
 
+# Where each name lives. A file is imported when a name of it is first asked for: torch alone takes seconds.
+_HOMES = {
+    "Attachment": "regularizer.attachment",
+    "Site": "placement.sites",
+    "VCReg": "regularizer.vcreg",
+    "VCRegError": "errors",
+    "attach": "regularizer.attachment",
+    "create_image_model": "models.image",
+    "create_video_model": "models.video",
+    "find_blocks": "placement.sites",
+    "register_model": "models.zoo",
+    "vcreg_gradient": "regularizer.loss",
+    "vcreg_loss": "regularizer.loss",
+}
+
 
 def __getattr__(name: str) -> Any:
-    """What costs more to import than timm does is imported when it is first asked for."""
-    if name == "create_video_model":
-        from .models.video import create_video_model
-
-        return create_video_model
-    if name == "__version__":
+    """A public name, imported when it is first asked for."""
+    if name in _HOMES:
+        value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    elif name == "__version__":
         from importlib.metadata import version
 
-        return version("vcreg_hub")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = version("vcreg_hub")
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+def _register_names(_timm: object) -> None:
+    """Registers the `*_vcreg` names with timm."""
+    importlib.import_module(f"{__name__}.models.zoo")
+
+
+if "timm" in sys.modules:
+    _register_names(sys.modules["timm"])
+else:
+    from wrapt import register_post_import_hook
+
+    register_post_import_hook(_register_names, "timm")

@@ -9,11 +9,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-
-from torch import Tensor, nn
+from typing import TYPE_CHECKING
 
 from ..errors import IntegrityError, UsageError
 from ..files import read_tensors
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".tar")
 _CONVERT = (

@@ -8,21 +8,22 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from types import ModuleType
 from typing import Any
 
+from wrapt import register_post_import_hook
+
 from ..errors import VCRegError
-from . import data_sets, inspecting, publishing, throughput, training  # noqa: F401  (they add their commands to it)
+from . import bench, data, publish, train  # noqa: F401  (they add their commands to it)
 from .app import Interrupted
 from .app import app as app
 
 
 def main() -> None:
-    """Run the command line; a refusal is one clear line on stderr."""
+    """Runs the command line; a refusal is one clear line on stderr."""
     signal.signal(signal.SIGTERM, _interrupt)
-    if threads := os.environ.get("VCREG_THREADS"):
-        import torch
-
-        torch.set_num_threads(int(threads))
+    if "VCREG_THREADS" in os.environ:
+        register_post_import_hook(_limit_threads, "torch")
     try:
         app()
     except VCRegError as error:
@@ -31,6 +32,11 @@ def main() -> None:
     except Interrupted:
         print("vcreg: interrupted; the same command goes on from what is saved", file=sys.stderr)
         sys.exit(130)
+
+
+def _limit_threads(torch: ModuleType) -> None:
+    if threads := os.environ.get("VCREG_THREADS"):
+        torch.set_num_threads(int(threads))
 
 
 def _interrupt(_signal: int, _frame: Any) -> None:

@@ -25,10 +25,11 @@ def train(
     bar: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
 ) -> None:
     """Train and evaluate a recipe. Run it again to resume. Also under accelerate launch -m vcreg_hub."""
+    chosen = _recipe(recipe, set_)
+    # After the recipe: a typo in it is found before torch is imported.
     from ..run import smoke_test
     from ..run import train as run
 
-    chosen = _recipe(recipe, set_)
     if smoke:
         chosen = smoke_test(chosen)
     folder = run(chosen, out, overwrite=overwrite, bar=bar and sys.stderr.isatty(), tracker=tracker)
@@ -50,6 +51,10 @@ def eval_(
     as_json: Json = False,
 ) -> None:
     """Evaluate a run's weights again: other protocols, data or splits through --set eval.* and --set data.*."""
+    from ..config import override
+    from ..rundir import RunDir
+
+    override(RunDir(run).recipe(), set_ or [])  # finds a typo before torch is imported
     from ..run import evaluate_run
 
     rows = evaluate_run(run, set_ or [], save=save)

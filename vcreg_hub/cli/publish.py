@@ -26,11 +26,12 @@ def export(
     licence_link: LicenceLink = None,
 ) -> None:
     """A run as a folder that plain timm or transformers loads, with its model card."""
-    from ..hub.card import write_card
-    from ..hub.export import export as write
     from ..hub.licence import check_licence
 
     check_licence(licence, licence_name, licence_link)
+    from ..hub.card import write_card
+    from ..hub.export import export as write
+
     folder = write(run, to, licence=licence, weights=weights, overwrite=overwrite)
     named = {"licence_name": licence_name, "licence_link": licence_link}
     try:
@@ -87,10 +88,11 @@ def publish(
 ) -> None:
     """Publish to the Hub in one commit. The token is that of `hf auth login` or HF_TOKEN."""
     from ..hub.plan import check_arguments, plan
+
+    check_arguments(repo, revision, pr, tag)
     from ..hub.publish import publish as push
     from ..hub.staging import staged
 
-    check_arguments(repo, revision, pr, tag)
     named = {"licence_name": licence_name, "licence_link": licence_link}
     with staged(run, repo, licence=licence, siblings=siblings or [], twins=twins or [], **named) as folder:
         if not yes:
