@@ -129,9 +129,9 @@ def reproduce(
 @app.command(name="recipes")
 def recipes_(as_json: Json = False) -> None:
     """The recipes of this package, each with the first line of what it says about itself."""
-    from ..recipes import addresses, summary
+    from ..recipes import summaries
 
-    found = {address: summary(address) for address in addresses()}
+    found = summaries()
     if as_json:
         print_json(found)
         return

@@ -1,49 +1,64 @@
 """Recipes: functions that return a `Recipe`, one subject a file, addressed as `module:function`.
 
-Inside this package `digits:convnext_atto_vcreg` is `vcreg_hub.recipes.digits.convnext_atto_vcreg`; anything importable
-works the same way from outside: `my_lab.runs:mine`. A function may take keyword arguments with defaults, which
-`replace`-style code uses; the command line calls it without any and changes values with `--set`.
+Inside this package `digits:convnext_atto` is the function `vcreg_hub.recipes.digits.convnext_atto`, and
+`digits:convnext_atto_vcreg` a row of `aliases.py`, that recipe with a few settings. Anything importable works the same
+way from outside: `my_lab.runs:mine`. A function may take keyword arguments with defaults, which `replace`-style code
+uses; the command line calls it without any and changes values with `--set`.
 """
 
 from __future__ import annotations
 
+import ast
 import importlib
-import inspect
-import pkgutil
-from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
-from ..config import Recipe
+from ..config import Recipe, override
 from ..errors import ConfigError, UsageError, unknown_name
+from .aliases import ALIASES
 
 
 def load_recipe(address: str) -> Recipe:
-    """The recipe at `module:function`. Errors: UnknownNameError, which names the nearest."""
-    return _function(address)()
+    """The recipe at `module:function`, or of an alias. Errors: UnknownNameError, which names the nearest."""
+    if alias := ALIASES.get(address):
+        base = load_recipe(alias.of)
+        changed = override(base, alias.settings)
+        return replace(changed, name=alias.name(address, base.name), assumed=(*base.assumed, *alias.assumed))
+    known = addresses()
+    module, colon, name = address.partition(":")
+    if not colon or not module or not name:
+        raise unknown_name("recipe", address, known, "An address is module:function; `vcreg recipes` lists them.")
+    if address in known:
+        recipe: Recipe = getattr(importlib.import_module(f"{__name__}.{module}"), name)()
+        return recipe
+    if any(other.startswith(f"{module}:") for other in known):
+        raise unknown_name("recipe", address, known)
+    return _from_outside(address, module, name)
 
 
 def addresses() -> list[str]:
     """Every address inside this package, sorted."""
-    return sorted(f"{module}:{name}" for module in _modules() for name in _recipes_of(f"{__name__}.{module}"))
+    return list(summaries())
 
 
-def summary(address: str) -> str:
-    """The first line of a recipe's docstring."""
-    return (inspect.getdoc(_function(address)) or "").partition("\n")[0]
+def summaries() -> dict[str, str]:
+    """Address -> the first line of what the recipe says about itself, sorted. Imports and runs no recipe."""
+    found = {address: alias.about for address, alias in ALIASES.items()}
+    for path in Path(__file__).parent.glob("[!_]*.py"):
+        found |= {f"{path.stem}:{name}": line for name, line in _recipes_in(path.read_text(encoding="utf-8"))}
+    return dict(sorted(found.items()))
 
 
-def _function(address: str) -> Callable[[], Recipe]:
-    module, colon, name = address.partition(":")
-    if not colon or not module or not name:
-        raise unknown_name("recipe", address, addresses(), "An address is module:function; `vcreg recipes` lists them.")
-    if module in _modules():
-        found = _recipes_of(f"{__name__}.{module}")
-        if name not in found:
-            raise unknown_name("recipe", address, addresses())
-        return found[name]
-    return _outside(address, module, name)
+def _recipes_in(source: str) -> Iterator[tuple[str, str]]:
+    """(name, first docstring line) of the public functions that say they return a Recipe."""
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+            if node.returns is not None and ast.unparse(node.returns).strip("'\"") == "Recipe":
+                yield node.name, (ast.get_docstring(node) or "").partition("\n")[0]
 
 
-def _outside(address: str, module: str, name: str) -> Callable[[], Recipe]:
+def _from_outside(address: str, module: str, name: str) -> Recipe:
     try:
         imported = importlib.import_module(module)
     except ModuleNotFoundError as error:
@@ -54,29 +69,7 @@ def _outside(address: str, module: str, name: str) -> Callable[[], Recipe]:
     if not callable(function):
         known = [f"{module}:{n}" for n, value in vars(imported).items() if callable(value)]
         raise unknown_name("recipe", address, known)
-
-    def checked() -> Recipe:
-        recipe = function()
-        if not isinstance(recipe, Recipe):
-            raise ConfigError(f"{address} returned a {type(recipe).__name__}, expected a vcreg_hub Recipe")
-        return recipe
-
-    checked.__doc__ = function.__doc__
-    return checked
-
-
-def _modules() -> list[str]:
-    return [info.name for info in pkgutil.iter_modules(__path__) if not info.name.startswith("_")]
-
-
-def _recipes_of(module_name: str) -> dict[str, Callable[[], Recipe]]:
-    """The public functions defined in a module that say they return a Recipe."""
-    module = importlib.import_module(module_name)
-    return {
-        name: value
-        for name, value in vars(module).items()
-        if inspect.isfunction(value)
-        and value.__module__ == module_name
-        and not name.startswith("_")
-        and inspect.signature(value).return_annotation in ("Recipe", Recipe)
-    }
+    recipe = function()
+    if not isinstance(recipe, Recipe):
+        raise ConfigError(f"{address} returned a {type(recipe).__name__}, expected a vcreg_hub Recipe")
+    return recipe

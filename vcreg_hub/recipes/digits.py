@@ -5,13 +5,11 @@ Small enough to train a network in half a minute on two CPU cores; too small to 
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from ..config import Data, Eval, Model, Optim, Recipe, Train, VCReg
+from ..config import Data, Eval, Model, Optim, Recipe, Train
 
 
 def convnext_atto() -> Recipe:
-    """ConvNeXt-Atto on digits, trained on superclasses and probed on the ten digits; the plain twin.
+    """ConvNeXt-Atto on digits, trained on superclasses and probed on the ten digits; the baseline.
 
     Command: vcreg train digits:convnext_atto
     """
@@ -23,12 +21,3 @@ def convnext_atto() -> Recipe:
         train=Train(epochs=10, batch_size=64),
         eval=Eval(("classification", "probe")),
     )
-
-
-def convnext_atto_vcreg() -> Recipe:
-    """ConvNeXt-Atto on digits with VCReg after its 12 blocks, otherwise as `digits:convnext_atto`.
-
-    Command: vcreg train digits:convnext_atto_vcreg
-    """
-    plain = convnext_atto()
-    return replace(plain, name=f"{plain.name}_vcreg", vcreg=VCReg())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from ..config import Data, Eval, Model, Optim, Recipe, Train, VCReg, Video
 
 
@@ -31,11 +29,6 @@ def image() -> Recipe:
     )  # fmt: skip
 
 
-def image_plain() -> Recipe:
-    """The plain twin of `finetune:image`: the same run without VCReg."""
-    return replace(image(), name="finetune_image_plain", vcreg=None)
-
-
 def video() -> Recipe:
     """Any pretrained video classifier on your own videos, with VCReg before the new head.
 
@@ -61,8 +54,3 @@ def video() -> Recipe:
         where="final",
         video=Video(frames=16, stride=2),
     )  # fmt: skip
-
-
-def video_plain() -> Recipe:
-    """The plain twin of `finetune:video`: the same run without VCReg."""
-    return replace(video(), name="finetune_video_plain", vcreg=None)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..config import Data, Eval, Model, Optim, Recipe, Train, VCReg, Video
+from ..config import Data, Eval, Model, Optim, Recipe, Train, Video
 
 # What the sources leave open, or say differently.
 _ASSUMED = (
@@ -25,7 +25,6 @@ _ASSUMED = (
     "video.repeats",
     "train.precision",
 )
-_ASSUMED_VCREG = ("vcreg.alpha", "vcreg.beta", "vcreg.delta", "vcreg.eps")
 
 
 def videomae_small() -> Recipe:
@@ -35,15 +34,6 @@ def videomae_small() -> Recipe:
     Cost: 50 epochs of 3,570 clips, each shown twice. The paper: 79.9%, mean of three splits. Ours: not yet run.
     """
     return _recipe("videomae_small")
-
-
-def videomae_small_vcreg() -> Recipe:
-    """VideoMAE-S with VCReg on the vector that feeds the classifier (Table 2).
-
-    Command: accelerate launch -m vcreg_hub train hmdb51:videomae_small_vcreg --set data.root=DIR
-    Cost: that of videomae_small. The paper: 80.6%, mean of three splits. Ours: not yet run.
-    """
-    return _with_vcreg(videomae_small())
 
 
 def videomae_base() -> Recipe:
@@ -57,15 +47,6 @@ def videomae_base() -> Recipe:
     return _recipe("videomae_base")
 
 
-def videomae_base_vcreg() -> Recipe:
-    """VideoMAE-B with VCReg on the vector that feeds the classifier (Table 2).
-
-    Command: accelerate launch -m vcreg_hub train hmdb51:videomae_base_vcreg --set data.root=DIR
-    Cost: that of videomae_base. The paper: 83.0%, mean of three splits. Ours: not yet run.
-    """
-    return _with_vcreg(videomae_base())
-
-
 def videomaev2_small() -> Recipe:
     """VideoMAEv2-S, distilled and fine-tuned on Kinetics-710, one split of HMDB51.
 
@@ -76,16 +57,6 @@ def videomaev2_small() -> Recipe:
     return _recipe("videomaev2_small")
 
 
-def videomaev2_small_vcreg() -> Recipe:
-    """VideoMAEv2-S with VCReg on the vector that feeds the classifier (Table 2).
-
-    Command: accelerate launch -m vcreg_hub train hmdb51:videomaev2_small_vcreg --set data.root=DIR
-    --set model.pretrained=vit_s_k710_dl_from_giant.pth
-    Cost: that of videomaev2_small. The paper: 83.9%, mean of three splits. Ours: not yet run.
-    """
-    return _with_vcreg(videomaev2_small())
-
-
 def videomaev2_base() -> Recipe:
     """VideoMAEv2-B, distilled and fine-tuned on Kinetics-710, one split of HMDB51.
 
@@ -94,16 +65,6 @@ def videomaev2_base() -> Recipe:
     Cost: 50 epochs of 3,570 clips, each shown twice. The paper: 86.5%, mean of three splits. Ours: not yet run.
     """
     return _recipe("videomaev2_base")
-
-
-def videomaev2_base_vcreg() -> Recipe:
-    """VideoMAEv2-B with VCReg on the vector that feeds the classifier (Table 2).
-
-    Command: accelerate launch -m vcreg_hub train hmdb51:videomaev2_base_vcreg --set data.root=DIR
-    --set model.pretrained=vit_b_k710_dl_from_giant.pth
-    Cost: that of videomaev2_base. The paper: 86.9%, mean of three splits. Ours: not yet run.
-    """
-    return _with_vcreg(videomaev2_base())
 
 
 def vivit_base() -> Recipe:
@@ -123,15 +84,6 @@ def vivit_base() -> Recipe:
     )
 
 
-def vivit_base_vcreg() -> Recipe:
-    """ViViT-B with VCReg on the class token that feeds the classifier (Table 2).
-
-    Command: accelerate launch -m vcreg_hub train hmdb51:vivit_base_vcreg --set data.root=DIR
-    Cost: that of vivit_base. The paper: 71.6%, mean of three splits. Ours: not yet run.
-    """
-    return _with_vcreg(vivit_base())
-
-
 def _recipe(network: str) -> Recipe:
     return Recipe(
         name=f"hmdb51_{network}",
@@ -149,12 +101,3 @@ def _recipe(network: str) -> Recipe:
         video=Video(frames=16, stride=2, clips=10, crops=3, repeats=2),
         assumed=_ASSUMED,
     )  # fmt: skip
-
-
-def _with_vcreg(recipe: Recipe) -> Recipe:
-    return replace(
-        recipe,
-        name=f"{recipe.name}_vcreg",
-        vcreg=VCReg(alpha=3.0, beta=0.3),
-        assumed=(*recipe.assumed, *_ASSUMED_VCREG),
-    )

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..config import Data, Model, Optim, Recipe, Train, VCReg
+from ..config import Data, Model, Optim, Recipe, Train
 
 # Train crop 176, test 232 -> 224, TrivialAugmentWide, erasing 0.1, four repeats: torchvision's second-generation views.
 _SECOND_GENERATION = Data(
@@ -99,53 +99,3 @@ def convnext_atto(lr: float = 0.016) -> Recipe:
         optim=Optim("adamw", lr=lr, weight_decay=0.05, norm_weight_decay=0.0, warmup_epochs=5),
         train=replace(_MIXED, epochs=90, batch_size=4096),
     )
-
-
-def resnet50_vcreg() -> Recipe:
-    """ResNet-50 with VCReg after its 16 blocks (Table 1).
-
-    Command: accelerate launch -m vcreg_hub train imagenet:resnet50_vcreg --set data.root=DIR
-    Cost: that of resnet50 and a few percent. The paper: 67.96% mean of eight linear probes against 62.33% plain.
-    Ours: not yet run.
-    """
-    return _with_vcreg(resnet50())
-
-
-def resnet50_v1_vcreg() -> Recipe:
-    """ResNet-50, torchvision's first recipe, with VCReg after its 16 blocks. Ours: not yet run."""
-    return _with_vcreg(resnet50_v1())
-
-
-def convnext_tiny_vcreg() -> Recipe:
-    """ConvNeXt-T with VCReg after its 18 blocks (Table 1).
-
-    Command: accelerate launch -m vcreg_hub train imagenet:convnext_tiny_vcreg --set data.root=DIR
-    Cost: that of convnext_tiny and a few percent. The paper: 73.40% mean of eight linear probes against 72.44% plain.
-    Ours: not yet run.
-    """
-    return _with_vcreg(convnext_tiny())
-
-
-def vit_base_patch32_vcreg() -> Recipe:
-    """ViT-B/32 with VCReg after its 12 blocks (Table 1).
-
-    Command: accelerate launch -m vcreg_hub train imagenet:vit_base_patch32_vcreg --set data.root=DIR
-    Cost: that of vit_base_patch32 and a few percent. The paper: 65.19% mean of eight linear probes against 64.20%
-    plain. Ours: not yet run.
-    """
-    return _with_vcreg(vit_base_patch32())
-
-
-def convnext_atto_vcreg(lr: float = 0.016) -> Recipe:
-    """ConvNeXt-Atto with VCReg after its 12 blocks: the second placement of Table 7.
-
-    Command: accelerate launch -m vcreg_hub train imagenet:convnext_atto_vcreg --set data.root=DIR
-    The other placements: --set where=final, --set where=downsample, --set where=blocks+downsample.
-    Cost: that of convnext_atto and a few percent. The paper: 66.8 / 48.1 / 60.4 / 91.1 / 86.4 / 66.4% linear probes on
-    Food, Cars, Aircraft, Pets, Flowers, DTD. Ours: not yet run.
-    """
-    return _with_vcreg(convnext_atto(lr))
-
-
-def _with_vcreg(recipe: Recipe) -> Recipe:
-    return replace(recipe, name=f"{recipe.name}_vcreg", vcreg=VCReg(alpha=0.64, beta=0.08))
