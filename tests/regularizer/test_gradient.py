@@ -7,7 +7,7 @@ import torch
 
 from vcreg_hub.regularizer import gradient as backward
 from vcreg_hub.regularizer import loss as core
-from vcreg_hub.regularizer.gradient import add_gradient, add_gram, as_matrix, mirror
+from vcreg_hub.regularizer.gradient import _add_gram, _as_matrix, _mirror, add_gradient
 from vcreg_hub.regularizer.loss import covariance, rows, vcreg_gradient, vcreg_loss
 from vcreg_hub.regularizer.vcreg import VCReg
 
@@ -49,8 +49,8 @@ def relative_error(got, expected):
 
 
 def small_chunks(monkeypatch):
-    monkeypatch.setitem(backward.CHUNK, "cpu", 64)
-    monkeypatch.setattr(backward, "MIN_ROWS", 1)
+    monkeypatch.setitem(backward._CHUNK, "cpu", 64)
+    monkeypatch.setattr(backward, "_MIN_ROWS", 1)
 
 
 LAID_OUT = [(n, x) for n, (shape, _) in CASES.items() for x in LAYOUTS if x != "channels_last" or len(shape) == 4]
@@ -94,11 +94,11 @@ def test_strides_are_used_where_they_can_be():
     channels_last = nchw.contiguous(memory_format=torch.channels_last)
     tokens = torch.randn(4, 6, 25).transpose(1, 2)
     for t, axis, shape in [(nchw, 1, (4, 25, 6)), (channels_last, 1, (100, 6)), (tokens, -1, (4, 25, 6))]:
-        m = as_matrix(t, axis)
+        m = _as_matrix(t, axis)
         assert tuple(m.shape) == shape
         assert m.data_ptr() == t.data_ptr()
     odd = torch.randn(4, 5, 6, 5).transpose(1, 3)
-    assert as_matrix(odd, 1).data_ptr() != odd.data_ptr()
+    assert _as_matrix(odd, 1).data_ptr() != odd.data_ptr()
 
 
 @pytest.mark.parametrize(("mean", "std"), [(100.0, 1.0), (10.0, 0.1), (-300.0, 3.0)])
@@ -114,9 +114,9 @@ def test_float32_stays_within_1e_5_of_float64_far_from_zero(mean, std):
 def test_gram_by_strips_is_the_whole_product(d):
     x = torch.randn(7, d, dtype=torch.float64)
     total = torch.zeros(d, d, dtype=torch.float64)
-    add_gram(total, x)
-    add_gram(total, x)
-    mirror(total)
+    _add_gram(total, x)
+    _add_gram(total, x)
+    _mirror(total)
     torch.testing.assert_close(total, 2 * x.T @ x)
 
 

@@ -10,14 +10,14 @@ from torch.nn import functional as F
 from vcreg_hub.regularizer import statistics
 from vcreg_hub.regularizer.attachment import attach
 from vcreg_hub.regularizer.loss import covariance, covariance_loss, rows, variance_loss
-from vcreg_hub.regularizer.statistics import NAMES, Statistics, describe_covariance
+from vcreg_hub.regularizer.statistics import _NAMES, Statistics, _describe_covariance
 from vcreg_hub.regularizer.vcreg import VCReg
 
 DEFAULT = VCReg()
 
 
 def described(c, cfg=DEFAULT):
-    return dict(zip(NAMES, describe_covariance(c, cfg).tolist(), strict=True))
+    return dict(zip(_NAMES, _describe_covariance(c, cfg).tolist(), strict=True))
 
 
 @pytest.mark.parametrize("delta", [None, 0.3, 1.0])
@@ -49,7 +49,7 @@ def test_the_effective_rank_is_the_participation_ratio():
 
 def test_an_attachment_reports_the_last_backward_pass_of_each_site():
     model = Network().double()
-    before = [{"site": f"blocks.{i}", **dict.fromkeys(NAMES), "backwards": 0} for i in range(3)]
+    before = [{"site": f"blocks.{i}", **dict.fromkeys(_NAMES), "backwards": 0} for i in range(3)]
     with attach(model, STRONG, sites=sites_of(model)) as vc:
         assert vc.statistics() == before
         for seed in (1, 2):
@@ -60,12 +60,12 @@ def test_an_attachment_reports_the_last_backward_pass_of_each_site():
     for block, row in zip(model.blocks, read, strict=True):
         hidden = block(hidden)
         expected = described(covariance(rows(hidden.detach(), -1)), STRONG)
-        assert {name: row[name] for name in NAMES} == pytest.approx(expected)
+        assert {name: row[name] for name in _NAMES} == pytest.approx(expected)
         assert row["backwards"] == 2
 
 
 def test_collection_stops_when_nobody_reads(monkeypatch):
-    monkeypatch.setattr(statistics, "FRESH", 4)
+    monkeypatch.setattr(statistics, "_FRESH", 4)
     s = Statistics(["a"], VCReg())
 
     def collected(passes):

@@ -25,6 +25,7 @@ def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
 
     Errors: UsageError for a setting without `=`, UnknownNameError for a field, ConfigError for a value.
 
+    >>> from vcreg_hub.config import Data, Model
     >>> override(Recipe("r", Model("convnext_atto"), Data("digits")), ["train.epochs=6"]).train.epochs
     6
     """

@@ -8,13 +8,13 @@ from typing import Any
 from torch import nn
 
 from ..errors import BlocksNotFoundError
-from .recording import Call
-from .residual import residual_blocks
 from .tracing import Trace
 
 
-def classifier_calls(seen: Trace, model: nn.Module) -> list[int]:
+def classifier_calls(seen: Trace, model: nn.Module, last_block: int = 0) -> list[int]:
     """Indices of the calls that turn the final representation into logits; several for a model with several heads.
+
+    last_block: index of the last block's call, which the classifier comes after.
 
     What timm's `get_classifier` names, or else the layers whose results the output is made of with nothing of weights
     in between; with num_classes=0 the Identity in their place. Raises BlocksNotFoundError when there is none.
@@ -22,12 +22,11 @@ def classifier_calls(seen: Trace, model: nn.Module) -> list[int]:
     declared = _declared(seen, model)
     if declared:
         return declared
-    last_block = max(residual_blocks(seen)[1], default=0)
     classes = seen.output[-1] if seen.output else None
     heads = []
     for i in sorted(seen.makers) if getattr(model, "num_classes", None) != 0 else ():
         call = seen.calls[i]
-        if i < last_block or last_block in seen.chain(i):
+        if i < last_block or last_block in seen.chains[i]:
             continue
         if call.matrices and call.output and classes in (call.output[1], call.output[-1]):
             heads.append(i)
@@ -41,13 +40,6 @@ def classifier_calls(seen: Trace, model: nn.Module) -> list[int]:
             f"{makers}). Build it with a classifier (num_classes > 0), or pass where='<glob over module names>'"
         )
     return list({seen.calls[i].name: i for i in heads}.values())
-
-
-def input_axis(call: Call) -> int:
-    """The classifier's channel axis: the last, or the first after the batch for convolutions and 1x1 maps."""
-    shape = call.input or ()
-    convolution = issubclass(call.kind, nn.Conv1d | nn.Conv2d | nn.Conv3d)
-    return 1 if convolution or (len(shape) > 2 and math.prod(shape[2:]) == 1) else -1
 
 
 def _declared(seen: Trace, model: nn.Module) -> list[int]:

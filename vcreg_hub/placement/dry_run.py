@@ -1,6 +1,6 @@
-"""A twin of a model that can be run without touching the model: same modules and names, other tensors.
+"""A copy of a model that can be run without touching the model (same modules and names, other tensors), and its input.
 
-On the meta device the twin costs no memory for weights and no arithmetic; shapes, dtypes and calls are the real ones.
+On the meta device the copy costs no memory for weights and no arithmetic; shapes, dtypes and calls are the real ones.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 _HOOK_TABLES = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-SIZES = (224, 256, 32, 64, 384)  # sides to try where a model does not say, commonest first
-FRAMES = 16
+_SIZES = (224, 256, 32, 64, 384)  # sides to try where a model does not say, commonest first
+_FRAMES = 16
 Example = tuple[tuple[Any, ...], dict[str, Any]]  # positional and keyword arguments of a forward call
 
 
@@ -32,15 +32,15 @@ def unwrap(model: nn.Module) -> nn.Module:
             return model
 
 
-def twin(model: nn.Module, device: str = "meta") -> nn.Module:
-    """A deep copy of `model` in eval mode whose tensors live on `device` ("meta", or "same" for a real copy).
+def meta_copy(model: nn.Module, *, real: bool = False) -> nn.Module:
+    """A deep copy of `model` in eval mode whose tensors live on the meta device; real: on their own, with their values.
 
     The model's own hooks come along (timm's FeatureHookNet collects its output with one); those of anybody else stay
     behind, so that a dry run neither feeds a user's hook nor copies what that hook holds.
     """
     memo: dict[int, Any] = {}
     for tensor in tensors_of(model):
-        memo[id(tensor)] = _like(tensor, device)
+        memo[id(tensor)] = _like(tensor, real)
     for module in model.modules():
         for table in _HOOK_TABLES:
             hooks = getattr(module, table, None)
@@ -60,9 +60,9 @@ def tensors_of(model: nn.Module) -> Iterator[Tensor]:
             yield from (item for item in inner if isinstance(item, Tensor))
 
 
-def _like(tensor: Tensor, device: str) -> Tensor:
+def _like(tensor: Tensor, real: bool) -> Tensor:
     data = tensor.detach()
-    data = data.clone() if device == "same" else torch.empty_like(data, device=device)
+    data = data.clone() if real else torch.empty_like(data, device="meta")
     if isinstance(tensor, nn.Parameter):
         return nn.Parameter(data, requires_grad=tensor.requires_grad)
     return data
@@ -76,56 +76,61 @@ def _owned(hook: Callable[..., Any], model: nn.Module) -> bool:
     return isinstance(owner, nn.Module) and any(owner is module for module in model.modules())
 
 
-def given(example_input: Any) -> Example:
-    """`example_input` (a tensor, a tuple of arguments or a dict of keyword arguments) as arguments of a call."""
-    if isinstance(example_input, Mapping):
-        return (), dict(example_input)
-    if isinstance(example_input, tuple):
-        return example_input, {}
-    return (example_input,), {}
+def examples(model: nn.Module, example_input: Any = None) -> Iterator[Example]:
+    """Inputs to try in turn: `example_input` (a tensor, a tuple of arguments or a dict of keyword arguments) alone, or
+    where it is None what the model may take, most likely first, on the meta device."""
+    if example_input is None:
+        yield from _candidates(model)
+    elif isinstance(example_input, Mapping):
+        yield (), dict(example_input)
+    elif isinstance(example_input, tuple):
+        yield example_input, {}
+    else:
+        yield (example_input,), {}
 
 
-def candidates(model: nn.Module) -> Iterator[Example]:
-    """Inputs to try in turn, on the meta device, most likely first; (1, channels, height, width) for most models."""
+def _candidates(model: nn.Module) -> Iterator[Example]:
+    """(1, channels, height, width) for most models."""
     named = getattr(model, "main_input_name", None)
     if hasattr(model, "config") and isinstance(named, str):
         yield (), {named: _of_config(model)}
         return
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
-    first = _first_layer(model)
+    timm_config = _timm_config(model)
+    first = _first_layer(model, timm_config)
     if isinstance(first, nn.Linear):
         yield (torch.empty(1, first.in_features, dtype=dtype, device="meta"),), {}
     # A network may expand the image before its first layer (CSATv2), so that layer's channels are not the last word.
-    stated = (_timm_config(model).get("input_size") or (3,))[0]
+    stated = (timm_config.get("input_size") or (3,))[0]
     for channels in dict.fromkeys((getattr(first, "in_channels", 3), stated, 3)):
-        for size in _sizes(model):
+        for size in _sizes(model, timm_config):
             shape: tuple[int, ...] = (1, channels, *size)
             if isinstance(first, nn.Conv3d):
-                shape = (1, channels, FRAMES, *size)
+                shape = (1, channels, _FRAMES, *size)
             elif isinstance(first, nn.Conv1d):
                 shape = (1, channels, 1024)
             yield (torch.empty(shape, dtype=dtype, device="meta"),), {}
 
 
-def _first_layer(model: nn.Module) -> nn.Module | None:
+def _first_layer(model: nn.Module, timm_config: Mapping[str, Any]) -> nn.Module | None:
     """The layer that reads the input: timm names it, elsewhere the first ungrouped convolution or linear layer."""
     modules = dict(model.named_modules())
-    named = _timm_config(model).get("first_conv") or ()
+    named = timm_config.get("first_conv") or ()
     for name in (named,) if isinstance(named, str) else named:
-        if hasattr(modules.get(name), "in_channels"):
-            return modules[name]
+        found = modules.get(name)
+        if getattr(found, "in_channels", None) is not None:
+            return found
     layers = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
     return next((m for m in modules.values() if isinstance(m, layers) and getattr(m, "groups", 1) == 1), None)
 
 
-def _sizes(model: nn.Module) -> list[tuple[int, int]]:
+def _sizes(model: nn.Module, timm_config: Mapping[str, Any]) -> list[tuple[int, int]]:
     """Sides to try: what the model was built for, what its weights were trained on, then the usual ones."""
-    timm_config = _timm_config(model)
     stated = [
         getattr(getattr(model, "patch_embed", None), "img_size", None),
         getattr(model, "image_size", None),
         timm_config.get("input_size"),
-        *SIZES,
+        *_SIZES,
     ]
     sizes: list[tuple[int, int]] = []
     for value in stated:

@@ -2,16 +2,40 @@
 
 Two questions are answered on the way. Does a module add a tensor it received to something it computed (a skip
 connection)? And which layer made the tensor that the model returns (its classifier)?
+
+A block, and what is known while it runs:
+
+    x ---+--- linear --- y --- (+) --- z        block receives x: received = {x}
+         |                      |               linear makes y of x: projected = {y}, makers of y = {linear}
+         +----------------------+               y + x: one of the two was received, so block.skip is set
+
+    >>> import torch
+    >>> class Block(nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.linear = nn.Linear(4, 4)
+    ...     def forward(self, x):
+    ...         return self.linear(x) + x
+    >>> model, x = nn.Sequential(Block(), nn.Linear(4, 2)), torch.zeros(1, 4)
+    >>> with Recorder(model) as recorder:
+    ...     logits = model(x)
+    >>> [(call.name, call.parent, call.output, call.skip) for call in recorder.calls]  # doctest: +NORMALIZE_WHITESPACE
+    [('', -1, (1, 2), False), ('0', 0, (1, 4), True), ('0.linear', 1, (1, 4), False), ('1', 0, (1, 2), False)]
+    >>> [recorder.calls[i].name for i in recorder.makers(logits)]
+    ['1']
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
 
 from .dry_run import tensors_of
 
@@ -76,87 +100,113 @@ class _Frame:
 
 
 class Recorder(TorchFunctionMode):
-    """The calls of one forward pass, while it is active and modules report to `enter` and `leave`."""
+    """The calls of the forward passes of `model` that run while it is entered; leaving it removes its hooks."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.elements = _elements(model)
         self.calls: list[Call] = []
-        self.stack: list[_Frame] = []
-        self.facts = {id(t): _Fact(t, id(t), True, frozenset()) for t in tensors_of(model)}
+        self._model = model
+        self._elements = _elements(model)
+        self._handles: list[RemovableHandle] = []
+        self._stack: list[_Frame] = []
+        self._facts = {id(t): _Fact(t, id(t), True, frozenset()) for t in tensors_of(model)}
 
-    def fact(self, tensor: Tensor) -> _Fact:
-        """What is known of `tensor`; one never seen before is an input, or an activation made out of sight."""
-        known = self.facts.get(id(tensor))
-        if known is None:
-            known = _Fact(tensor, id(tensor), False, frozenset())
-            self.facts[id(tensor)] = known
-        return known
+    def makers(self, tensor: Tensor | None) -> frozenset[int]:
+        """Indices of the calls of the layers with weights that `tensor` came from last."""
+        known = self._facts.get(id(tensor))
+        return known.makers if known else frozenset()
 
-    def enter(self, name: str, module: nn.Module, inputs: Any) -> None:
-        parent = self.stack[-1].index if self.stack else -1
-        received = [self.fact(tensor) for tensor in _tensors(inputs)]
-        call = Call(
-            name,
-            type(module),
-            parent,
-            element=module in self.elements,
-            matrices=sum(parameter.dim() >= 2 for parameter in module.parameters()),
-            widths=frozenset(parameter.shape[0] for parameter in module.parameters() if parameter.dim()),
-            input=shape_of(inputs),
-        )
-        self.calls.append(call)
-        frame = _Frame(len(self.calls) - 1, {fact.root for fact in received if not fact.constant})
-        self.stack.append(frame)
+    def __enter__(self) -> Recorder:
+        for name, module in self._model.named_modules():
+            if not isinstance(module, torch.jit.ScriptModule):
+                began = partial(self._began, name)
+                self._handles += [
+                    module.register_forward_pre_hook(began, with_kwargs=True),
+                    module.register_forward_hook(self._ended, with_kwargs=True, prepend=True),
+                ]
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
 
-    def leave(self, module: nn.Module, output: Any) -> None:
-        frame = self.stack.pop()
-        self.calls[frame.index].output = shape_of(output)
-        made = [self.fact(tensor) for tensor in _tensors(output)]
-        if self.stack:
-            outer = self.stack[-1]
-            if frame.received & outer.received:
-                outer.projected.update(fact.root for fact in made)
-            if _is_layer(module):
-                for fact in made:
-                    self.facts[id(fact.tensor)] = fact._replace(makers=frozenset((frame.index,)))
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
 
     def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         output = func(*args, **kwargs)
         made = list(_tensors(output))
         if made:
-            self.operation(getattr(func, "__name__", ""), list(_tensors((args, kwargs))), made)
+            self._operation(getattr(func, "__name__", ""), list(_tensors((args, kwargs))), made)
         return output
 
-    def operation(self, name: str, operands: list[Tensor], made: list[Tensor]) -> None:
-        facts = [self.fact(tensor) for tensor in operands]
+    def _fact(self, tensor: Tensor) -> _Fact:
+        """What is known of `tensor`; one never seen before is an input, or an activation made out of sight."""
+        known = self._facts.get(id(tensor))
+        if known is None:
+            known = _Fact(tensor, id(tensor), False, frozenset())
+            self._facts[id(tensor)] = known
+        return known
+
+    def _began(self, name: str, module: nn.Module, args: Any, kwargs: Any) -> None:
+        """Forward pre-hook of every module."""
+        inputs = (args, kwargs)
+        received = [self._fact(tensor) for tensor in _tensors(inputs)]
+        call = Call(
+            name,
+            type(module),
+            self._stack[-1].index if self._stack else -1,
+            element=module in self._elements,
+            matrices=sum(parameter.dim() >= 2 for parameter in module.parameters()),
+            widths=frozenset(parameter.shape[0] for parameter in module.parameters() if parameter.dim()),
+            input=_shape_of(inputs),
+        )
+        self.calls.append(call)
+        frame = _Frame(len(self.calls) - 1, {fact.root for fact in received if not fact.constant})
+        self._stack.append(frame)
+
+    def _ended(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        """Forward hook of every module."""
+        frame = self._stack.pop()
+        self.calls[frame.index].output = _shape_of(output)
+        made = [self._fact(tensor) for tensor in _tensors(output)]
+        if self._stack:
+            outer = self._stack[-1]
+            if frame.received & outer.received:
+                outer.projected.update(fact.root for fact in made)
+            if _is_layer(module):
+                for fact in made:
+                    self._facts[id(fact.tensor)] = fact._replace(makers=frozenset((frame.index,)))
+
+    def _operation(self, name: str, operands: list[Tensor], made: list[Tensor]) -> None:
+        facts = [self._fact(tensor) for tensor in operands]
         if name in _ADD and len(facts) == 2:
-            self.sum(facts[0], facts[1], made[0])
-        elif name in _ADD and facts and self.stack and facts[0].root in self.stack[-1].projected:
-            self.stack[-1].projected.add(id(made[0]))  # plus a number, as in `0 + branch`
-        elif name in _JOIN and sum(not fact.constant for fact in facts) >= 2 and self.stack:
-            self.calls[self.stack[-1].index].joined = True
+            self._sum(facts[0], facts[1], made[0])
+        elif name in _ADD and facts and self._stack and facts[0].root in self._stack[-1].projected:
+            self._stack[-1].projected.add(id(made[0]))  # plus a number, as in `0 + branch`
+        elif name in _JOIN and sum(not fact.constant for fact in facts) >= 2 and self._stack:
+            self.calls[self._stack[-1].index].joined = True
         facts = [] if name in _OF_NONE else facts[:1] if name in _OF_FIRST else facts
         makers: frozenset[int] = frozenset().union(*(fact.makers for fact in facts))
         constant = all(fact.constant for fact in facts)
         for tensor in made:
-            known = self.facts.get(id(tensor))
+            known = self._facts.get(id(tensor))
             if known is not None:  # written in place, or handed through
-                self.facts[id(tensor)] = known._replace(
+                self._facts[id(tensor)] = known._replace(
                     makers=known.makers | makers, constant=known.constant and constant
                 )
                 continue
             root = facts[0].root if name in _LAYOUT and facts else id(tensor)
-            self.facts[id(tensor)] = _Fact(tensor, root, constant, makers)
+            self._facts[id(tensor)] = _Fact(tensor, root, constant, makers)
 
-    def sum(self, left: _Fact, right: _Fact, total: Tensor) -> None:
+    def _sum(self, left: _Fact, right: _Fact, total: Tensor) -> None:
         same = left.tensor.shape == right.tensor.shape and left.tensor.is_floating_point()
-        if not same or left.constant or right.constant or not self.stack:
+        if not same or left.constant or right.constant or not self._stack:
             return
         roots = {left.root, right.root}
         # A module that received both only joins them; the skip belongs to the module that computed one of the two.
-        frame = next((f for f in reversed(self.stack) if not roots <= f.received), None)
+        frame = next((f for f in reversed(self._stack) if not roots <= f.received), None)
         if frame is None:
             return
         if roots & frame.received:
@@ -181,7 +231,7 @@ def _is_layer(module: nn.Module) -> bool:
     return own and not any(True for child in module.children() for _ in child.parameters())
 
 
-def shape_of(value: Any) -> Shape | None:
+def _shape_of(value: Any) -> Shape | None:
     first = first_float(value)
     return None if first is None else tuple(first.shape)
 

@@ -8,6 +8,38 @@
    calls neither hold nor sit in one of these.
 3. If nothing at all is residual, shortcuts with weights count; if there are none either, modules that concatenate
    (dense and Inception blocks); at last the innermost list elements with two or more weight matrices.
+
+The calls of a small network, indented as they nest, and what becomes of them:
+
+    0  Net
+    1    Sequential       stages              a list
+    2      Block          stages.0            skip: a block
+    3        Linear       stages.0.body
+    4      Block          stages.1            no skip (its shortcut has weights), but of the same class: a block
+    5        Linear       stages.1.body
+    6        Linear       stages.1.shortcut
+    7    Linear           head                adds nothing
+
+    chains[5] is (5, 4, 1): the call itself and those around it, from the inside out, without the network.
+
+    >>> from torch import nn
+    >>> class Net: ...
+    >>> class Block: ...
+    >>> def call(name, kind, parent, element=False, **found):
+    ...     return Call(name, kind, parent, element, 1, frozenset(), output=(2, 8), **found)
+    >>> calls = [
+    ...     call("", Net, -1),
+    ...     call("stages", nn.Sequential, 0),
+    ...     call("stages.0", Block, 1, element=True, skip=True),
+    ...     call("stages.0.body", nn.Linear, 2),
+    ...     call("stages.1", Block, 1, element=True, projected=True, bypass=True),
+    ...     call("stages.1.body", nn.Linear, 4),
+    ...     call("stages.1.shortcut", nn.Linear, 4),
+    ...     call("head", nn.Linear, 0),
+    ... ]
+    >>> chains = [(), (1,), (2, 1), (3, 2, 1), (4, 1), (5, 4, 1), (6, 4, 1), (7,)]
+    >>> residual_blocks(Trace([], calls, chains, frozenset(), None))
+    ('skip', [2, 4])
 """
 
 from __future__ import annotations
@@ -21,7 +53,9 @@ def residual_blocks(trace: Trace) -> tuple[str, list[int]]:
     calls = list(enumerate(trace.calls))
     skips = _blocks(trace, [i for i, call in calls if call.skip])
     if skips:
-        return "skip", sorted(skips + _elsewhere(trace, skips))
+        # Blocks around a shortcut with weights, apart from those found (HRNet's first stage, CoaT's serial blocks).
+        more = _blocks(trace, [i for i, call in calls if call.bypass])
+        return "skip", sorted(skips + _innermost(trace, _apart(trace, more, skips)))
     projections = _blocks(trace, [i for i, call in calls if call.projected])
     if projections:
         return "projection", projections
@@ -36,39 +70,37 @@ def _blocks(trace: Trace, seeds: list[int]) -> list[int]:
     """The innermost blocks that the calls of the seeds' classes stand for, in call order."""
     kinds = {trace.calls[i].kind for i in seeds if i > 0}
     residual = [i for i, call in enumerate(trace.calls) if call.kind in kinds and i > 0]
-    element_of = {i: next((j for j in trace.chain(i) if trace.calls[j].element), None) for i in residual}
+    element_of = {i: next((j for j in trace.chains[i] if trace.calls[j].element), None) for i in residual}
     block_kinds = {trace.calls[j].kind for j in element_of.values() if j is not None}
     found = set()
     for i in residual:
         block = element_of[i]
         if block is None:
-            block = next((j for j in trace.chain(i) if trace.calls[j].kind in block_kinds), i)
+            block = next((j for j in trace.chains[i] if trace.calls[j].kind in block_kinds), i)
         found.add(block)
     kept = _innermost(trace, sorted(i for i in found if _usable(trace.calls[i])))
-    return sorted(kept + _strays(trace, residual, kept))
+    strays = _strays(trace, _apart(trace, residual, kept), kept)
+    return sorted(kept + _innermost(trace, sorted(i for i in strays if _usable(trace.calls[i]))))
 
 
-def _strays(trace: Trace, residual: list[int], kept: list[int]) -> list[int]:
+def _strays(trace: Trace, residual: list[int], kept: list[int]) -> set[int]:
     """Blocks beside a list instead of in it (RepViT's and MobileViT's first of a stage): known by their class only."""
-    taken, kinds = set(kept), {trace.calls[i].kind for i in kept}
-    around = {j for i in kept for j in trace.chain(i)}
+    kinds = {trace.calls[i].kind for i in kept}
+    around = {j for i in kept for j in trace.chains[i]}
     found = set()
     for i in residual:
-        if i not in around and not taken & set(trace.chain(i)):
-            found.update([j for j in trace.chain(i) if trace.calls[j].kind in kinds and j not in around][:1])
-    return _innermost(trace, sorted(i for i in found if _usable(trace.calls[i])))
+        found.update([j for j in trace.chains[i] if trace.calls[j].kind in kinds and j not in around][:1])
+    return found
 
 
-def _elsewhere(trace: Trace, found: list[int]) -> list[int]:
-    """Blocks around a shortcut with weights, apart from those found (HRNet's first stage, CoaT's serial blocks)."""
-    taken = set(found)
-    around = {j for i in found for j in trace.chain(i)}
-    more = _blocks(trace, [i for i, call in enumerate(trace.calls) if call.bypass])
-    return _innermost(trace, [i for i in more if i not in around and not taken & set(trace.chain(i))])
+def _apart(trace: Trace, candidates: list[int], found: list[int]) -> list[int]:
+    """The candidates that neither hold one of `found`, nor are one, nor sit in one."""
+    taken, around = set(found), {j for i in found for j in trace.chains[i]}
+    return [i for i in candidates if i not in around and not taken & set(trace.chains[i])]
 
 
 def _innermost(trace: Trace, found: list[int]) -> list[int]:
-    around = {j for i in found for j in trace.chain(i) if j != i}
+    around = {j for i in found for j in trace.chains[i][1:]}
     return [i for i in found if i not in around]
 
 

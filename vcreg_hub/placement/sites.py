@@ -17,7 +17,7 @@ from typing import Any, Literal
 from torch import nn
 
 from ..errors import BlocksNotFoundError
-from .classifier import classifier_calls, input_axis
+from .classifier import classifier_calls
 from .dry_run import unwrap
 from .recording import Call, Shape
 from .residual import residual_blocks
@@ -58,20 +58,25 @@ def find_blocks(model: nn.Module, where: str = "blocks", example_input: Any = No
 
 def sites_in(model: nn.Module, seen: Trace, where: str) -> list[Site]:
     """`find_blocks` for a model whose dry run is already at hand (several placements of one model)."""
+    if where not in PLACEMENTS:
+        return _output_sites(seen, _matching(seen, where, model), model)
+    _, blocks = residual_blocks(seen)
     if where == "final":
-        return [
-            Site(seen.calls[i].name, model.get_submodule(seen.calls[i].name), input_axis(seen.calls[i]), "input")
-            for i in classifier_calls(seen, model)
-        ]
-    if where in PLACEMENTS:
-        found = _placed(seen, where, model)
-    else:
-        found = _matching(seen, where, model)
-    axes = channel_axes([seen.calls[i] for i in found])
-    return [
-        Site(name, model.get_submodule(name), axis)
-        for name, axis in {seen.calls[i].name: axis for i, axis in zip(found, axes, strict=True)}.items()
-    ]
+        heads = classifier_calls(seen, model, max(blocks, default=0))
+        names = [seen.calls[i].name for i in heads]
+        return [Site(n, model.get_submodule(n), _input_axis(seen.calls[i]), "input") for n, i in zip(names, heads)]
+    if not blocks:
+        raise BlocksNotFoundError(
+            f"no residual block in {type(model).__name__} (0 of {len(seen.modules)} modules adds its input to what it "
+            f"computed, and no list holds blocks). Pass where='<glob over module names>'; it has {_outline(seen)}"
+        )
+    downsample = _downsample(seen, blocks) if where != "blocks" else []
+    if where != "blocks" and not downsample:
+        raise BlocksNotFoundError(
+            f"no downsample layer between the {len(blocks)} blocks of {type(model).__name__} ({len(seen.modules)} "
+            "modules looked at; a shortcut inside a block is not one). Pass where='blocks', or a glob over module names"
+        )
+    return _output_sites(seen, downsample if where == "downsample" else sorted(blocks + downsample), model)
 
 
 def describe_sites(model: nn.Module, sites: Iterable[Site], example_input: Any = None) -> list[dict[str, Any]]:
@@ -105,7 +110,21 @@ def describe_name(name: str, where: str = "blocks", example_input: Any = None) -
     return describe_sites(model, find_blocks(model, where, example_input), example_input)
 
 
-def channel_axes(calls: list[Call]) -> list[int]:
+def _output_sites(seen: Trace, found: list[int], model: nn.Module) -> list[Site]:
+    """Sites at the outputs of the calls `found`; of a module that is called twice the first place and the last axis."""
+    axes = _channel_axes([seen.calls[i] for i in found])
+    by_name = {seen.calls[i].name: axis for i, axis in zip(found, axes, strict=True)}
+    return [Site(name, model.get_submodule(name), axis) for name, axis in by_name.items()]
+
+
+def _input_axis(call: Call) -> int:
+    """The classifier's channel axis: the last, or the first after the batch for convolutions and 1x1 maps."""
+    shape = call.input or ()
+    convolution = issubclass(call.kind, nn.Conv1d | nn.Conv2d | nn.Conv3d)
+    return 1 if convolution or (len(shape) > 2 and math.prod(shape[2:]) == 1) else -1
+
+
+def _channel_axes(calls: list[Call]) -> list[int]:
     """The channel axis (1 or -1) of each call's output.
 
     Up to three dimensions it is the last (tokens). Above, the axis as long as some parameter of the module, unless a
@@ -142,37 +161,16 @@ def _axis_unlike(shape: Shape) -> int:
     return -1 if shape[-3] == shape[-2] != shape[-1] else 0
 
 
-def _placed(seen: Trace, where: str, model: nn.Module) -> list[int]:
-    _, blocks = residual_blocks(seen)
-    if not blocks:
-        raise BlocksNotFoundError(
-            f"no residual block in {type(model).__name__} (0 of {len(seen.modules)} modules adds its input to what it "
-            f"computed, and no list holds blocks). Pass where='<glob over module names>'; it has {_outline(seen)}"
-        )
-    if where == "blocks":
-        return blocks
-    downsample = _downsample(seen, blocks)
-    if not downsample:
-        raise BlocksNotFoundError(
-            f"no downsample layer between the {len(blocks)} blocks of {type(model).__name__} ({len(seen.modules)} "
-            "modules looked at; a shortcut inside a block is not one). Pass where='blocks', or a glob over module names"
-        )
-    return downsample if where == "downsample" else sorted(blocks + downsample)
-
-
 def _downsample(seen: Trace, blocks: list[int]) -> list[int]:
     """The outermost calls with weights between two blocks that return fewer positions than they received."""
-    around = {0} | {j for i in blocks for j in seen.chain(i) if j not in blocks}
+    around = {0} | {j for i in blocks for j in seen.chains[i] if j not in blocks}
     between = [
         i
         for i in range(blocks[0] + 1, blocks[-1])
         if seen.calls[i].parent in around and i not in around and i not in blocks
     ]
-    return [i for i in between if seen.calls[i].matrices and _positions_shrink(seen.calls[i])]
-
-
-def _positions_shrink(call: Call) -> bool:
-    return bool(call.input and call.output) and _positions(call, call.output) < _positions(call, call.input)
+    weighted = [(i, seen.calls[i]) for i in between if seen.calls[i].matrices and seen.calls[i].input]
+    return [i for i, call in weighted if call.output and _positions(call, call.output) < _positions(call, call.input)]
 
 
 def _positions(call: Call, shape: Shape | None) -> int:
@@ -188,7 +186,7 @@ def _matching(seen: Trace, where: str, model: nn.Module) -> list[int]:
     names = set(fnmatch.filter((name for name in seen.modules if name), where))
     called = [i for i, call in enumerate(seen.calls) if call.name in names and len(call.output or ()) >= 2]
     matched = set(called)
-    found = [i for i in called if not matched.intersection(seen.chain(seen.calls[i].parent))]
+    found = [i for i in called if not matched.intersection(seen.chains[i][1:])]
     if found:
         return found
     if names:

@@ -15,30 +15,26 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import BlocksNotFoundError
-from .dry_run import Example, candidates, given, twin
-from .recording import Call, Recorder, Shape, first_float, shape_of
+from .dry_run import Example, examples, meta_copy
+from .recording import Call, Recorder, Shape, first_float
 
 
 @dataclass(frozen=True)
 class Trace:
-    """modules: names of all modules. calls: in the order they began (0 is the model). makers: the calls of those
-    layers with weights whose results the model's output is made of, nothing else with weights in between. output:
-    shape of that output (the logits, where it has several)."""
+    """modules: names of all modules. calls: in the order they began (0 is the model). chains: for each call itself and
+    the calls around it, from the inside out, without the model. makers: the calls of those layers with weights whose
+    results the model's output is made of, nothing else with weights in between. output: shape of that output (the
+    logits, where it has several)."""
 
     modules: list[str]
     calls: list[Call]
+    chains: list[tuple[int, ...]]
     makers: frozenset[int]
     output: Shape | None
 
-    def chain(self, index: int) -> Iterator[int]:
-        """`index`, then the calls around it from the inside out, without the model itself."""
-        while index > 0:
-            yield index
-            index = self.calls[index].parent
-
 
 def trace(model: nn.Module, example_input: Any = None) -> Trace:
-    """Runs a twin of `model` once and returns what its modules did.
+    """Runs a copy of `model` once and returns what its modules did.
 
     example_input: a tensor, a tuple of arguments or a dict of keyword arguments, on any device; only its shapes
         matter. None takes the sizes that the model's own configuration names.
@@ -48,16 +44,16 @@ def trace(model: nn.Module, example_input: Any = None) -> Trace:
         raise BlocksNotFoundError(
             f"{type(model).__name__} has lazy layers without weights; run one batch through it first"
         )
-    examples = [given(example_input)] if example_input is not None else list(candidates(model))
+    inputs = list(examples(model, example_input))
     failures: list[tuple[str, Exception]] = []
     tensors = [*model.parameters(), *model.buffers()]
-    for device in ["meta"] + ["same"] * any(t.device.type != "meta" for t in tensors):
-        for example in examples:
-            # A model that reads values (`.item()`) cannot run on meta; its second chance is a copy where it is.
-            target = torch.device("meta") if device == "meta" else tensors[0].device
-            placed = _place(example, target)
+    # A model that reads values (`.item()`) cannot run on meta; its second chance is a real copy where it is.
+    for real in [False] + [True] * any(t.device.type != "meta" for t in tensors):
+        device = tensors[0].device if real else torch.device("meta")
+        for example in inputs:
+            placed = _place(example, device)
             try:
-                return _run(twin(model, device), placed, target)
+                return _run(meta_copy(model, real=real), placed, device)
             except Exception as error:
                 failures.append((_show(placed), error))
     shown, first = failures[0]
@@ -70,42 +66,19 @@ def trace(model: nn.Module, example_input: Any = None) -> Trace:
 
 def _run(model: nn.Module, example: Example, device: torch.device) -> Trace:
     args, kwargs = example
-    recorder = Recorder(model)
-    names = {module: name for name, module in model.named_modules()}
-    with ExitStack() as stack:
-        for module, name in names.items():
-            if not isinstance(module, torch.jit.ScriptModule):
-                stack.enter_context(_watched(module, name, recorder))
-        stack.enter_context(_quiet(model, device))
-        with recorder:
-            output = model(*args, **kwargs)
+    with _quiet(model, device), Recorder(model) as recorder:
+        output = model(*args, **kwargs)
     logits = first_float(getattr(output, "logits", output))
-    fact = recorder.facts.get(id(logits))
+    chains: list[tuple[int, ...]] = []
+    for i, call in enumerate(recorder.calls):
+        chains.append((i, *(chains[call.parent] if call.parent > 0 else ())) if i > 0 else ())
     return Trace(
-        modules=list(names.values()),
+        modules=[name for name, _ in model.named_modules()],
         calls=recorder.calls,
-        makers=fact.makers if fact else frozenset(),
-        output=shape_of(logits),
+        chains=chains,
+        makers=recorder.makers(logits),
+        output=None if logits is None else tuple(logits.shape),
     )
-
-
-@contextmanager
-def _watched(module: nn.Module, name: str, recorder: Recorder) -> Iterator[None]:
-    def before(module: nn.Module, args: Any, kwargs: Any) -> None:
-        recorder.enter(name, module, (args, kwargs))
-
-    def after(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-        recorder.leave(module, output)
-
-    handles = [
-        module.register_forward_pre_hook(before, with_kwargs=True),
-        module.register_forward_hook(after, with_kwargs=True, prepend=True),
-    ]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @contextmanager

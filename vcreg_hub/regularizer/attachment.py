@@ -71,7 +71,7 @@ class Attachment:
     def cfg(self) -> VCReg:
         return self._injection.cfg
 
-    @torch.compiler.disable(
+    @torch.compiler.disable(  # type: ignore[untyped-decorator]
         reason="vc.watch reads the loss's gradient, which a full graph cannot: call it outside of the compiled function"
     )
     def watch(self, loss: Tensor) -> Tensor:
@@ -93,7 +93,7 @@ class Attachment:
         transformers' Trainer passes `num_items_in_batch` under accumulation, the loss is a share of a larger batch's
         and the regularizer gets the same share.
         """
-        handle = module.register_forward_hook(WatchHook(self._injection), with_kwargs=True)
+        handle = module.register_forward_hook(_WatchHook(self._injection), with_kwargs=True)
         self._handles.append(handle)
         return handle
 
@@ -135,7 +135,7 @@ class Attachment:
         return f"Attachment({self.cfg}, {len(names)} site{'s' * (len(names) != 1)}: {shown}{state})"
 
 
-class OutputHook:
+class _OutputHook:
     """Forward hook of a site. A module-level object, so that deepcopy, EMA copies and pickled models carry it."""
 
     def __init__(self, injection: Injection, index: int) -> None:
@@ -147,10 +147,10 @@ class OutputHook:
         return replace_first_float(output, lambda z: self.injection.through(self.index, z))[0]
 
 
-class InputHook(OutputHook):
+class _InputHook(_OutputHook):
     """Forward pre-hook of a site whose input is regularized."""
 
-    def __call__(self, module: nn.Module, args: Any, kwargs: Any) -> Any:  # type: ignore[override]
+    def __call__(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
         if not self.injection.applies(module):
             return None
         args, done = replace_first_float(args, lambda z: self.injection.through(self.index, z))
@@ -159,14 +159,13 @@ class InputHook(OutputHook):
         return args, kwargs
 
 
-class WatchHook:
+class _WatchHook:
     """Forward hook that watches the loss a module returns."""
 
     def __init__(self, injection: Injection) -> None:
         self.injection = injection
-        self.told = False
 
-    @torch.compiler.disable(reason="watch_module cannot be part of a full graph: register it on the compiled model")
+    @torch.compiler.disable(reason="watch_module cannot be part of a full graph: register it on the compiled model")  # type: ignore[untyped-decorator]
     def __call__(self, module: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
         if not (module.training and torch.is_grad_enabled()):
             return
@@ -193,19 +192,20 @@ def _share_of_batch(module: nn.Module, kwargs: dict[str, Any]) -> float | Tensor
             f"{type(module).__name__} was given num_items_in_batch but no labels, so this batch's share is unknown. "
             "Set model.accepts_loss_kwargs = False before building the Trainer."
         )
-    return (labels != -100).sum() / total
+    share: Tensor = (labels != -100).sum() / total
+    return share
 
 
 def _register(site: Site, injection: Injection, index: int) -> RemovableHandle:
     if site.side == "input":
-        return site.module.register_forward_pre_hook(InputHook(injection, index), with_kwargs=True)
-    return site.module.register_forward_hook(OutputHook(injection, index))
+        return site.module.register_forward_pre_hook(_InputHook(injection, index), with_kwargs=True)
+    return site.module.register_forward_hook(_OutputHook(injection, index))
 
 
 def _refuse_attached(model: nn.Module) -> None:
     for name, module in model.named_modules():
         hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
-        if any(isinstance(hook, OutputHook) for hook in hooks):
+        if any(isinstance(hook, _OutputHook) for hook in hooks):
             raise AttachError(
                 f"{type(model).__name__} is attached already (at {name or 'the model'}): "
                 "call model.vcreg.detach() first"

@@ -4,6 +4,28 @@ What a block puts out may have its channels last (tokens, channels_last images) 
 tensor may be large. So the rows are centred a chunk at a time into a small buffer of the same layout: nothing else of
 the size of the features is made but the result, and no layout is converted. The arithmetic is float32 or wider, except
 for the two products on a CUDA device in a half type, which accumulate in float32.
+
+The rows of a tensor are seen in it as it lies:
+
+    >>> tokens, images = torch.zeros(2, 5, 3), torch.zeros(2, 3, 4, 4)
+    >>> _as_matrix(tokens, -1).shape                       # channels last: the rows follow one another, (n, d)
+    torch.Size([10, 3])
+    >>> rows = _as_matrix(images, 1)                       # channels first: a matrix a sample, seen from the side
+    >>> rows.shape, rows.stride()
+    (torch.Size([2, 16, 3]), (48, 1, 16))
+
+Two rows of two channels that go together, d = 2 and n = 2, alpha = 1, beta = 0.5 and delta = 1:
+
+    z = [0 0]    X = [-1 -1]    C = X'X = [2 2]    variances above 1: nothing on M's diagonal
+        [2 2]        [ 1  1]              [2 2]    clamp(C_ij) = 1, times 4 beta / (d (d-1) (n-1)) = 1 beside it
+
+    M = [0 1]    X @ M = [-1 -1]    a step against it brings the rows together, and the covariance down
+        [1 0]            [ 1  1]
+
+    >>> z = torch.tensor([[0.0, 0.0], [2.0, 2.0]])
+    >>> add_gradient(torch.zeros(2, 2), z, -1, VCReg(alpha=1, beta=0.5, delta=1))
+    tensor([[-1., -1.],
+            [ 1.,  1.]])
 """
 
 from __future__ import annotations
@@ -18,9 +40,9 @@ from .loss import Count, covariance_push, gradient_matrix, too_few_rows, varianc
 from .vcreg import VCReg
 
 # Elements centred at a time. On a CPU a chunk should stay in the cache, on a GPU it should fill the device.
-CHUNK = {"cpu": 2**19, "cuda": 2**24}
+_CHUNK = {"cpu": 2**19, "cuda": 2**24}
 # A chunk of fewer rows would make its matrix products slow.
-MIN_ROWS = 512
+_MIN_ROWS = 512
 
 
 def add_gradient(
@@ -41,9 +63,9 @@ def add_gradient(
     the gradient of the global batch's loss times the number of processes, because their gradients get averaged.
     """
     out = torch.empty_like(features, dtype=grad.dtype).copy_(grad)
-    z, result = as_matrix(features, channel_axis), as_matrix(out, channel_axis)
+    z, result = _as_matrix(features, channel_axis), _as_matrix(out, channel_axis)
     if z.dim() != result.dim():  # features with gaps between their elements, which `out` does not copy
-        z = as_matrix(torch.empty_like(features).copy_(features), channel_axis)
+        z = _as_matrix(torch.empty_like(features).copy_(features), channel_axis)
     with torch.no_grad(), torch.autocast(features.device.type, enabled=False):
         rows = _Rows(z, _product_dtype(features, autocast))
         world = dist.get_world_size() if cfg.sync and dist.is_available() and dist.is_initialized() else 1
@@ -56,7 +78,7 @@ def add_gradient(
     return out
 
 
-def as_matrix(t: Tensor, channel_axis: int) -> Tensor:
+def _as_matrix(t: Tensor, channel_axis: int) -> Tensor:
     """The rows of t without a copy where its strides allow: (n, d) with adjacent channels, or, for a tensor with its
     channels before its positions, (b, s, d) with adjacent positions. Otherwise a copy: (n, d)."""
     moved = t.movedim(channel_axis, -1)
@@ -82,7 +104,7 @@ class _Rows:
         self.n = z.numel() // self.d
         self.wide = torch.promote_types(z.dtype, torch.float32)
         lead = z.shape[0]
-        rows = max(CHUNK.get(z.device.type, CHUNK["cuda"]) // self.d, MIN_ROWS)
+        rows = max(_CHUNK.get(z.device.type, _CHUNK["cuda"]) // self.d, _MIN_ROWS)
         self.step = lead if whole else max(1, min(lead, rows * lead // max(1, self.n)))
         self.one_chunk = self.step >= lead
         self._buffer: Tensor | None = None
@@ -125,8 +147,8 @@ class _Rows:
         """X'X: (d, d) in the wide type."""
         total = torch.zeros(self.d, self.d, dtype=self.wide, device=self.z.device)
         for _, x in self.centred(mean):
-            add_gram(total, x)
-        mirror(total)
+            _add_gram(total, x)
+        _mirror(total)
         return total
 
 
@@ -180,8 +202,8 @@ def _narrow(
     if observe is not None:
         observe(x.T @ x / (n - 1))
     g = torch.zeros(n, n, dtype=x.dtype, device=x.device)
-    add_gram(g, x.T)
-    mirror(g)
+    _add_gram(g, x.T)
+    _mirror(g)
     variances = rows.variances(mean)
     push = covariance_push(d, n, cfg)
     g.mul_(push * scale / (n - 1))
@@ -221,7 +243,7 @@ def _product_dtype(features: Tensor, autocast: torch.dtype | None) -> torch.dtyp
     return torch.promote_types(features.dtype, torch.float32)
 
 
-def add_gram(total: Tensor, x: Tensor) -> None:
+def _add_gram(total: Tensor, x: Tensor) -> None:
     """Upper triangle of total: (d, d) += x'x for x: (m, d). A CPU saves the arithmetic of the lower one, in strips."""
     d = x.shape[1]
     if x.is_cuda:
@@ -235,8 +257,8 @@ def add_gram(total: Tensor, x: Tensor) -> None:
         total[i : i + width, i:].addmm_(x[:, i : i + width].T, x[:, i:])
 
 
-def mirror(total: Tensor) -> None:
-    """Copy what `add_gram` left out from the upper to the lower triangle."""
+def _mirror(total: Tensor) -> None:
+    """Copy what `_add_gram` left out from the upper to the lower triangle."""
     if total.is_cuda:
         return
     d = total.shape[0]

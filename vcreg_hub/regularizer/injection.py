@@ -23,9 +23,9 @@ from .statistics import Statistics
 from .vcreg import VCReg
 
 # Graphs carry numbers, not objects: the key of an injection, and the half type that the forward pass ran under.
-INJECTIONS: WeakValueDictionary[int, Injection] = WeakValueDictionary()
+_INJECTIONS: WeakValueDictionary[int, Injection] = WeakValueDictionary()
 _keys = itertools.count()
-HALF = (None, torch.bfloat16, torch.float16)
+_HALF = (None, torch.bfloat16, torch.float16)
 
 
 class Injection:
@@ -43,7 +43,7 @@ class Injection:
 
     def _register(self) -> None:
         self.key = next(_keys)
-        INJECTIONS[self.key] = self
+        _INJECTIONS[self.key] = self
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -64,10 +64,12 @@ class Injection:
         if torch.compiler.is_compiling():
             if not z.requires_grad:
                 return z
-            return Inject.apply(z, self.scale.open, self.key, index, autocast)  # type: ignore[no-untyped-call]
+            compiled: Tensor = _Inject.apply(z, self.scale.open, self.key, index, autocast)
+            return compiled
         self.forwards += 1
         cell = self.scale.for_forward()
-        return Inject.apply(z, cell, self, index, autocast) if z.requires_grad else z  # type: ignore[no-untyped-call]
+        through: Tensor = _Inject.apply(z, cell, self, index, autocast) if z.requires_grad else z
+        return through
 
     def watch(self, loss: Tensor, weight: float | Tensor = 1.0) -> None:
         self.scale.watch(loss, weight)
@@ -84,7 +86,7 @@ class Injection:
         self._told.add("sites")
         missing = [name for name, count in zip(self.names, self.statistics.backwards, strict=True) if not count]
         none_ran = len(missing) == len(self.names) and not self.forwards
-        if none_ran and any(other.copied_from == self.key and other.forwards for other in list(INJECTIONS.values())):
+        if none_ran and any(other.copied_from == self.key and other.forwards for other in list(_INJECTIONS.values())):
             raise AttachError(
                 "the loss of a copied model was watched by the original's attachment, so the copy's regularizer does "
                 "not know how that loss is scaled. A copy has an attachment of its own: call copy.vcreg.watch(loss)."
@@ -106,11 +108,11 @@ class Injection:
     def add(self, grad: Tensor, features: Tensor, cell: Tensor, index: int, autocast: int) -> Tensor:
         """grad plus the regularizer's gradient of site `index`, times the scale in `cell`."""
         if not self.scale.bind(cell):
-            self._look_for_scaling(HALF[autocast])
+            self._look_for_scaling(_HALF[autocast])
         axis, observe = self.axes[index], self.statistics.observer(index)
         if torch.is_grad_enabled():  # create_graph=True: somebody will differentiate this gradient
             return grad + _differentiable(features, axis, self.cfg, cell)
-        return add_gradient(grad, features, axis, self.cfg, cell, autocast=HALF[autocast], observe=observe)
+        return add_gradient(grad, features, axis, self.cfg, cell, autocast=_HALF[autocast], observe=observe)
 
     def _look_for_scaling(self, autocast: torch.dtype | None) -> None:
         """A backward pass that nobody watched counts as scale 1. Warn where that is likely wrong."""
@@ -138,7 +140,7 @@ class Injection:
             warnings.warn(message, stacklevel=2)
 
 
-class Inject(torch.autograd.Function):
+class _Inject(torch.autograd.Function):
     """Identity; its backward adds the gradient. `owner` is an Injection, or the key of one in compiled code."""
 
     @staticmethod
@@ -148,7 +150,7 @@ class Inject(torch.autograd.Function):
         return z.view_as(z)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
         if torch.compiler.is_compiling():
             (z,) = ctx.saved_tensors
             return _add(grad, z, ctx.cell, ctx.owner, ctx.index, ctx.autocast), None, None, None, None
@@ -159,7 +161,7 @@ class Inject(torch.autograd.Function):
 
 @torch.library.custom_op("vcreg_hub::add_gradient", mutates_args=())
 def _add(grad: Tensor, features: Tensor, cell: Tensor, key: int, index: int, autocast: int) -> Tensor:
-    injection = INJECTIONS.get(key)
+    injection = _INJECTIONS.get(key)
     if injection is None:
         raise AttachError("a compiled model outlived its attachment: keep the Attachment, or compile after detach")
     return injection.add(grad, features, cell, index, autocast)
@@ -177,13 +179,12 @@ def _differentiable(z: Tensor, axis: int, cfg: VCReg, scale: Tensor) -> Tensor:
     h = rows(z, axis)
     if too_few_rows(h.shape[0]):
         return torch.zeros_like(z)
-    (g,) = torch.autograd.grad(vcreg_loss(h, cfg) * scale, z, create_graph=True)
-    return g
+    return torch.autograd.grad(vcreg_loss(h, cfg) * scale, z, create_graph=True)[0]
 
 
 def _saved(ctx: Any, site: str) -> Tensor:
     try:
-        (z,) = ctx.saved_tensors
+        z: Tensor = ctx.saved_tensors[0]
     except RuntimeError as error:
         if "inplace" not in str(error):
             raise
@@ -219,11 +220,11 @@ def replace_first_float(value: Any, change: Any) -> tuple[Any, bool]:
 
 
 def _autocast(device_type: str) -> int:
-    """The place in HALF of the half type that operations run in."""
+    """The place in _HALF of the half type that operations run in."""
     if not torch.is_autocast_enabled(device_type):
         return 0
     dtype = torch.get_autocast_dtype(device_type)
-    return HALF.index(dtype) if dtype in HALF else 0
+    return _HALF.index(dtype) if dtype in _HALF else 0
 
 
 def _some(names: list[str]) -> str:

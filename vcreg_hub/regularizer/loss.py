@@ -39,7 +39,7 @@ def covariance(z: Tensor) -> Tensor:
     return x.T @ x / (z.shape[0] - 1)
 
 
-def smooth_l1(x: Tensor, delta: float | None) -> Tensor:
+def _smooth_l1(x: Tensor, delta: float | None) -> Tensor:
     """Eq. 6: x^2 up to |x| = delta, then its tangent 2 delta |x| - delta^2. None: x^2 everywhere."""
     if delta is None:
         return x.square()
@@ -55,7 +55,7 @@ def covariance_loss(c: Tensor, delta: float | None) -> Tensor:
     """Eqs. 2 and 6 from a covariance matrix c: (d, d). A single channel has no pairs: 0."""
     d = c.shape[0]
     off_diagonal = c - torch.diag(c.diagonal())
-    return smooth_l1(off_diagonal, delta).sum() / max(1, d * (d - 1))
+    return _smooth_l1(off_diagonal, delta).sum() / max(1, d * (d - 1))
 
 
 def vcreg_loss(z: Tensor, cfg: VCReg) -> Tensor:

@@ -8,6 +8,24 @@ watched after it, also when two losses share one backward pass; where that leave
 
 Cells are tensors, read at the time of the backward pass, because nothing else reaches a compiled one; they are written
 through `.data` because autograd would take any other write for a change of a saved value.
+
+One step with accumulation over four:
+
+    forward pass        the block keeps the open cell                                       cell = 1
+    watch(loss)         that cell is closed, another one opened for the next forward pass   cell = 1
+    (loss / 4).backward()
+        at the loss     the gradient that arrives is 1/4: written into the cell             cell = 1/4
+        at the block    reads 1/4 and multiplies its gradient by it                         cell = 1/4
+        at the end      forgotten, so that a pass that is not watched cannot find it        cell = 1
+
+    >>> scale, x, seen = LossScale(torch.device("cpu")), torch.ones(3, requires_grad=True), []
+    >>> cell = scale.for_forward()
+    >>> handle = x.register_hook(lambda grad: seen.append((scale.bind(cell), cell.item())))  # the block's backward
+    >>> loss = (2 * x).sum()
+    >>> scale.watch(loss)
+    >>> (loss / 4).backward()
+    >>> seen, cell.item()
+    ([(True, 0.25)], 1.0)
 """
 
 from __future__ import annotations
@@ -18,11 +36,11 @@ from torch.autograd import Variable
 
 from ..errors import AttachError
 
-NO_TASK = -1
+_NO_TASK = -1
 
 
-def backward_task() -> int:
-    """The number of the backward pass that this thread is in, `NO_TASK` outside of one."""
+def _backward_task() -> int:
+    """The number of the backward pass that this thread is in, `_NO_TASK` outside of one."""
     return torch._C._current_graph_task_id()
 
 
@@ -34,7 +52,7 @@ class LossScale:
         self._forget()
 
     def _forget(self) -> None:
-        self.task = NO_TASK
+        self.task = _NO_TASK
         self.fired: list[Tensor] = []  # cells recorded in the running backward pass
         self.read: set[int] = set()  # addresses of the cells that its blocks were bound to
 
@@ -63,7 +81,7 @@ class LossScale:
 
     def settle(self) -> None:
         """A forward pass outside of any backward pass: one that was interrupted may have left its state."""
-        if backward_task() == NO_TASK:
+        if _backward_task() == _NO_TASK:
             self._forget()
 
     def watch(self, loss: Tensor, weight: float | Tensor = 1.0) -> None:
@@ -80,9 +98,9 @@ class LossScale:
         loss.register_hook(record)
 
     def _start(self) -> None:
-        if self.task != backward_task():
+        if self.task != _backward_task():
             self._forget()
-            self.task = backward_task()
+            self.task = _backward_task()
             Variable._execution_engine.queue_callback(self._end)
 
     def bind(self, cell: Tensor) -> bool:

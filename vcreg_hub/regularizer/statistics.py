@@ -1,8 +1,8 @@
 """What the regularizer saw at each site: its two losses, collapsed channels, effective rank.
 
 They are read off the covariance that a backward pass computes anyway, which costs a few passes over a d x d matrix and
-no synchronisation. Nobody may be reading, so they are taken in the `FRESH` backward passes after the attachment was
-made or last read, and from then on in every `FRESH`-th one only.
+no synchronisation. Nobody may be reading, so they are taken in the 50 backward passes after the attachment was
+made or last read, and from then on in every 50th one only.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from torch import Tensor
 from .loss import variance_loss
 from .vcreg import VCReg
 
-FRESH = 50
-NAMES = ("variance_loss", "covariance_loss", "collapsed", "effective_rank")
+_FRESH = 50
+_NAMES = ("variance_loss", "covariance_loss", "collapsed", "effective_rank")
 
 
-def describe_covariance(c: Tensor, cfg: VCReg) -> Tensor:
-    """NAMES of a covariance c: (d, d), as a (4,) tensor on its device.
+def _describe_covariance(c: Tensor, cfg: VCReg) -> Tensor:
+    """The values of `_NAMES` of a covariance c: (d, d), as a (4,) tensor on its device.
 
     variance_loss, covariance_loss: Eqs. 1 and 2/6, not yet times alpha and beta. collapsed: share of channels whose
     standard deviation is below sqrt(eps), 0.01 by default, where eps outweighs the variance. effective_rank: the
@@ -62,17 +62,17 @@ class Statistics:
         """Counts a backward pass of site `index`; what to show its covariance to, if anybody wants it."""
         count = self.backwards[index]
         self.backwards[index] += 1
-        if count - self._read_at[index] >= FRESH and count % FRESH:
+        if count - self._read_at[index] >= _FRESH and count % _FRESH:
             return None
         return lambda c: self._keep(index, c)
 
     def _keep(self, index: int, c: Tensor) -> None:
-        self._values[index] = describe_covariance(c, self.cfg)
+        self._values[index] = _describe_covariance(c, self.cfg)
 
     def read(self) -> list[dict[str, Any]]:
-        """One dict a site: "site", NAMES as floats (None before its first backward pass), "backwards"."""
+        """One dict a site: "site", the values as floats (None before its first backward pass), "backwards"."""
         self._read_at = list(self.backwards)
         return [
-            {"site": name, **dict(zip(NAMES, [None] * 4 if v is None else v.tolist(), strict=True)), "backwards": n}
+            {"site": name, **dict(zip(_NAMES, [None] * 4 if v is None else v.tolist(), strict=True)), "backwards": n}
             for name, v, n in zip(self.names, self._values, self.backwards, strict=True)
         ]
