@@ -162,3 +162,22 @@ def test_an_interrupted_command_says_how_to_go_on(tmp_path, sent):
 def test_the_module_is_the_command():
     done = subprocess.run([sys.executable, "-m", "vcreg_hub", "--help"], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0 and "train" in done.stdout
+
+
+@pytest.mark.parametrize("module", ["typer", "torch"])
+def test_ctrl_c_while_something_is_being_imported(module):
+    """As it comes to somebody who notices a typo and does not wait: torch alone takes seconds."""
+    program = (
+        "import sys\n"
+        "class Impatient:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name == {module!r}:\n"
+        "            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Impatient())\n"
+        "sys.argv = ['vcreg', 'env']\n"
+        "from vcreg_hub.__main__ import main\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 130, done.stderr
+    assert "Traceback" not in done.stderr

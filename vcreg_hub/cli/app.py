@@ -13,7 +13,7 @@ class Interrupted(BaseException):
     """Ctrl-C or SIGTERM within a command."""
 
 
-class Commands(TyperGroup):
+class _Commands(TyperGroup):
     """The commands; what interrupts one comes out as Interrupted, since typer answers a KeyboardInterrupt itself: its
     newer versions in silence, its older ones with "Aborted!" and exit code 1."""
 
@@ -25,7 +25,7 @@ class Commands(TyperGroup):
 
 
 app = typer.Typer(
-    cls=Commands,
+    cls=_Commands,
     help="Train timm and transformers models with VCReg, measure what it gained, publish plain checkpoints.",
     no_args_is_help=True,
     add_completion=False,
@@ -43,4 +43,4 @@ Licence = Annotated[str, typer.Option(help="Licence of the weights, such as apac
 LicenceName = Annotated[str | None, typer.Option(help="With --licence other: what it is called.")]
 LicenceLink = Annotated[str | None, typer.Option(help="With --licence other: where its text is.")]
 Siblings = Annotated[list[Path] | None, typer.Option("--sibling", help="A run with another seed; repeatable.")]
-Twins = Annotated[list[Path] | None, typer.Option("--twin", help="A plain twin's run; repeatable.")]
+Twins = Annotated[list[Path] | None, typer.Option("--twin", help="A run of the baseline, the same recipe without VCReg; repeatable.")]

@@ -1,4 +1,4 @@
-"""Which layer of a traced model is its classifier, so that its input is the final representation."""
+"""Finds the classifier of a traced model; its input is the final representation."""
 
 from __future__ import annotations
 

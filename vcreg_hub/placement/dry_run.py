@@ -1,4 +1,4 @@
-"""A copy of a model that can be run without touching the model (same modules and names, other tensors), and its input.
+"""Copies a model for a dry run (same modules and names, other tensors) and makes an input for it.
 
 On the meta device the copy costs no memory for weights and no arithmetic; shapes, dtypes and calls are the real ones.
 """

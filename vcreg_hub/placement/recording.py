@@ -1,4 +1,4 @@
-"""Who adds what: sees every tensor operation of a forward pass and every module call, and says whose is which.
+"""Records every module call and every tensor operation of a forward pass: who adds what.
 
 Two questions are answered on the way. Does a module add a tensor it received to something it computed (a skip
 connection)? And which layer made the tensor that the model returns (its classifier)?

@@ -1,4 +1,4 @@
-"""One dry forward of a model, and for each module call what came in, what came out and what was added.
+"""Runs a copy of a model once and returns what each module call received, returned and added.
 
 The run is on a copy (`dry_run.py`), so the model is left as it was found; `recording.py` watches it.
 """

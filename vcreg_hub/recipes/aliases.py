@@ -1,4 +1,4 @@
-"""Recipes that are another one with a few settings: the one with VCReg, and the ones on noisy clips.
+"""A table of recipes made of another one and a few settings: those with VCReg, and those on noisy clips.
 
 A row says of which recipe, what `--set` would change, and what `vcreg recipes` prints. Its command is that of the other
 recipe, with this address in it. The recipe is named after its address: `fashion_mnist:superclass_vcreg` is

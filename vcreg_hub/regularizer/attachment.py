@@ -1,4 +1,4 @@
-"""attach / watch / statistics / detach: VCReg on a model that stays what it is.
+"""Attaches VCReg to a model, and detaches it.
 
 Forward pass, state dict and saved files are those of the plain model; only gradients change.
 

@@ -1,4 +1,4 @@
-"""The closed-form gradient of `loss.py` on a feature tensor as it lies in memory, added to the gradient that arrives.
+"""Adds the closed-form gradient of `loss.py` to an incoming gradient, on a feature tensor as it lies in memory.
 
 What a block puts out may have its channels last (tokens, channels_last images) or first (contiguous images), and the
 tensor may be large. So the rows are centred a chunk at a time into a small buffer of the same layout: nothing else of

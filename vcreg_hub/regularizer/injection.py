@@ -1,4 +1,4 @@
-"""The regularizer's way into a backward pass: an identity on features whose backward adds the closed-form gradient.
+"""Adds the closed-form gradient within a backward pass, through an identity on the features.
 
 Under torch.compile the backward is traced, so there it calls a custom operator, which runs the very same code when the
 compiled backward pass does: counting, warnings and exactness do not depend on the mode.

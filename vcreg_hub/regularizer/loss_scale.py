@@ -1,4 +1,4 @@
-"""How the loss was scaled: what an injected gradient must be multiplied by, and cannot know.
+"""Records how the loss is scaled, for the gradient injected at the features.
 
 A GradScaler multiplies the loss, accumulation divides it, two losses are weighted and summed; all of it happens after
 the loss was made. The gradient that arrives at the loss says the total of it, so `watch` records that gradient, and it

@@ -1,4 +1,4 @@
-"""What the regularizer saw at each site: its two losses, collapsed channels, effective rank.
+"""Statistics of each site: the two losses, collapsed channels, effective rank.
 
 They are read off the covariance that a backward pass computes anyway, which costs a few passes over a d x d matrix and
 no synchronisation. Nobody may be reading, so they are taken in the 50 backward passes after the attachment was
