@@ -43,4 +43,6 @@ Licence = Annotated[str, typer.Option(help="Licence of the weights, such as apac
 LicenceName = Annotated[str | None, typer.Option(help="With --licence other: what it is called.")]
 LicenceLink = Annotated[str | None, typer.Option(help="With --licence other: where its text is.")]
 Siblings = Annotated[list[Path] | None, typer.Option("--sibling", help="A run with another seed; repeatable.")]
-Twins = Annotated[list[Path] | None, typer.Option("--twin", help="A run of the baseline, the same recipe without VCReg; repeatable.")]
+Twins = Annotated[
+    list[Path] | None, typer.Option("--twin", help="A run of the baseline, the same recipe without VCReg; repeatable.")
+]
