@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .errors import VCRegError
-from .models.image import create_image_model
+from .models.libraries.transformers import create_image_model
 from .models.zoo import register_model
 from .placement.sites import Site, find_blocks
 from .regularizer.attachment import Attachment, attach

@@ -37,22 +37,27 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_who_says_for_which_classes(run: Path, tmp_path: Path) -> None:
-    classes = trained_classes(Model("test_resnet", pretrained=str(run)))
+
+    def said(cfg: Model, frames: int | None = None) -> tuple[str, ...] | None:
+        return trained_classes(build_model(cfg, num_classes=4, in_chans=3, image_size=32, frames=frames))
+
+    classes = said(Model("test_resnet", pretrained=str(run)))
     assert classes == tuple(f"class {i}" for i in range(10))
     exported = export(run, tmp_path / "export", licence="mit")
     for source in (exported, exported / "model.safetensors", run / "model.safetensors"):
-        assert trained_classes(Model("test_resnet", pretrained=str(source))) == classes
-    assert trained_classes(Model("resnet32_cifar_vcreg", pretrained=True))[:1] == ("T-shirt/top",)
-    assert trained_classes(Model("videomae_tiny", pretrained="videomae_tiny_vcreg.action_shapes"))[-1] == "spin_back"
-    for nothing in (Model("test_resnet"), Model("test_resnet", pretrained=True), Model("hf:somewhere/x")):
-        assert trained_classes(nothing) is None
+        assert said(Model("test_resnet", pretrained=str(source))) == classes
+    assert said(Model("resnet32_cifar_vcreg", pretrained=True))[:1] == ("T-shirt/top",)
+    assert said(Model("videomae_tiny", pretrained="videomae_tiny_vcreg.action_shapes"))[-1] == "spin_back"
+    for nothing in (Model("test_resnet"), Model("resnet32_cifar_vcreg"), Model("videomae_tiny")):
+        assert said(nothing) is None
     video = build_video_model("videomae_tiny", 3)
     video.save_pretrained(tmp_path / "hf")
     unnamed = Model(f"hf:{tmp_path / 'hf'}", pretrained=True)
-    assert trained_classes(unnamed) is None, "LABEL_0 says nothing"
+    assert said(unnamed, frames=8) is None, "LABEL_0 says nothing"
     video.config.id2label = dict(enumerate(SHIRTS))
     video.save_pretrained(tmp_path / "hf")
-    assert trained_classes(unnamed) == SHIRTS
+    assert said(unnamed, frames=8) == SHIRTS
+    assert said(Model(f"hf:{tmp_path / 'hf'}"), frames=8) is None, "without its weights"
 
 
 @pytest.mark.parametrize("kind", ["timm", "hf"])
@@ -67,13 +72,13 @@ def test_a_head_for_other_classes_is_drawn_anew(
         video.save_pretrained(tmp_path / "hf")
         cfg = Model(f"hf:{tmp_path / 'hf'}", pretrained=True, kwargs={"head_init_scale": 0.001})
         classes, example = SHIRTS, torch.zeros(1, 8, 3, 32, 32)
-    classes = classes or trained_classes(cfg)
 
     def fresh() -> nn.Module:
-        sizes = dict(num_classes=len(classes), in_chans=3, image_size=32)
+        sizes = dict(num_classes=10 if kind == "timm" else 3, in_chans=3, image_size=32)
         return build_model(cfg, **sizes, frames=None if kind == "timm" else 8)
 
     model, kept = fresh(), fresh()
+    classes = classes or trained_classes(model)
     assert not renew_head(model, cfg, classes, example) and not caplog.messages
     assert not renew_head(model, cfg, [*classes, "one more"], example)
     assert renew_head(model, cfg, list(reversed(classes)), example)

@@ -97,14 +97,6 @@ def describe_sites(model: nn.Module, sites: Iterable[Site], example_input: Any =
     return rows
 
 
-def describe_name(name: str, where: str = "blocks", example_input: Any = None) -> list[dict[str, Any]]:
-    """`describe_sites` of a model by name (timm, `hf:` or `torchvision:`), built on the meta device."""
-    from ..models.shell import build_shell
-
-    model = build_shell(name)
-    return describe_sites(model, find_blocks(model, where, example_input), example_input)
-
-
 def channel_axes(calls: list[Call]) -> list[int]:
     """The channel axis (1 or -1) of each call's output.
 
