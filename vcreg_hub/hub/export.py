@@ -67,7 +67,7 @@ def export(run: str | Path, to: str | Path, *, licence: str, weights: str = "mod
         refuse_only_pickles(source.path)
     _check_target(to, overwrite)
     recipe, results, env = source.recipe(), source.results(), source.env()
-    view = preprocessing(recipe, results)
+    view = _preprocessing(recipe, results)
     if not file.is_file():
         there = sorted(path.stem for path in source.path.glob("*.safetensors"))
         raise RunFolderError(f"{source.path} has no {file.name}; it has {', '.join(there) or 'no weights'}")
@@ -84,11 +84,11 @@ def export(run: str | Path, to: str | Path, *, licence: str, weights: str = "mod
         write_json(folder / "results.json", {**results, EXPORTED: hashes})
         for plot in source.path.glob("*.png"):
             shutil.copyfile(plot, folder / plot.name)
-        refuse_private(folder)
+        _refuse_private(folder)
     return to
 
 
-def preprocessing(recipe: Recipe, results: dict[str, Any]) -> Preprocessing:
+def _preprocessing(recipe: Recipe, results: dict[str, Any]) -> Preprocessing:
     """The test view and class names, from results.json["data"]. Errors: RunFolderError naming what is absent."""
     data = results.get("data")
     needed = ("classes", "in_chans", "image_size", "mean", "std")
@@ -113,7 +113,7 @@ def preprocessing(recipe: Recipe, results: dict[str, Any]) -> Preprocessing:
     return view
 
 
-def refuse_private(folder: Path) -> None:
+def _refuse_private(folder: Path) -> None:
     """UsageError that names the file and field, when a JSON file of the folder gives this machine or login away."""
     for path in sorted(folder.glob("*.json")):
         found = [f"{field}: {what}" for field, what in private_fields(json.loads(path.read_text(encoding="utf-8")))]

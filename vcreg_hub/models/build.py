@@ -9,10 +9,12 @@ from typing import Any
 
 from torch import nn
 
-from ..checkpoints.find import library_of_config
+from ..checkpoints.find import Weights, library_of_config
 from ..config import Model
 from ..errors import ConfigError, RunFolderError, UsageError, unknown_name
-from .libraries.library import Library, Loader, Sizes, SnippetSource
+from ..files import read_tensors
+from .head import classes_in_folder, remember_classes
+from .libraries.library import Library, Loader, Sizes, SnippetSource, fill
 from .libraries.timm import Timm
 from .libraries.torchvision import Torchvision
 from .libraries.transformers import Transformers
@@ -67,7 +69,23 @@ def build_model(
             f"{library.bare(cfg.name)} takes images: for clips model.name is one of {', '.join(NETWORKS)}, or "
             "hf:<id or folder>"
         )
-    return library.build(cfg, Sizes(num_classes, in_chans, image_size, frames)).train()
+    sizes = Sizes(num_classes, in_chans, image_size, frames)
+    weights = library.weights(cfg, sizes)
+    if weights is not None and not library.accepts(weights):
+        raise _other_library(weights, library, cfg.name)
+    model = library.build(cfg, sizes)
+    if weights is not None:
+        fill(model, read_tensors(weights.file), sizes, weights.origin)
+        remember_classes(model, classes_in_folder(weights.folder))
+    return model.train()
+
+
+def _other_library(weights: Weights, wanted: Library, model: str) -> UsageError:
+    other = LIBRARIES.get(weights.library)
+    cure = "" if other is None else f"; use {other.recipe_name(weights.config or {})}"
+    return UsageError(
+        f"{weights.origin} holds weights for {weights.library}, but {wanted.bare(model)} is {wanted.name}'s{cure}"
+    )
 
 
 def build_on_meta(name: str, **kwargs: Any) -> nn.Module:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from ...checkpoints.find import Weights
+from ...checkpoints.find import Weights, resolve
 from ...checkpoints.load import load_tensors
 from ...config import Model
 from ...errors import ConfigError, UsageError
@@ -90,10 +90,21 @@ class Library(ABC):
         """A recipe's model name as the library itself says it."""
         return model.removeprefix(f"{self.prefix}:")
 
+    def weights(self, cfg: Model, sizes: Sizes) -> Weights | None:
+        """The weights to fill the network of a recipe with; None for none, or for those that `build` loads itself.
+
+        Errors: those of `checkpoints.find.resolve`.
+        """
+        return resolve(cfg.pretrained) if isinstance(cfg.pretrained, str) else None
+
+    def accepts(self, weights: Weights) -> bool:
+        """Whether such weights may be tried: of this library, or without a config.json that says whose they are."""
+        return weights.config is None or weights.library == self.name
+
     @abstractmethod
     def build(self, cfg: Model, sizes: Sizes) -> nn.Module:
-        """The plain network of a recipe, with its pretrained weights if it names some; `build.build_model` has the
-        errors. Whose classes pretrained weights tell apart is noted with `head.remember_classes`."""
+        """The plain network of a recipe; with `pretrained=True` the library's own weights are in it, and
+        `head.remember_classes` is told of their classes. `build.build_model` has the errors."""
 
     @abstractmethod
     def build_on_meta(self, model: str, **kwargs: Any) -> nn.Module:
@@ -164,14 +175,3 @@ def fill(model: nn.Module, tensors: Mapping[str, torch.Tensor], sizes: Sizes, or
 
 def _shapes(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:
     return {name: tensor.shape for name, tensor in tensors.items()}
-
-
-def refuse_other_library(weights: Weights, wanted: Library, model: str) -> None:
-    """UsageError for weights in another library's format than `wanted`'s, with what to do about it."""
-    from ..build import LIBRARIES
-
-    if weights.library == wanted.name:
-        return
-    other = LIBRARIES.get(weights.library)
-    cure = f"; use {other.recipe_name(weights.config or {})}" if other is not None else ""
-    raise UsageError(f"{weights.origin} holds weights for {weights.library}, but {model} is {wanted.name}'s{cure}")

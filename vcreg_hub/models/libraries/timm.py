@@ -10,12 +10,11 @@ from typing import Any
 import timm
 from torch import nn
 
-from ...checkpoints.find import resolve
 from ...config import Model
 from ...errors import RunFolderError, unknown_name
-from ...files import read_tensors, write_json, write_tensors
+from ...files import write_json, write_tensors
 from .. import zoo
-from ..head import classes_in_config, classes_in_folder, remember_classes
+from ..head import classes_in_config, remember_classes
 from ..video_networks import NETWORKS
 from .library import (
     Library,
@@ -25,8 +24,6 @@ from .library import (
     SnippetSource,
     construct,
     construct_on_meta,
-    fill,
-    refuse_other_library,
 )
 
 
@@ -39,18 +36,11 @@ class Timm(Library):
         if not timm.is_model(architecture):
             raise unknown_name("model", name, [*timm.list_models(), *NETWORKS])
         arguments = timm_arguments(name, cfg.kwargs, sizes)
-        ours = architecture.endswith(zoo.SUFFIX)
+        ours, pretrained = architecture.endswith(zoo.SUFFIX), cfg.pretrained is True
         if ours:
             arguments["vcreg"] = False
-        weights = resolve(cfg.pretrained) if isinstance(cfg.pretrained, str) else None
-        if weights is not None:
-            refuse_other_library(weights, self, name)
-        pretrained = cfg.pretrained is True
         model = construct(name, cfg.kwargs, lambda: timm.create_model(name, pretrained=pretrained, **arguments))
-        if weights is not None:
-            fill(model, read_tensors(weights.file), sizes, weights.origin)
-            remember_classes(model, classes_in_folder(weights.folder))
-        elif ours and cfg.pretrained:
+        if ours and pretrained:
             remember_classes(model, classes_in_config(vars(model)["pretrained_cfg"]))
         return model
 

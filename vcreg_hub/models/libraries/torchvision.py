@@ -17,11 +17,10 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from ...checkpoints.find import resolve
+from ...checkpoints.find import Weights
 from ...config import Model
 from ...errors import unknown_name
 from ...files import read_tensors, write_json, write_tensors
-from ..head import classes_in_folder, remember_classes
 from .library import Library, Loader, Preprocessing, Sizes, SnippetSource, construct, construct_on_meta, fill
 from .timm import Timm, timm_arguments
 
@@ -42,16 +41,15 @@ EQUIVALENTS: dict[str, str] = {
 class Torchvision(Library):
     name = prefix = "torchvision"
 
+    def accepts(self, weights: Weights) -> bool:
+        return True  # timm's ResNets, for one, name their tensors as torchvision's do
+
     def build(self, cfg: Model, sizes: Sizes) -> nn.Module:
         from torchvision import models
 
         name = self.bare(cfg.name)
         model = _fresh(name, cfg.kwargs, sizes)
-        if isinstance(cfg.pretrained, str):
-            weights = resolve(cfg.pretrained)
-            fill(model, read_tensors(weights.file), sizes, weights.origin)
-            remember_classes(model, classes_in_folder(weights.folder))
-        elif cfg.pretrained:
+        if cfg.pretrained is True:
             tensors = models.get_model_weights(name).DEFAULT.get_state_dict(progress=False, check_hash=True)
             fill(model, tensors, sizes, f"torchvision's {name}")
         return model

@@ -9,10 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from ...checkpoints.find import find_weights, resolve
+from ...checkpoints.find import Weights, find_weights
 from ...config import Model
 from ...errors import ConfigError, IntegrityError, UsageError, WeightsNotFoundError, unknown_name
-from ...files import read_tensors
 from ...regularizer.attachment import attach
 from ...regularizer.vcreg import VCReg, checked_vcreg
 from .. import native
@@ -20,7 +19,7 @@ from ..head import classes_in_config, classes_in_folder, remember_classes
 from ..video import build_video_model, finish_classifier
 from ..video_networks import NETWORKS, OPTIONS, check_geometry, classifier_of, video_processor
 from ..zoo import SUFFIX
-from .library import Library, Loader, Preprocessing, Sizes, SnippetSource, construct, fill, refuse_other_library
+from .library import Library, Loader, Preprocessing, Sizes, SnippetSource, construct
 
 # Name -> transformers model type, and how its configuration differs from that type's default. The three networks of
 # the paper's Table 1: the defaults are ResNet-50, ConvNeXt-T and ViT-B with patches of 16.
@@ -34,6 +33,11 @@ _PIL_FILTERS = {"nearest": 0, "bilinear": 2, "bicubic": 3}
 
 class Transformers(Library):
     name, prefix, takes_clips = "transformers", "hf", True
+
+    def weights(self, cfg: Model, sizes: Sizes) -> Weights | None:
+        if cfg.name in NETWORKS or sizes.frames is not None or (cfg.pretrained and _is_native(str(cfg.pretrained))):
+            return None
+        return super().weights(cfg, sizes)
 
     def build(self, cfg: Model, sizes: Sizes) -> nn.Module:
         if cfg.name in NETWORKS:
@@ -193,14 +197,7 @@ def _images(source: str, cfg: Model, sizes: Sizes) -> nn.Module:
         model = native.load_classifier(Auto, cfg.pretrained, config)
         remember_classes(model, _trained_classes(cfg.pretrained))
         return model
-    weights = resolve(cfg.pretrained) if cfg.pretrained else None
-    if weights is not None and weights.config is not None:
-        refuse_other_library(weights, Transformers(), source)
-    model = construct(source, cfg.kwargs, lambda: native.build_classifier(Auto, config, source))
-    if weights is not None:
-        fill(model, read_tensors(weights.file), sizes, weights.origin)
-        remember_classes(model, classes_in_folder(weights.folder))
-    return model
+    return construct(source, cfg.kwargs, lambda: native.build_classifier(Auto, config, source))
 
 
 def _clips(source: str, cfg: Model, sizes: Sizes, frames: int) -> nn.Module:
