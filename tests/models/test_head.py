@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
 from torch import nn
 
+from vcreg_hub.checkpoints import find
 from vcreg_hub.config import Data, Eval, Model, Recipe, Train, override
 from vcreg_hub.errors import UsageError
 from vcreg_hub.files import write_json
 from vcreg_hub.hub.export import export
+from vcreg_hub.models import native
 from vcreg_hub.models.build import build_model
 from vcreg_hub.models.head import renew_head, trained_classes
 from vcreg_hub.models.video import build_video_model
+from vcreg_hub.placement import tracing
+from vcreg_hub.regularizer.attachment import attach
+from vcreg_hub.regularizer.vcreg import VCReg
 from vcreg_hub.run import evaluate_run, train
 from vcreg_hub.run.walk import build
 from vcreg_hub.rundir import RunDir
@@ -113,3 +120,35 @@ def test_a_training_on_other_classes_starts_fresh_and_an_evaluation_on_them_is_r
     with pytest.raises(UsageError, match="has other classes than this network was trained for"):
         evaluate_run(other, ["eval.protocols=classification", "data.split_seed=1"])
     assert evaluate_run(other, ["eval.protocols=probe", "data.split_seed=1"])
+
+
+@pytest.mark.parametrize("source", ["run folder", "export", "Hub id", "release", "video release"])
+def test_a_fine_tuning_finds_its_weights_once_and_is_run_dry_once(
+    source: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    def counted(module: ModuleType, name: str) -> None:
+        function = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *args: calls.append(name) or function(*args))
+
+    out = export(run, tmp_path / "test_resnet_vcreg.mine", licence="mit")
+    config = json.loads((out / "config.json").read_text())
+    write_json(out / "config.json", config | {"label_names": [f"other {i}" for i in range(10)]})
+    write_json(out / "results.json", {})
+    monkeypatch.setattr(find, "hub_folder", lambda repo, troubles: out)
+    monkeypatch.setenv("VCREG_HUB_DIR", str(tmp_path))
+    for module, name in ((find, "read_folder"), (native, "load_config"), (tracing, "_run")):
+        counted(module, name)
+    pretrained = {"run folder": str(run), "export": str(out), "Hub id": "me/x", "release": "test_resnet_vcreg.mine"}
+    if source == "video release":
+        cfg, clip = Model("videomae_tiny", "videomae_tiny_vcreg.action_shapes"), (8,)
+    else:
+        cfg, clip = Model("test_resnet", pretrained[source]), ()
+    classes = [f"unheard of {i}" for i in range(6 if clip else 10)]
+    sizes = dict(num_classes=len(classes), in_chans=3, image_size=32, frames=clip[0] if clip else None)
+    example = torch.zeros(1, *clip, 3, 32, 32)
+    model = build_model(cfg, **sizes)
+    assert renew_head(model, cfg, classes, example)
+    attach(model, VCReg(), "blocks", example_input=example)
+    assert calls == ["read_folder", *(["load_config"] if clip else []), "_run"]
