@@ -19,7 +19,7 @@ from vcreg_hub.files import write_json
 from vcreg_hub.hub.export import export
 from vcreg_hub.models import native
 from vcreg_hub.models.build import build_model
-from vcreg_hub.models.head import renew_head, trained_classes
+from vcreg_hub.models.head import _trained_classes, renew_head
 from vcreg_hub.models.video import build_video_model
 from vcreg_hub.placement import tracing
 from vcreg_hub.regularizer.attachment import attach
@@ -46,7 +46,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_who_says_for_which_classes(run: Path, tmp_path: Path) -> None:
 
     def said(cfg: Model, frames: int | None = None) -> tuple[str, ...] | None:
-        return trained_classes(build_model(cfg, num_classes=4, in_chans=3, image_size=32, frames=frames))
+        return _trained_classes(build_model(cfg, num_classes=4, in_chans=3, image_size=32, frames=frames))
 
     classes = said(Model("test_resnet", pretrained=str(run)))
     assert classes == tuple(f"class {i}" for i in range(10))
@@ -85,7 +85,7 @@ def test_a_head_for_other_classes_is_drawn_anew(
         return build_model(cfg, **sizes, frames=None if kind == "timm" else 8)
 
     model, kept = fresh(), fresh()
-    classes = classes or trained_classes(model)
+    classes = classes or _trained_classes(model)
     assert not renew_head(model, cfg, classes, example) and not caplog.messages
     assert not renew_head(model, cfg, [*classes, "one more"], example)
     assert renew_head(model, cfg, list(reversed(classes)), example)

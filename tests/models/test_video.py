@@ -26,9 +26,10 @@ from vcreg_hub.data.video.transforms import centre, resize_short
 from vcreg_hub.errors import ConfigError, IntegrityError, UnknownNameError, UsageError, WeightsNotFoundError
 from vcreg_hub.files import read_tensors, write_tensors
 from vcreg_hub.models import video_weights
-from vcreg_hub.models.build import build_model
+from vcreg_hub.models.build import build_model, build_on_meta
 from vcreg_hub.models.video import build_video_model, create_video_model
 from vcreg_hub.models.video_networks import NETWORKS, NORMALISATION, example_clip, expected_config, video_processor
+from vcreg_hub.placement.sites import find_blocks
 from vcreg_hub.regularizer.loss import vcreg_loss
 from vcreg_hub.regularizer.vcreg import VCReg
 from vcreg_hub.training.optim import layer_ids, parameter_groups
@@ -131,6 +132,13 @@ def test_layer_decay_and_weight_decay_follow_the_recipe(name: str) -> None:
         assert layers[key] == wanted, key
         decay = 0.0 if parameter.ndim <= 1 else 0.05
         assert scales[id(parameter)] == (0.5 ** (5 - wanted), decay), key
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_blocks_are_found_without_weights(name: str) -> None:
+    model = build_on_meta(name)
+    assert all(parameter.is_meta for parameter in model.parameters())
+    assert len(find_blocks(model)) == 2
 
 
 def test_a_fresh_vivit_can_tell_places_apart() -> None:

@@ -29,7 +29,7 @@ def remember_classes(model: nn.Module, classes: tuple[str, ...] | None) -> None:
         _trained[model] = classes
 
 
-def trained_classes(model: nn.Module) -> tuple[str, ...] | None:
+def _trained_classes(model: nn.Module) -> tuple[str, ...] | None:
     """Names of the classes that the pretrained weights of `model` were trained for; None where there are no such
     weights, or they do not say."""
     return _trained.get(model)
@@ -58,7 +58,7 @@ def renew_head(model: nn.Module, cfg: Model, classes: Sequence[str], example_inp
 
     example_input: one sample, as the network takes it.
     """
-    known = trained_classes(model)
+    known = _trained_classes(model)
     if known is None or known == tuple(classes) or len(known) != len(classes):
         return False
     heads = find_blocks(model, "final", example_input)

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..errors import ConfigError, unknown_name
+from ..errors import ConfigError, WeightsNotFoundError, unknown_name
 from ..regularizer.attachment import attach
 from ..regularizer.vcreg import VCReg, checked_vcreg
 from .dropout import set_head_dropout, set_stochastic_depth
 from .head import remember_classes
 from .video_networks import NETWORKS, example_clip, fresh_classifier
-from .video_weights import kinetics_source, load_weights
+from .video_weights import load_weights
 
 
 def create_video_model(
@@ -68,7 +68,7 @@ def build_video_model(
         raise unknown_name("video model", name, NETWORKS)
     if num_classes is not None and num_classes < 0:
         raise ConfigError(f"num_classes is 0 for no classifier, or more, got {num_classes}")
-    source = kinetics_source(name) if pretrained is True else str(pretrained or "")
+    source = _kinetics_source(name) if pretrained is True else str(pretrained or "")
     if source:
         loaded = load_weights(name, source, num_classes, settings)
         model, fresh_head = loaded.model, loaded.fresh_head
@@ -96,3 +96,15 @@ def finish_classifier(
     if drop_path:
         set_stochastic_depth(model, drop_path)
     return model.train()
+
+
+def _kinetics_source(name: str) -> str:
+    """The Hub id of the network fine-tuned on Kinetics-400. Errors: WeightsNotFoundError where there is
+    none."""
+    source = NETWORKS[name].kinetics
+    if source is None:
+        raise WeightsNotFoundError(
+            f"transformers has no pretrained {name}; pass pretrained=<file.pth> (VideoMAEv2's distilled encoders are "
+            "vit_s_k710_dl_from_giant.pth and vit_b_k710_dl_from_giant.pth) or a folder or Hub id of one's own"
+        )
+    return source

@@ -51,18 +51,6 @@ def load_weights(name: str, source: str, num_classes: int | None, settings: Mapp
     return _from_tensors(name, source, num_classes, settings)
 
 
-def kinetics_source(name: str) -> str:
-    """The Hub id of the network fine-tuned on Kinetics-400. Errors: WeightsNotFoundError where there is
-    none."""
-    source = NETWORKS[name].kinetics
-    if source is None:
-        raise WeightsNotFoundError(
-            f"transformers has no pretrained {name}; pass pretrained=<file.pth> (VideoMAEv2's distilled encoders are "
-            "vit_s_k710_dl_from_giant.pth and vit_b_k710_dl_from_giant.pth) or a folder or Hub id of one's own"
-        )
-    return source
-
-
 def _from_original(name: str, source: str, num_classes: int | None, settings: Mapping[str, Any]) -> Loaded:
     network = NETWORKS[name]
     if network.model_type != "videomae":

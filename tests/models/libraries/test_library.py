@@ -18,7 +18,7 @@ from vcreg_hub.hub.export import export
 from vcreg_hub.hub.verify import verify
 from vcreg_hub.models import build
 from vcreg_hub.models.build import build_model, build_on_meta, input_shape, load_network
-from vcreg_hub.models.head import trained_classes
+from vcreg_hub.models.head import _trained_classes
 from vcreg_hub.models.libraries.library import (
     Library,
     Loader,
@@ -122,7 +122,7 @@ def test_from_training_to_a_published_folder_and_back(tmp_path: Path) -> None:
     assert "Plain toy loads it" in card and 'model = toy.load("me/toy")' in card
 
     again = build_model(Model("toy:small", str(out), {"depth": 3}), num_classes=10, in_chans=3, image_size=32)
-    assert trained_classes(again) == tuple(results["data"]["classes"])
+    assert _trained_classes(again) == tuple(results["data"]["classes"])
     assert torch.equal(again.head.weight, run.tensors()["head.weight"])
     tuned = build_model(Model("toy:small", str(out), {"depth": 3}), num_classes=4, in_chans=3, image_size=32)
     assert tuned.head.weight.shape == (4, 8) and torch.equal(tuned.stem.weight, run.tensors()["stem.weight"])

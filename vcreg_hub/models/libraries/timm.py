@@ -35,7 +35,7 @@ class Timm(Library):
         architecture = name.partition(".")[0]
         if not timm.is_model(architecture):
             raise unknown_name("model", name, [*timm.list_models(), *NETWORKS])
-        arguments = timm_arguments(name, cfg.kwargs, sizes)
+        arguments = _arguments(name, cfg.kwargs, sizes)
         ours, pretrained = architecture.endswith(zoo.SUFFIX), cfg.pretrained is True
         if ours:
             arguments["vcreg"] = False
@@ -98,7 +98,7 @@ class Timm(Library):
         return "a timm architecture"
 
 
-def timm_arguments(name: str, kwargs: Mapping[str, Any], sizes: Sizes) -> dict[str, Any]:
+def _arguments(name: str, kwargs: Mapping[str, Any], sizes: Sizes) -> dict[str, Any]:
     """The keyword arguments a recipe's timm network is created with; `img_size` where the network is built for one."""
     arguments = {"num_classes": sizes.num_classes, "in_chans": sizes.in_chans, **kwargs}
     config = timm.get_pretrained_cfg(name.partition(".")[0])
@@ -115,7 +115,7 @@ def _config(model: Any, cfg: Model, view: Preprocessing, licence: str) -> dict[s
     """
     stock = model.pretrained_cfg
     size, name = view.image_size, cfg.name.removeprefix(f"{Timm.prefix}:")
-    arguments = timm_arguments(name, cfg.kwargs, view.sizes)
+    arguments = _arguments(name, cfg.kwargs, view.sizes)
     kept = {k: v for k, v in arguments.items() if k != "num_classes" and not ("drop" in k and k.endswith("_rate"))}
     same_size = tuple(stock.get("input_size", ())[1:]) == (size, size)
     return {

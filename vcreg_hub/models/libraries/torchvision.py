@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from torch import Tensor, nn
 
@@ -22,7 +21,7 @@ from ...config import Model
 from ...errors import unknown_name
 from ...files import read_tensors, write_json, write_tensors
 from .library import Library, Loader, Preprocessing, Sizes, SnippetSource, construct, construct_on_meta, fill
-from .timm import Timm, timm_arguments
+from .timm import Timm
 
 # torchvision name -> timm name of the same network.
 EQUIVALENTS: dict[str, str] = {
@@ -163,7 +162,7 @@ def _as_timm(name: str, model: nn.Module, sizes: Sizes) -> nn.Module | None:
     """The timm network that computes what torchvision's `name` does, with the weights of `model`; None without one."""
     if name not in EQUIVALENTS:
         return None
-    equivalent = timm.create_model(EQUIVALENTS[name], **timm_arguments(EQUIVALENTS[name], {}, sizes))
+    equivalent = Timm().build(Model(EQUIVALENTS[name]), sizes)
     tensors = model.state_dict()
     pairs = _paired(equivalent.state_dict(), tensors)
     shape = (1, sizes.in_chans, sizes.image_size, sizes.image_size)
