@@ -9,8 +9,8 @@ import timm
 import torch
 
 from vcreg_hub.config import Model
-from vcreg_hub.files import write_json, write_tensors
-from vcreg_hub.hub.network import Preprocessing, timm_config
+from vcreg_hub.models.libraries.library import Preprocessing
+from vcreg_hub.models.libraries.timm import Timm
 
 
 @pytest.fixture(autouse=True)
@@ -28,8 +28,7 @@ def write_release():
         model = timm.create_model(architecture, num_classes=classes, in_chans=in_chans).eval()
         names = [f"class {i}" for i in range(classes)]
         view = Preprocessing(names, in_chans, size, size + 4, "bilinear", [0.3] * in_chans, [0.2] * in_chans)
-        write_tensors(folder / "model.safetensors", model.state_dict())
-        write_json(folder / "config.json", timm_config(model, Model(architecture), view, "apache-2.0"))
-        return model
+        folder.mkdir(parents=True, exist_ok=True)
+        return Timm().save(folder, model, Model(architecture), view, "apache-2.0")
 
     return write

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .errors import VCRegError
-    from .models.image import create_image_model
+    from .models.libraries.transformers import create_image_model
     from .models.video import create_video_model
     from .models.zoo import register_model
     from .placement.sites import Site, find_blocks
@@ -37,7 +37,7 @@ _HOMES = {
     "VCReg": "regularizer.vcreg",
     "VCRegError": "errors",
     "attach": "regularizer.attachment",
-    "create_image_model": "models.image",
+    "create_image_model": "models.libraries.transformers",
     "create_video_model": "models.video",
     "find_blocks": "placement.sites",
     "register_model": "models.zoo",

@@ -21,8 +21,9 @@ from vcreg_hub.data.image.transforms import test_view as view_of_the_run
 from vcreg_hub.errors import RunFolderError, UnknownNameError, UsageError
 from vcreg_hub.files import write_json, write_tensors
 from vcreg_hub.hub.export import _check_target, export
-from vcreg_hub.hub.network import crop_share
-from vcreg_hub.models.build import build_model, logits
+from vcreg_hub.models.build import build_model
+from vcreg_hub.models.libraries.timm import _crop_share
+from vcreg_hub.models.outputs import logits
 from vcreg_hub.models.video_networks import NETWORKS
 from vcreg_hub.regularizer.vcreg import VCReg
 from vcreg_hub.rundir import RunDir
@@ -408,6 +409,6 @@ def test_paths_in_a_recipe_are_cut_to_their_last_name(tmp_path):
 @pytest.mark.parametrize("size", [28, 32, 96, 160, 224, 288, 384])
 def test_crop_share_is_read_back_exactly(size):
     for resize in range(size, 3 * size):
-        share = json.loads(json.dumps(crop_share(size, resize)))
+        share = json.loads(json.dumps(_crop_share(size, resize)))
         assert math.floor(size / share) == resize
         assert abs(share - size / resize) < 1e-12

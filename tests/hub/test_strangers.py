@@ -13,8 +13,8 @@ from hub.folders import make_loadable
 
 from vcreg_hub.files import write_json, write_tensors
 from vcreg_hub.hub.publish import publish
-from vcreg_hub.hub.verify import load_network
-from vcreg_hub.models.build import logits
+from vcreg_hub.models.build import load_network
+from vcreg_hub.models.outputs import logits
 
 # huggingface_hub 2.4 hands its upload stream to httpx2 by a name that httpx2 wants otherwise (2026-11).
 pytestmark = pytest.mark.filterwarnings("ignore:Use .content=:DeprecationWarning")

@@ -13,7 +13,8 @@ import vcreg_hub.models.zoo as zoo
 from vcreg_hub.config import Model
 from vcreg_hub.errors import ConfigError, UnknownNameError, UsageError, WeightsNotFoundError
 from vcreg_hub.files import write_json, write_tensors
-from vcreg_hub.models.build import build_model, features, logits
+from vcreg_hub.models.build import build_model
+from vcreg_hub.models.outputs import features, logits
 
 torch.set_num_threads(1)
 zoo.register_model("test_convnext")

@@ -26,8 +26,10 @@ from vcreg_hub.data.video.transforms import centre, resize_short
 from vcreg_hub.errors import ConfigError, IntegrityError, UnknownNameError, UsageError, WeightsNotFoundError
 from vcreg_hub.files import read_tensors, write_tensors
 from vcreg_hub.models import video_weights
-from vcreg_hub.models.video import build, build_any, build_video_model, create_video_model
+from vcreg_hub.models.build import build_model, build_on_meta
+from vcreg_hub.models.video import build_video_model, create_video_model
 from vcreg_hub.models.video_networks import NETWORKS, NORMALISATION, example_clip, expected_config, video_processor
+from vcreg_hub.placement.sites import find_blocks
 from vcreg_hub.regularizer.loss import vcreg_loss
 from vcreg_hub.regularizer.vcreg import VCReg
 from vcreg_hub.training.optim import layer_ids, parameter_groups
@@ -132,6 +134,13 @@ def test_layer_decay_and_weight_decay_follow_the_recipe(name: str) -> None:
         assert scales[id(parameter)] == (0.5 ** (5 - wanted), decay), key
 
 
+@pytest.mark.parametrize("name", TINY)
+def test_blocks_are_found_without_weights(name: str) -> None:
+    model = build_on_meta(name)
+    assert all(parameter.is_meta for parameter in model.parameters())
+    assert len(find_blocks(model)) == 2
+
+
 def test_a_fresh_vivit_can_tell_places_apart() -> None:
     positions = build_video_model("vivit_tiny", 5).vivit.embeddings.position_embeddings[0, 1:]
     assert len(positions.unique(dim=0)) == len(positions)
@@ -141,7 +150,8 @@ def test_options_reach_the_configuration() -> None:
     model = build_video_model("videomae_tiny", 5, image_size=16, num_frames=4, hidden_size=48, head_init_scale=0.001)
     assert model(torch.zeros(1, 4, 3, 16, 16)).logits.shape == (1, 5)
     assert model.classifier.weight.abs().max() < 1e-3
-    from_recipe = build(Model("vivit_tiny", kwargs={"drop_path": 0.1, "num_frames": 4}), 3, 1, 16)
+    cfg = Model("vivit_tiny", kwargs={"drop_path": 0.1, "num_frames": 4})
+    from_recipe = build_model(cfg, num_classes=3, in_chans=1, image_size=16)
     assert from_recipe(torch.zeros(1, 4, 1, 16, 16)).logits.shape == (1, 3)
 
 
@@ -177,7 +187,7 @@ def test_a_fresh_head_is_one_line_and_no_report(
     build_video_model("videomae_tiny", 7, str(saved))
     assert not caplog.messages
     build_video_model("videomae_tiny", 3, str(saved))
-    build_any(Model(str(saved), pretrained=True), 2, 3, 32, 8)
+    build_model(Model(f"hf:{saved}", pretrained=True), num_classes=2, in_chans=3, image_size=32, frames=8)
     assert [line.partition(":")[0] for line in caplog.messages] == [
         "the head (classifier) starts fresh, for 3 classes", "the head (classifier) starts fresh, for 2 classes"
     ]  # fmt: skip
@@ -200,7 +210,7 @@ def test_a_report_of_more_than_the_head_is_shown(saved: Path, reports: list[str]
 
 def test_biases_that_transformers_lost_are_noticed(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What some versions did: the biases stay at their initial zeros and nothing is said."""
-    load = video_weights.huggingface.load_classifier
+    load = video_weights.native.load_classifier
 
     def losing(*args):
         model = load(*args)
@@ -209,7 +219,7 @@ def test_biases_that_transformers_lost_are_noticed(saved: Path, monkeypatch: pyt
                 layer.attention.attention.value.bias.zero_()
         return model
 
-    monkeypatch.setattr(video_weights.huggingface, "load_classifier", losing)
+    monkeypatch.setattr(video_weights.native, "load_classifier", losing)
     with pytest.raises(IntegrityError, match=r"value\.bias .* other values than the file"):
         build_video_model("videomae_tiny", pretrained=str(saved))
 

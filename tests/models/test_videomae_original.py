@@ -12,8 +12,9 @@ import torch
 from torch.nn import functional as F
 
 from vcreg_hub.errors import UsageError, WeightsNotFoundError
-from vcreg_hub.models.build import features
-from vcreg_hub.models.video import build_video_model, convert_original
+from vcreg_hub.models.outputs import features
+from vcreg_hub.models.video import build_video_model
+from vcreg_hub.models.video_networks import NORMALISATION, video_processor
 from vcreg_hub.models.videomae_original import HEADS, read_pth, settings_of, to_native
 
 WIDTH, DEPTH, PATCH, TUBELET, SIZE, FRAMES = 384, 2, 8, 2, 16, 4
@@ -138,10 +139,12 @@ def test_pretraining_checkpoints_lose_decoder_and_norm(tmp_path: Path) -> None:
         build_video_model("videomae_small", None, str(tmp_path / "pretrain.pth"), num_frames=FRAMES, **SETTINGS)
 
 
-def test_a_converted_folder_is_plain_transformers(pth: Path, tmp_path: Path) -> None:
+def test_its_folder_is_plain_transformers(pth: Path, tmp_path: Path) -> None:
     from transformers import AutoModelForVideoClassification, AutoVideoProcessor, VideoMAEForVideoClassification
 
-    model = convert_original(pth, tmp_path / "native", frames=FRAMES, image_size=SIZE).eval()
+    model = build_video_model("videomae_small", pretrained=str(pth), num_frames=FRAMES, **SETTINGS).eval()
+    model.save_pretrained(tmp_path / "native")
+    video_processor(model, *NORMALISATION["imagenet"]).save_pretrained(tmp_path / "native")
     plain = AutoModelForVideoClassification.from_pretrained(tmp_path / "native").eval()
     assert type(plain) is VideoMAEForVideoClassification
     clips = torch.randn(1, FRAMES, 3, SIZE, SIZE)

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from vcreg_hub.errors import BlocksNotFoundError
-from vcreg_hub.models.shell import build_shell
+from vcreg_hub.models.build import build_on_meta
 from vcreg_hub.placement.residual import residual_blocks
-from vcreg_hub.placement.sites import Site, describe_name, find_blocks
+from vcreg_hub.placement.sites import Site, describe_sites, find_blocks
 from vcreg_hub.placement.tracing import trace
 
 # Architecture: number of blocks, first block, channel axes. Counted by hand from the papers' depths.
@@ -67,7 +67,7 @@ def names(sites: list[Site]) -> list[str]:
 @pytest.mark.parametrize("name", TIMM)
 def test_timm_architectures(name):
     count, first, axes = TIMM[name]
-    model = build_shell(name)
+    model = build_on_meta(name)
     sites = find_blocks(model)
     assert (len(sites), sites[0].name) == (count, first)
     assert {site.channel_axis for site in sites} == axes
@@ -78,13 +78,13 @@ def test_timm_architectures(name):
 @pytest.mark.parametrize("name", TORCHVISION)
 def test_torchvision_architectures(name):
     count, first, axis = TORCHVISION[name]
-    sites = find_blocks(build_shell(f"torchvision:{name}"))
+    sites = find_blocks(build_on_meta(f"torchvision:{name}"))
     assert (len(sites), sites[0].name) == (count, first)
     assert {site.channel_axis for site in sites} == {axis}
 
 
 def test_a_torchvision_model_that_cannot_be_built_on_meta():
-    assert len(find_blocks(build_shell("torchvision:regnet_y_400mf"))) == 16
+    assert len(find_blocks(build_on_meta("torchvision:regnet_y_400mf"))) == 16
 
 
 def small(kind: str):
@@ -135,7 +135,8 @@ def test_transformers_classes(kind, prefix, count, axis, head):
 def test_transformers_config_by_path(tmp_path):
     small("vit").config.save_pretrained(tmp_path)
     for name in (f"hf:{tmp_path}", f"hf:{tmp_path}/config.json"):
-        rows = describe_name(name)
+        model = build_on_meta(name)
+        rows = describe_sites(model, find_blocks(model))
         assert [row["shape"] for row in rows] == [(1, 5, 16)] * 3
 
 
@@ -228,5 +229,5 @@ def test_the_fused_transformer_path_does_not_hide_the_skip():
 
 def test_channel_axis_does_not_need_square_maps():
     for name, shape, axis in [("convnext_atto", (1, 3, 64, 96), 1), ("mambaout_femto", (1, 3, 64, 96), -1)]:
-        sites = find_blocks(build_shell(name), example_input=torch.zeros(shape))
+        sites = find_blocks(build_on_meta(name), example_input=torch.zeros(shape))
         assert {site.channel_axis for site in sites} == {axis}

@@ -15,7 +15,7 @@ from vcreg_hub.files import read_tensors, write_json, write_tensors
 from vcreg_hub.hub.card import render_card
 from vcreg_hub.hub.export import export
 from vcreg_hub.hub.verify import verify
-from vcreg_hub.models.build import logits
+from vcreg_hub.models.outputs import logits
 from vcreg_hub.regularizer.vcreg import VCReg
 from vcreg_hub.run import load_run, train
 

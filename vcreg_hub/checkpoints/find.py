@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,11 +55,13 @@ class Weights:
 
     @property
     def library(self) -> str:
-        """Whose format config.json is in: "transformers", "torchvision" or "timm"."""
-        config = self.config or {}
-        if config.get("library") == "torchvision":
-            return "torchvision"
-        return "transformers" if "model_type" in config else "timm"
+        """Whose format config.json is in."""
+        return library_of_config(self.config or {})
+
+
+def library_of_config(config: Mapping[str, Any]) -> str:
+    """The library that a config.json is for: the one it states, else transformers with a model type, timm without."""
+    return str(config.get("library") or ("transformers" if "model_type" in config else "timm"))
 
 
 def find_weights(name: str, *, cache_only: bool = False) -> Weights:

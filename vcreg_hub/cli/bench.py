@@ -19,9 +19,11 @@ def blocks(
     as_json: Json = False,
 ) -> None:
     """Where VCReg would sit in a model: sites with output shapes and channel axis. Builds no weights."""
-    from ..placement.sites import describe_name
+    from ..models.build import build_on_meta
+    from ..placement.sites import describe_sites, find_blocks
 
-    rows = describe_name(name, where)
+    model = build_on_meta(name)
+    rows = describe_sites(model, find_blocks(model, where))
     if as_json:
         print_json(rows)
         return

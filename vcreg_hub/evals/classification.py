@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..errors import DataError
-from ..models.build import logits
+from ..models.outputs import logits
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ..errors import DataError
-from ..models.build import features
+from ..models.outputs import features
 
 
 @torch.no_grad()

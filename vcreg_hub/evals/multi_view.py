@@ -19,7 +19,7 @@ from ..data.video.noise import normalise
 from ..data.video.transforms import crop_at
 from ..data.video.videos import ClipList
 from ..errors import DataError
-from ..models.build import logits
+from ..models.outputs import logits
 
 
 def views(

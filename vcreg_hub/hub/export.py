@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from ..checkpoints.exported import EXPORTED
@@ -30,10 +31,11 @@ from ..checkpoints.load import load_file
 from ..config import Model, Recipe, to_dict
 from ..errors import RunFolderError, UsageError
 from ..files import sha256, write_json
-from ..models.build import build_model
+from ..models.build import build_model, library_of, load_network
+from ..models.libraries.library import Preprocessing
+from ..models.outputs import logits
 from ..rundir import RunDir
 from .licence import known_licence
-from .network import Preprocessing, write_network
 from .privacy import private_fields, without_paths
 
 # Every name that an export folder can have.
@@ -65,7 +67,7 @@ def export(run: str | Path, to: str | Path, *, licence: str, weights: str = "mod
         refuse_only_pickles(source.path)
     _check_target(to, overwrite)
     recipe, results, env = source.recipe(), source.results(), source.env()
-    view = preprocessing(recipe, results)
+    view = _preprocessing(recipe, results)
     if not file.is_file():
         there = sorted(path.stem for path in source.path.glob("*.safetensors"))
         raise RunFolderError(f"{source.path} has no {file.name}; it has {', '.join(there) or 'no weights'}")
@@ -73,7 +75,8 @@ def export(run: str | Path, to: str | Path, *, licence: str, weights: str = "mod
         results = {**results, "metrics": [], "training": {**results.get("training", {}), "selected": weights}}
     model = _network(recipe.model, view, file)
     with _replacing_folder(to) as folder:
-        write_network(folder, model, recipe.model, view, licence)
+        written = library_of(recipe.model.name).save(folder, model, recipe.model, view, licence)
+        _refuse_other_logits(load_network(folder), written, view)
         write_json(folder / "recipe.json", without_paths(to_dict(recipe)))
         write_json(folder / "env.json", env)
         # What is published or loaded later can then be compared with what was loaded back here.
@@ -81,11 +84,11 @@ def export(run: str | Path, to: str | Path, *, licence: str, weights: str = "mod
         write_json(folder / "results.json", {**results, EXPORTED: hashes})
         for plot in source.path.glob("*.png"):
             shutil.copyfile(plot, folder / plot.name)
-        refuse_private(folder)
+        _refuse_private(folder)
     return to
 
 
-def preprocessing(recipe: Recipe, results: dict[str, Any]) -> Preprocessing:
+def _preprocessing(recipe: Recipe, results: dict[str, Any]) -> Preprocessing:
     """The test view and class names, from results.json["data"]. Errors: RunFolderError naming what is absent."""
     data = results.get("data")
     needed = ("classes", "in_chans", "image_size", "mean", "std")
@@ -110,7 +113,7 @@ def preprocessing(recipe: Recipe, results: dict[str, Any]) -> Preprocessing:
     return view
 
 
-def refuse_private(folder: Path) -> None:
+def _refuse_private(folder: Path) -> None:
     """UsageError that names the file and field, when a JSON file of the folder gives this machine or login away."""
     for path in sorted(folder.glob("*.json")):
         found = [f"{field}: {what}" for field, what in private_fields(json.loads(path.read_text(encoding="utf-8")))]
@@ -129,6 +132,21 @@ def _network(cfg: Model, view: Preprocessing, file: Path) -> nn.Module:
     )
     load_file(model, file)
     return model.eval()
+
+
+@torch.no_grad()
+def _refuse_other_logits(loaded: nn.Module, model: nn.Module, view: Preprocessing) -> None:
+    """RunFolderError unless the exported network computes what `model` does."""
+    generator = torch.Generator().manual_seed(0)
+    frames = getattr(getattr(model, "config", None), "num_frames", None)
+    clip = () if frames is None else (frames,)
+    x = torch.randn(2, *clip, view.in_chans, view.image_size, view.image_size, generator=generator)
+    expected, found = logits(model.eval()(x)), logits(loaded(x))
+    if expected.shape != found.shape or not torch.equal(expected, found):
+        raise RunFolderError(
+            "the exported folder does not give the network's logits when it is loaded back "
+            f"({tuple(found.shape)}, expected {tuple(expected.shape)}); nothing was exported"
+        )
 
 
 def _check_target(to: Path, overwrite: bool) -> None:

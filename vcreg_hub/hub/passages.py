@@ -8,7 +8,6 @@ from typing import Any
 from ..paper import ARXIV, TITLE, paper_numbers
 from .markdown import code, number, one_line, prose
 from .scores import Score, scores, twin_scores
-from .snippet import load_snippet, transformers_snippet
 
 
 def passages(record: dict[str, Any]) -> dict[str, Any]:
@@ -17,14 +16,15 @@ def passages(record: dict[str, Any]) -> dict[str, Any]:
     architecture, data = record["architecture"], record["recipe"]["data"]["name"]
     vcreg = record["recipe"]["vcreg"]
     classes = [prose(name) for name in record["results"]["data"].get("classes") or []]
+    snippet, *wrapped = _snippets(record)
     return {
         "title": prose(record["name"]),
         "summary": _summary(record),
         "arxiv": ARXIV,
         "paper_title": TITLE,
         "load_note": _load_note(record),
-        "snippet": load_snippet(record),
-        "transformers_snippet": transformers_snippet(record),
+        "snippet": snippet,
+        "transformers_snippet": wrapped[0] if wrapped else None,
         "class_count": len(classes),
         "classes": ", ".join(classes) if 0 < len(classes) <= 200 else "",
         "vcreg": _vcreg_rows(vcreg, record["recipe"]["where"]) if vcreg else None,
@@ -48,6 +48,28 @@ def passages(record: dict[str, Any]) -> dict[str, Any]:
         "environment": _environment(record),
         "limitations": _limitations(record),
     }
+
+
+def _snippets(record: dict[str, Any]) -> tuple[str, ...]:
+    """The few lines that load the weights, from their repo or from the card's own folder. A test runs them as they are
+    printed."""
+    from ..models.build import load_snippets
+    from ..models.libraries.library import Loader, SnippetSource
+
+    data = record["results"]["data"]
+    return load_snippets(
+        SnippetSource(
+            name=record["name"],
+            repo_id=record["repo_id"],
+            loader=Loader(
+                record["library"], record["architecture"], record["loader"], record["task"] == "video-classification"
+            ),
+            processor=record["processor"],
+            packaged=bool(record.get("packaged")),
+            in_chans=int(data.get("in_chans") or 3),
+            image_size=int(data.get("image_size") or 224),
+        )
+    )
 
 
 def _summary(record: dict[str, Any]) -> str:

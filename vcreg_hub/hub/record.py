@@ -15,7 +15,6 @@ from typing import Any
 from ..checkpoints.repo_id import check_repo_id
 from ..errors import RunFolderError, UsageError
 from ..files import sha256
-from .library import what_loads_it
 from .licence import check_licence, config_licence, stated_licence
 from .markdown import one_line
 from .runs import plain_twins, read_run, summary, with_siblings
@@ -67,7 +66,7 @@ def collect(
         "licence": licence,
         "licence_name": licence_name,
         "licence_link": licence_link,
-        **what_loads_it(config, own["recipe"]),
+        **_what_loads_it(config, own["recipe"]),
         "recipe": own["recipe"],
         "results": own["results"],
         "env": own["env"],
@@ -84,6 +83,19 @@ def is_smoke_test(recipe: dict[str, Any]) -> bool:
     data = str(recipe["data"]["name"])
     # A recipe of one's own may be about smoke: only generated clips make a video recipe of that name a test.
     return data.startswith("synthetic") or (str(recipe["name"]).endswith("_smoke") and data.startswith("action_shapes"))
+
+
+def _what_loads_it(config: dict[str, Any] | None, recipe: dict[str, Any]) -> dict[str, str]:
+    """library (timm, transformers, torchvision, or vcreg_hub for our own architecture), class, architecture, task."""
+    from ..models.build import loader_of
+
+    found = loader_of(config, recipe["model"]["name"], video=recipe.get("video") is not None)
+    return {
+        "library": found.library,
+        "loader": found.auto_class,
+        "architecture": found.architecture,
+        "task": f"{'video' if found.video else 'image'}-classification",
+    }
 
 
 def _behind_the_means(

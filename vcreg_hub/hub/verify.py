@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..checkpoints.find import candidates, refuse_only_pickles
 from ..checkpoints.locations import WEIGHTS, HubPlace, cached_folder, places
 from ..checkpoints.recorded import recorded_hashes, wrong_hash
 from ..checkpoints.repo_id import check_repo_id
 from ..checkpoints.retry import Patience, attempt
-from ..errors import IntegrityError, RunFolderError, VCRegError
+from ..errors import IntegrityError, VCRegError
 from ..files import sha256
 from ..releases import RELEASES
 from .bundle import Bundle, is_allowed
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
-    from torch import Tensor, nn
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -149,95 +148,14 @@ def same_logits(one: Path, other: Path) -> None:
         raise IntegrityError(f"{other} does not give the logits of {one} for the same input")
 
 
-def load_network(folder: Path) -> nn.Module:
-    """The network of an export folder, loaded by the library that its config.json is for; in eval mode.
-
-    Errors: RunFolderError when config.json is absent or is for no library known; IntegrityError when the installed
-    transformers does not find a place for every tensor.
-    """
-    config = _config(folder)
-    if config.get("library") == "torchvision":
-        return _torchvision(config, folder)
-    if "model_type" in config:
-        import transformers
-
-        video = any("Video" in str(name) for name in config.get("architectures") or ())
-        kind = "AutoModelForVideoClassification" if video else "AutoModelForImageClassification"
-        model, report = getattr(transformers, kind).from_pretrained(
-            folder, trust_remote_code=False, output_loading_info=True
-        )
-        _refuse_strangers(report, f"transformers {transformers.__version__}", folder)
-        return model.eval()
-    if "architecture" not in config:
-        raise RunFolderError(f"{folder / 'config.json'} names no architecture")
-    import timm
-
-    from ..models import zoo  # noqa: F401  registers the architectures of our own
-
-    return timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
-
-
-def _refuse_strangers(report: dict[str, Any], library: str, folder: Path) -> None:
-    """IntegrityError where a library fills a tensor with noise or leaves one out, which transformers only logs."""
-    lines = [
-        f"{kind.partition('_')[0]}: {', '.join(sorted(map(str, keys))[:3])}"
-        for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")
-        if (keys := report.get(kind))
-    ]
-    if lines:
-        raise IntegrityError(
-            f"{library} does not load {folder} as it was trained ({'; '.join(lines)}); take a newer one"
-        )
-
-
-def _torchvision(config: dict[str, Any], folder: Path) -> nn.Module:
-    from safetensors.torch import load_file
-
-    from ..config import Model
-    from ..models.build import build_model
-
-    arguments, view = dict(config["model_args"]), config["preprocessing"]
-    classes, size = arguments.pop("num_classes"), arguments.pop("image_size", view["image_size"])
-    model = build_model(
-        Model(f"torchvision:{config['architecture']}", kwargs=arguments),
-        num_classes=classes,
-        in_chans=view["in_chans"],
-        image_size=size,
-    )
-    model.load_state_dict(load_file(folder / "model.safetensors"))
-    return model.eval()
-
-
 def _fixed_logits(folder: Path, inputs: Tensor | None = None) -> tuple[Tensor, Tensor]:
     import torch
 
-    from ..models.build import logits
+    from ..models.build import input_shape, load_network
+    from ..models.outputs import logits
 
     model = load_network(folder)
     if inputs is None:
-        inputs = torch.rand(_input_shape(folder, model), generator=torch.Generator().manual_seed(0))
+        inputs = torch.rand(input_shape(folder), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         return inputs, logits(model(inputs))
-
-
-def _input_shape(folder: Path, model: Any) -> tuple[int, ...]:
-    """Of one sample, from config.json and results.json."""
-    config = _config(folder)
-    if "pretrained_cfg" in config:
-        return (1, *config["pretrained_cfg"]["input_size"])
-    if "num_frames" in config:
-        size = config["image_size"]
-        return (1, config["num_frames"], config.get("num_channels", 3), size, size)
-    data = json.loads((folder / "results.json").read_text(encoding="utf-8")).get("data", {})
-    size = int(data.get("image_size") or config.get("image_size") or 224)
-    return (1, int(data.get("in_chans") or config.get("num_channels", 3)), size, size)
-
-
-def _config(folder: Path) -> dict[str, Any]:
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunFolderError(f"{folder / 'config.json'} cannot be read: {error}") from None
-    if not isinstance(config, dict):
-        raise RunFolderError(f"{folder / 'config.json'} holds a {type(config).__name__}, expected an object")
-    return config

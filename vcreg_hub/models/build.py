@@ -1,32 +1,47 @@
-"""A recipe's network, by name: timm's, `hf:` transformers', `torchvision:`'s, or a video network. Plain, without VCReg.
-
-And two questions that are asked of any of them: its logits, and the features that enter its classifier.
-"""
+"""Builds and loads networks: finds whose library they are, and asks its adapter."""
 
 from __future__ import annotations
 
-import dataclasses
-import weakref
-from collections.abc import Callable
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import timm
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from ..checkpoints.find import Weights, resolve
-from ..checkpoints.load import load_file, load_tensors
+from ..checkpoints.find import Weights, library_of_config
 from ..config import Model
-from ..errors import ConfigError, UsageError, WeightsNotFoundError, unknown_name
-from ..placement.sites import Site, find_blocks
-from . import huggingface, zoo
+from ..errors import ConfigError, RunFolderError, UsageError, unknown_name
+from ..files import read_tensors
+from .head import classes_in_folder, remember_classes
+from .libraries.library import Library, Loader, Sizes, SnippetSource, fill
+from .libraries.timm import Timm
+from .libraries.torchvision import Torchvision
+from .libraries.transformers import Transformers
 from .video_networks import NETWORKS
 
+# The one table of them; a new library is a file and a row.
+LIBRARIES: dict[str, Library] = {library.name: library for library in (Timm(), Transformers(), Torchvision())}
 _NOT_KWARGS = {
     **dict.fromkeys(("num_classes", "in_chans", "num_labels", "num_channels"), "the data decide it"),
     "vcreg": "the recipe has a field of that name beside the model",
 }
+
+
+def library_of(model: str) -> Library:
+    """The library of a recipe's model name. Errors: UnknownNameError for what is before its colon."""
+    library = _library_named_in(model)
+    if library is None:
+        known = [library.prefix for library in LIBRARIES.values() if library.name != "timm"]
+        raise unknown_name("kind of model", model.partition(":")[0], known, "A name without ':' is timm's.")
+    return library
+
+
+def _library_named_in(model: str) -> Library | None:
+    prefix, colon, _ = model.partition(":")
+    if not colon:
+        return LIBRARIES["transformers" if model in NETWORKS else "timm"]
+    return next((library for library in LIBRARIES.values() if library.prefix == prefix), None)
 
 
 def build_model(
@@ -48,205 +63,89 @@ def build_model(
     """
     for name in _NOT_KWARGS.keys() & cfg.kwargs.keys():
         raise ConfigError(f"model.kwargs.{name}: {_NOT_KWARGS[name]}; leave it out")
-    kind, name = kind_of(cfg.name)
-    build = _KINDS.get(kind)
-    if build is None:
-        raise unknown_name("kind of model", kind, ("hf", "torchvision"), "A name without ':' is timm's.")
-    cfg = dataclasses.replace(cfg, name=name)
-    if frames is not None:
-        return _clip_classifier(kind, cfg, num_classes, in_chans, image_size, frames)
-    return build(cfg, num_classes, in_chans, image_size).train()
-
-
-def kind_of(name: str) -> tuple[str, str]:
-    """Whose network a recipe's model is, "timm", "hf", "torchvision" or "video", and its name there."""
-    kind, colon, rest = name.partition(":")
-    if colon:
-        return kind, rest
-    return "video" if name in NETWORKS else "timm", name
-
-
-def logits(output: Any) -> Tensor:
-    """The logits (n, classes) in what a network returned: a tensor, a transformers ModelOutput, or a tuple of them."""
-    if isinstance(output, Tensor):
-        return output
-    found = getattr(output, "logits", None)
-    if isinstance(found, Tensor):
-        return found
-    if isinstance(output, (tuple, list)) and output and isinstance(output[0], Tensor):
-        return output[0]
-    raise UsageError(f"a {type(output).__name__} holds no logits: expected a tensor, or an output with .logits")
-
-
-_CLASSIFIERS: weakref.WeakKeyDictionary[nn.Module, list[Site]] = weakref.WeakKeyDictionary()
-
-
-def features(model: nn.Module, x: Tensor) -> Tensor:
-    """What enters the classifier, (n, d), for images x (n, c, h, w): the place that `where="final"` regularizes.
-
-    Positions are averaged where the classifier sees a map; two classifiers' inputs are put side by side. Call it in
-    evaluation mode, or dropout before the classifier is part of it. Errors: BlocksNotFoundError without a classifier.
-    """
-    found = _captured(model, x, _CLASSIFIERS.get(model, []))
-    if not found:  # a first call, or the classifier has been replaced since
-        _CLASSIFIERS[model] = find_blocks(model, "final", x[:1])
-        found = _captured(model, x, _CLASSIFIERS[model])
-    return torch.cat(found, dim=1)
-
-
-def _captured(model: nn.Module, x: Tensor, sites: list[Site]) -> list[Tensor]:
-    """The inputs of `sites` in one forward pass, each (n, d); empty when none of them is called."""
-    found: dict[str, Tensor] = {}
-
-    def keep(site: Site) -> Callable[[nn.Module, tuple[Any, ...]], None]:
-        def hook(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
-            rows = inputs[0].movedim(site.channel_axis, -1)
-            found[site.name] = rows.flatten(1, -2).mean(1) if rows.ndim > 2 else rows
-
-        return hook
-
-    handles = [site.module.register_forward_pre_hook(keep(site)) for site in sites]
-    try:
-        if handles:
-            model(x)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return [found[site.name] for site in sites if site.name in found]
-
-
-def _timm(cfg: Model, num_classes: int, in_chans: int, image_size: int) -> nn.Module:
-    architecture = cfg.name.partition(".")[0]
-    if not timm.is_model(architecture):
-        raise unknown_name("model", cfg.name, [*timm.list_models(), *NETWORKS])
-    arguments = timm_arguments(cfg, num_classes, in_chans, image_size)
-    if architecture.endswith(zoo.SUFFIX):
-        arguments["vcreg"] = False
-    weights = resolve(cfg.pretrained) if isinstance(cfg.pretrained, str) else None
-    if weights is not None and weights.library != "timm":
-        raise _other_library(weights, "timm", cfg.name)
-    model = _constructed(cfg, lambda: timm.create_model(cfg.name, pretrained=cfg.pretrained is True, **arguments))
-    return model if weights is None else _filled(model, weights, in_chans, image_size)
-
-
-def timm_arguments(cfg: Model, num_classes: int, in_chans: int, image_size: int) -> dict[str, Any]:
-    """The keyword arguments a recipe's timm network is created with; `img_size` where the network is built for one."""
-    arguments = {"num_classes": num_classes, "in_chans": in_chans, **cfg.kwargs}
-    config = timm.get_pretrained_cfg(cfg.name.partition(".")[0])
-    if config is not None and config.fixed_input_size:
-        arguments.setdefault("img_size", image_size)
-    return arguments
-
-
-def _transformers(cfg: Model, num_classes: int, in_chans: int, image_size: int) -> nn.Module:
-    from transformers import AutoModelForImageClassification as Auto
-
-    config = huggingface.load_config(cfg.name)
-    sizes = {"num_channels": in_chans, "image_size": image_size}
-    huggingface.change_config(config, {name: value for name, value in sizes.items() if hasattr(config, name)})
-    huggingface.change_config(config, cfg.kwargs)
-    huggingface.set_classes(config, num_classes)
-    if not cfg.pretrained:
-        return _constructed(cfg, lambda: huggingface.build_classifier(Auto, config, cfg.name))
-    if cfg.pretrained is True:
-        if cfg.name.endswith(".json"):
-            raise WeightsNotFoundError(
-                f"{cfg.name} is a configuration without weights: give pretrained a folder or Hub id"
-            )
-        return huggingface.load_classifier(Auto, cfg.name, config)
-    if _is_native(cfg.pretrained):
-        return huggingface.load_classifier(Auto, cfg.pretrained, config)
-    weights = resolve(cfg.pretrained)
-    if weights.config is not None and weights.library != "transformers":
-        raise _other_library(weights, "transformers", cfg.name)
-    model = _constructed(cfg, lambda: huggingface.build_classifier(Auto, config, cfg.name))
-    return _filled(model, weights, in_chans, image_size)
-
-
-def _torchvision(cfg: Model, num_classes: int, in_chans: int, image_size: int) -> nn.Module:
-    from torchvision import models
-
-    known = models.list_models(module=models)
-    if cfg.name not in known:
-        raise unknown_name("torchvision model", cfg.name, known)
-    sized = {"image_size": image_size} if cfg.name.startswith("vit_") else {}
-    arguments = {"num_classes": num_classes, **sized, **cfg.kwargs}
-    model = _constructed(cfg, lambda: models.get_model(cfg.name, weights=None, **arguments))
-    if in_chans != 3:
-        _replace_first_convolution(model, in_chans)
-    if isinstance(cfg.pretrained, str):
-        return _filled(model, resolve(cfg.pretrained), in_chans, image_size)
-    if cfg.pretrained:
-        tensors = models.get_model_weights(cfg.name).DEFAULT.get_state_dict(progress=False, check_hash=True)
-        load_tensors(model, tensors, heads=_heads(model, in_chans, image_size), origin=f"torchvision's {cfg.name}")
-    return model
-
-
-def _video(cfg: Model, num_classes: int, in_chans: int, image_size: int) -> nn.Module:
-    from .video import build
-
-    return build(cfg, num_classes, in_chans, image_size)
-
-
-def _clip_classifier(kind: str, cfg: Model, num_classes: int, in_chans: int, image_size: int, frames: int) -> nn.Module:
-    from . import video
-
-    if kind not in ("video", "hf"):
+    library = library_of(cfg.name)
+    if frames is not None and not library.takes_clips:
         raise UsageError(
-            f"{cfg.name} takes images: for clips model.name is one of {', '.join(NETWORKS)}, or hf:<id or folder>"
+            f"{library.bare(cfg.name)} takes images: for clips model.name is one of {', '.join(NETWORKS)}, or "
+            "hf:<id or folder>"
         )
-    return (video.build if kind == "video" else video.build_any)(cfg, num_classes, in_chans, image_size, frames)
+    sizes = Sizes(num_classes, in_chans, image_size, frames)
+    weights = library.weights(cfg, sizes)
+    if weights is not None and not library.accepts(weights):
+        raise _other_library(weights, library, cfg.name)
+    model = library.build(cfg, sizes)
+    if weights is not None:
+        fill(model, read_tensors(weights.file), sizes, weights.origin)
+        remember_classes(model, classes_in_folder(weights.folder))
+    return model.train()
 
 
-_KINDS: dict[str, Callable[[Model, int, int, int], nn.Module]] = {
-    "timm": _timm,
-    "hf": _transformers,
-    "torchvision": _torchvision,
-    "video": _video,
-}
+def _other_library(weights: Weights, wanted: Library, model: str) -> UsageError:
+    other = LIBRARIES.get(weights.library)
+    cure = "" if other is None else f"; use {other.recipe_name(weights.config or {})}"
+    return UsageError(
+        f"{weights.origin} holds weights for {weights.library}, but {wanted.bare(model)} is {wanted.name}'s{cure}"
+    )
 
 
-def _constructed(cfg: Model, construct: Callable[[], nn.Module]) -> nn.Module:
-    """The network, with what its library says about bad arguments as a ConfigError."""
+def build_on_meta(name: str, **kwargs: Any) -> nn.Module:
+    """The network `name` without weights, its tensors on the meta device: a timm architecture, `hf:<id, folder or
+    config.json>` or `torchvision:<name>`; `kwargs` go to the library's own constructor.
+
+    Errors: UnknownNameError for a name the library does not have, UsageError for a config that is not there or has no
+    vision classifier.
+    """
+    timms_own = name.startswith(("hf-hub:", "hf_hub:", "local-dir:"))
+    return (LIBRARIES["timm"] if timms_own else library_of(name)).build_on_meta(name, **kwargs)
+
+
+def load_network(folder: Path) -> nn.Module:
+    """The network of an export folder, loaded by the library that its config.json is for; in eval mode.
+
+    Errors: RunFolderError when config.json is absent or is for no library known; IntegrityError when the installed
+    transformers does not find a place for every tensor.
+    """
+    config = _config(folder)
+    library = LIBRARIES.get(library_of_config(config))
+    if library is None:
+        raise RunFolderError(f"{folder / 'config.json'} is for {library_of_config(config)}, which is not known here")
+    return library.load(folder, config)
+
+
+def loader_of(config: Mapping[str, Any] | None, model: str, *, video: bool = False) -> Loader:
+    """Who loads the files of a recipe's network.
+
+    config: of its export; before there is one, the recipe's name says what the export will be. video: whether the
+    recipe trains on clips.
+    """
+    library = LIBRARIES.get(library_of_config(config)) if config else _library_named_in(model)
+    return (library or LIBRARIES["timm"]).loader(config, model, video=video)
+
+
+def load_snippets(source: SnippetSource) -> tuple[str, ...]:
+    """Python that loads published weights and computes logits; then other ways to load them, if there are any."""
+    # Our own architectures are registered with timm.
+    return LIBRARIES.get(source.loader.library, LIBRARIES["timm"]).snippets(source)
+
+
+def input_shape(folder: Path) -> tuple[int, ...]:
+    """Of one sample for the network of an export folder, from config.json and results.json."""
+    config = _config(folder)
+    if "pretrained_cfg" in config:
+        return (1, *config["pretrained_cfg"]["input_size"])
+    if "num_frames" in config:
+        size = config["image_size"]
+        return (1, config["num_frames"], config.get("num_channels", 3), size, size)
+    data = json.loads((folder / "results.json").read_text(encoding="utf-8")).get("data", {})
+    size = int(data.get("image_size") or config.get("image_size") or 224)
+    return (1, int(data.get("in_chans") or config.get("num_channels", 3)), size, size)
+
+
+def _config(folder: Path) -> dict[str, Any]:
     try:
-        return construct()
-    except (TypeError, AssertionError, ValueError) as error:
-        if isinstance(error, UsageError):
-            raise
-        raise ConfigError(f"{cfg.name} cannot be built with {cfg.kwargs} for these images: {error}") from error
-
-
-def _filled(model: nn.Module, weights: Weights, in_chans: int, image_size: int) -> nn.Module:
-    load_file(model, weights.file, heads=_heads(model, in_chans, image_size), origin=weights.origin)
-    return model
-
-
-def _heads(model: nn.Module, in_chans: int, image_size: int) -> list[str]:
-    """Names of the classifiers."""
-    return [site.name for site in find_blocks(model, "final", torch.zeros(1, in_chans, image_size, image_size))]
-
-
-def _other_library(weights: Weights, wanted: str, name: str) -> UsageError:
-    cure = {
-        "timm": "a timm architecture",
-        "transformers": "hf:<the same folder or id>",
-        "torchvision": f"torchvision:{(weights.config or {}).get('architecture')}",
-    }[weights.library]
-    return UsageError(f"{weights.origin} holds weights for {weights.library}, but {name} is {wanted}'s; use {cure}")
-
-
-def _is_native(source: str) -> bool:
-    """Whether transformers itself should read `source`: a folder it wrote, or a Hub id, not a run folder or file."""
-    path = Path(source).expanduser()
-    if path.exists():
-        return path.is_dir() and (path / "config.json").is_file()
-    return not source.partition(".")[0].endswith(zoo.SUFFIX) and path.suffix != ".safetensors"
-
-
-def _replace_first_convolution(model: nn.Module, in_chans: int) -> None:
-    """torchvision's networks take three channels; the same first layer for `in_chans`, drawn as torch draws it."""
-    name, old = next((name, module) for name, module in model.named_modules() if isinstance(module, nn.Conv2d))
-    parent, _, leaf = name.rpartition(".")
-    shape: dict[str, Any] = {key: getattr(old, key) for key in ("kernel_size", "stride", "padding", "dilation")}
-    new = nn.Conv2d(in_chans, old.out_channels, bias=old.bias is not None, **shape)
-    setattr(model.get_submodule(parent), leaf, new)
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunFolderError(f"{folder / 'config.json'} cannot be read: {error}") from None
+    if not isinstance(config, dict):
+        raise RunFolderError(f"{folder / 'config.json'} holds a {type(config).__name__}, expected an object")
+    return config

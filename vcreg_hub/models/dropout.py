@@ -24,7 +24,7 @@ BRANCHES: dict[str, tuple[str, ...]] = {
 }
 
 
-class DropBranch:
+class _DropBranch:
     """Forward hook: in training the output of each sample is zeroed with probability `rate`, else scaled
     up."""
 
@@ -52,10 +52,10 @@ def set_stochastic_depth(model: nn.Module, rate: float) -> list[float]:
         for name in BRANCHES[type(block).__name__]:
             module = block.get_submodule(name)
             for key, hook in list(module._forward_hooks.items()):
-                if isinstance(hook, DropBranch):
+                if isinstance(hook, _DropBranch):
                     del module._forward_hooks[key]
             if probability:
-                module.register_forward_hook(DropBranch(probability))
+                module.register_forward_hook(_DropBranch(probability))
     return rates
 
 

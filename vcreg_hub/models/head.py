@@ -1,53 +1,55 @@
-"""Whose classes a pretrained network's head tells apart. Another data set may have as many and mean others."""
+"""Reinitialises a pretrained head whose classes differ from the data's, though they may be as many."""
 
 from __future__ import annotations
 
 import json
 import logging
 import re
-from collections.abc import Sequence
+import weakref
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..checkpoints.find import resolve
 from ..checkpoints.locations import CONFIG
 from ..config import Model
-from ..errors import VCRegError
 from ..placement.sites import find_blocks
-from . import huggingface, zoo
 
 _logger = logging.getLogger("vcreg_hub")
+_trained: weakref.WeakKeyDictionary[nn.Module, tuple[str, ...]] = weakref.WeakKeyDictionary()
 
 
-def trained_classes(cfg: Model) -> tuple[str, ...] | None:
-    """Names of the classes that a recipe's pretrained weights were trained for, in the order of their logits; None
-    where there are no such weights, or they do not say."""
-    kind, _, rest = cfg.name.rpartition(":")
-    if isinstance(cfg.pretrained, str):
-        source = cfg.pretrained
-    elif cfg.pretrained and (kind == "hf" or rest.partition(".")[0].endswith(zoo.SUFFIX)):
-        source = rest
+def remember_classes(model: nn.Module, classes: tuple[str, ...] | None) -> None:
+    """Note which classes the weights just loaded into `model` were trained for, in the order of their logits."""
+    if classes is None:
+        _trained.pop(model, None)
     else:
-        return None
-    return classes_at(source)
+        _trained[model] = classes
 
 
-def classes_at(source: str) -> tuple[str, ...] | None:
-    """The same of the weights at `source`, whatever `pretrained=` takes."""
-    path = Path(source).expanduser()
-    if path.exists():
-        folder = path if path.is_dir() else path.parent
-        return _of_run(folder / "results.json") or _of_config(_read(folder / CONFIG))
-    if path.suffix in (".pth", ".pt"):
-        return None
-    try:
-        config = huggingface.load_config(source).to_dict() if _is_hub_id(source) else resolve(source).config
-    except VCRegError:  # of a Hub id that is timm's: transformers knows nothing of it
-        config = resolve(source).config
-    return _of_config(config or {})
+def _trained_classes(model: nn.Module) -> tuple[str, ...] | None:
+    """Names of the classes that the pretrained weights of `model` were trained for; None where there are no such
+    weights, or they do not say."""
+    return _trained.get(model)
+
+
+def classes_in_folder(folder: Path) -> tuple[str, ...] | None:
+    """The same of the weights in a run's, an export's or transformers' folder."""
+    data = _read(folder / "results.json").get("data")
+    names = data.get("classes") if isinstance(data, dict) else None
+    return tuple(map(str, names)) if names else classes_in_config(_read(folder / CONFIG))
+
+
+def classes_in_config(config: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """The same from config.json of transformers, timm or torchvision, as each is exported, or a timm pretrained_cfg."""
+    names = config.get("label_names") or (config.get("pretrained_cfg") or {}).get("label_names")
+    if not names and (labels := config.get("id2label")):
+        names = [labels[key] for key in sorted(labels, key=int)]
+        if all(re.fullmatch(r"LABEL_\d+", str(name)) for name in names):  # what transformers says for want of names
+            names = None
+    return tuple(map(str, names)) if names else None
 
 
 def renew_head(model: nn.Module, cfg: Model, classes: Sequence[str], example_input: Tensor) -> bool:
@@ -56,7 +58,7 @@ def renew_head(model: nn.Module, cfg: Model, classes: Sequence[str], example_inp
 
     example_input: one sample, as the network takes it.
     """
-    known = trained_classes(cfg)
+    known = _trained_classes(model)
     if known is None or known == tuple(classes) or len(known) != len(classes):
         return False
     heads = find_blocks(model, "final", example_input)
@@ -85,25 +87,6 @@ def _draw(head: nn.Module, deviation: float | None) -> None:
             nn.init.normal_(module.weight, std=deviation)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-
-
-def _is_hub_id(source: str) -> bool:
-    return source.count("/") == 1 and not source.startswith("hf-hub:")
-
-
-def _of_run(results: Path) -> tuple[str, ...] | None:
-    names = _read(results).get("data", {}).get("classes")
-    return tuple(map(str, names)) if names else None
-
-
-def _of_config(config: dict[str, Any]) -> tuple[str, ...] | None:
-    """From config.json of transformers, timm or torchvision, as each is exported."""
-    names = config.get("label_names") or (config.get("pretrained_cfg") or {}).get("label_names")
-    if not names and (labels := config.get("id2label")):
-        names = [labels[key] for key in sorted(labels, key=int)]
-        if all(re.fullmatch(r"LABEL_\d+", str(name)) for name in names):  # what transformers says for want of names
-            names = None
-    return tuple(map(str, names)) if names else None
 
 
 def _read(path: Path) -> dict[str, Any]:

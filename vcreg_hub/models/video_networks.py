@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError, unknown_name
-from . import huggingface
+from . import native
 
 _SMALL = {"hidden_size": 384, "num_attention_heads": 6, "intermediate_size": 1536}
 _TINY = {"hidden_size": 96, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 384}
@@ -73,7 +73,7 @@ def native_config(model_type: str, settings: Mapping[str, Any], num_classes: int
         config = AutoConfig.for_model(model_type, **settings)
     except (TypeError, ValueError, StrictDataclassError) as error:
         raise ConfigError(f"{model_type} cannot be configured with {dict(settings)}: {error}") from error
-    huggingface.set_classes(config, num_classes)
+    native.set_classes(config, num_classes)
     return config
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,8 @@ from ..checkpoints.find import find_weights, resolve
 from ..checkpoints.load import load_tensors, tensor_shapes
 from ..errors import IntegrityError, UsageError, WeightsNotFoundError
 from ..files import read_tensors
-from . import huggingface
-from .head import classes_at
+from . import native
+from .head import classes_in_config, classes_in_folder
 from .video_networks import NETWORKS, classifier_of, expected_config, fresh_classifier, native_config
 from .videomae_original import read_pth, settings_of, to_native
 
@@ -29,35 +30,28 @@ _IDENTITY = ("hidden_size", "num_hidden_layers", "intermediate_size")
 _logger = logging.getLogger("vcreg_hub")
 
 
-def load_network(
-    name: str, source: str, num_classes: int | None, settings: Mapping[str, Any]
-) -> tuple[nn.Module, bool]:
-    """The classifier `name` with the weights at `source`, and whether its head is fresh.
+@dataclass(frozen=True)
+class Loaded:
+    """A classifier with weights. classes: those that the weights were trained for, where they say."""
+
+    model: nn.Module
+    fresh_head: bool
+    classes: tuple[str, ...] | None = None
+
+
+def load_weights(name: str, source: str, num_classes: int | None, settings: Mapping[str, Any]) -> Loaded:
+    """The classifier `name` with the weights at `source`.
 
     `models/video.py` says what a source may be, and which errors to expect.
     """
     if Path(source).suffix in (".pth", ".pt"):
         return _from_original(name, source, num_classes, settings)
-    if (native := _native_source(source)) is not None:
-        return _from_native(name, native, num_classes, settings)
+    if (readable := _native_source(source)) is not None:
+        return _from_native(name, readable, num_classes, settings)
     return _from_tensors(name, source, num_classes, settings)
 
 
-def kinetics_source(name: str) -> str:
-    """The Hub id of the network fine-tuned on Kinetics-400. Errors: WeightsNotFoundError where there is
-    none."""
-    source = NETWORKS[name].kinetics
-    if source is None:
-        raise WeightsNotFoundError(
-            f"transformers has no pretrained {name}; pass pretrained=<file.pth> (VideoMAEv2's distilled encoders are "
-            "vit_s_k710_dl_from_giant.pth and vit_b_k710_dl_from_giant.pth) or a folder or Hub id of one's own"
-        )
-    return source
-
-
-def _from_original(
-    name: str, source: str, num_classes: int | None, settings: Mapping[str, Any]
-) -> tuple[nn.Module, bool]:
+def _from_original(name: str, source: str, num_classes: int | None, settings: Mapping[str, Any]) -> Loaded:
     network = NETWORKS[name]
     if network.model_type != "videomae":
         raise UsageError(
@@ -65,12 +59,12 @@ def _from_original(
         )
     tensors = read_pth(source)
     found = {"num_frames": network.frames, **settings_of(tensors), **settings}
-    config = native_config("videomae", found, classes_in(tensors, num_classes))
+    config = native_config("videomae", found, _classes_in(tensors, num_classes))
     _refuse_other(name, expected_config(name, settings), config, source)
-    return native_of(tensors, config, source)
+    return _native_of(tensors, config, source)
 
 
-def classes_in(tensors: Mapping[str, Tensor], asked: int | None = None) -> int:
+def _classes_in(tensors: Mapping[str, Tensor], asked: int | None) -> int:
     """How many classes to build for an original checkpoint. Errors: UsageError when neither says."""
     if asked is not None:
         return asked
@@ -79,12 +73,12 @@ def classes_in(tensors: Mapping[str, Tensor], asked: int | None = None) -> int:
     return tensors["head.weight"].shape[0]
 
 
-def native_of(tensors: dict[str, Tensor], config: Any, origin: str) -> tuple[nn.Module, bool]:
-    """The native classifier with an original checkpoint's tensors, and whether its head is fresh."""
+def _native_of(tensors: dict[str, Tensor], config: Any, origin: str) -> Loaded:
+    """The native classifier with an original checkpoint's tensors."""
     model = classifier_of(config, origin)
     heads = ["classifier"] + (["fc_norm"] if "fc_norm.weight" not in tensors else [])
     fresh = load_tensors(model, to_native(tensors), heads=heads, origin=origin)
-    return model, "classifier" in fresh
+    return Loaded(model, "classifier" in fresh)
 
 
 def _native_source(source: str) -> str | None:
@@ -104,13 +98,13 @@ def _native_source(source: str) -> str | None:
     return source
 
 
-def _from_native(
-    name: str, source: str, num_classes: int | None, settings: Mapping[str, Any]
-) -> tuple[nn.Module, bool]:
+def _from_native(name: str, source: str, num_classes: int | None, settings: Mapping[str, Any]) -> Loaded:
     from transformers import AutoModelForVideoClassification
 
     network = NETWORKS[name]
-    config = huggingface.load_config(source)
+    config = native.load_config(source)
+    folder = Path(source)
+    classes = classes_in_folder(folder) if folder.is_dir() else classes_in_config(config.to_dict())
     if config.model_type != network.model_type:
         raise UsageError(
             f"{source} is a {config.model_type!r}, but {name} is a {network.model_type!r}{_as_it_is(source)}"
@@ -132,13 +126,13 @@ def _from_native(
         config.num_attention_heads = expected.num_attention_heads
     fresh_head = num_classes is not None and num_classes != config.num_labels
     if fresh_head:
-        huggingface.set_classes(config, num_classes or 0)
+        native.set_classes(config, num_classes or 0)
     if getattr(config, "use_mean_pooling", True):
-        model = huggingface.load_classifier(AutoModelForVideoClassification, source, config)
+        model = native.load_classifier(AutoModelForVideoClassification, source, config)
     else:
         model, fresh_head = _pooling(config, source), True
     _check_biases(model, source)
-    return model, fresh_head
+    return Loaded(model, fresh_head, classes)
 
 
 def _pooling(config: Any, source: str) -> nn.Module:
@@ -146,7 +140,7 @@ def _pooling(config: Any, source: str) -> nn.Module:
     pretraining. VideoMAE has no class token, so without pooling its head would read an ordinary patch."""
     from transformers import AutoModelForVideoClassification
 
-    loaded = huggingface.load_classifier(AutoModelForVideoClassification, source, config)
+    loaded = native.load_classifier(AutoModelForVideoClassification, source, config)
     tensors = {name: value for name, value in loaded.state_dict().items() if not name.startswith("videomae.layernorm.")}
     config.use_mean_pooling = True
     model = classifier_of(config, source)
@@ -155,18 +149,17 @@ def _pooling(config: Any, source: str) -> nn.Module:
     return model
 
 
-def _from_tensors(
-    name: str, source: str, num_classes: int | None, settings: Mapping[str, Any]
-) -> tuple[nn.Module, bool]:
+def _from_tensors(name: str, source: str, num_classes: int | None, settings: Mapping[str, Any]) -> Loaded:
     """A run folder or a safetensors file: the tensors as they are in memory."""
     weights = resolve(source)
     if num_classes is None:
         num_classes = tensor_shapes(weights.file).get("classifier.weight", (400,))[0]
     model = fresh_classifier(name, num_classes, settings)
     fresh = load_tensors(model, read_tensors(weights.file), heads=["classifier"], origin=weights.origin)
+    classes = classes_in_folder(weights.folder)
     if not fresh:
-        huggingface.set_classes(model.config, num_classes, classes_at(source))
-    return model, bool(fresh)
+        native.set_classes(model.config, num_classes, classes)
+    return Loaded(model, bool(fresh), classes)
 
 
 def _as_it_is(source: str) -> str:
@@ -195,7 +188,7 @@ def _check_biases(model: nn.Module, source: str) -> None:
     from safetensors import safe_open
     from transformers.utils import cached_file
 
-    place, revision = huggingface.split_revision(source)
+    place, revision = native.split_revision(source)
     path = cached_file(place, "model.safetensors", _raise_exceptions_for_missing_entries=False, **revision)
     if path is None:  # sharded
         return

@@ -102,14 +102,6 @@ def describe_sites(model: nn.Module, sites: Iterable[Site], example_input: Any =
     return rows
 
 
-def describe_name(name: str, where: str = "blocks", example_input: Any = None) -> list[dict[str, Any]]:
-    """`describe_sites` of a model by name (timm, `hf:` or `torchvision:`), built on the meta device."""
-    from ..models.shell import build_shell
-
-    model = build_shell(name)
-    return describe_sites(model, find_blocks(model, where, example_input), example_input)
-
-
 def _output_sites(seen: Trace, found: list[int], model: nn.Module) -> list[Site]:
     """Sites at the outputs of the calls `found`; of a module that is called twice the first place and the last axis."""
     axes = _channel_axes([seen.calls[i] for i in found])

@@ -15,7 +15,7 @@ from ..data.video.loader import video_test_loader, video_train_loader, video_val
 from ..data.video.videos import VideoData, load_videos
 from ..errors import ConfigError
 from ..evals import multi_view as multi_view
-from ..models.build import build_model, kind_of
+from ..models.build import build_model, library_of
 from ..models.video_networks import NETWORKS, NORMALISATION
 
 
@@ -31,7 +31,7 @@ class ClipMaterial:
     @classmethod
     def load(cls, recipe: Recipe) -> ClipMaterial:
         assert recipe.video is not None
-        if kind_of(recipe.model.name)[0] not in ("video", "hf"):
+        if not library_of(recipe.model.name).takes_clips:
             raise ConfigError(
                 f"{recipe.model.name} takes images, but the recipe has a video section: model.name is one of "
                 f"{', '.join(NETWORKS)}, or hf:<id or folder> of a video classifier"

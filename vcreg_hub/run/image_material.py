@@ -14,7 +14,8 @@ from ..data.image.images import ImageData, load_images
 from ..data.image.loader import test_loader, train_loader
 from ..errors import ConfigError
 from ..evals import classification
-from ..models.build import build_model, kind_of
+from ..models.build import build_model
+from ..models.video_networks import NETWORKS
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class ImageMaterial:
 
     @classmethod
     def load(cls, recipe: Recipe) -> ImageMaterial:
-        if kind_of(recipe.model.name)[0] == "video":
+        if recipe.model.name in NETWORKS:
             raise ConfigError(
                 f"{recipe.model.name} takes clips, but the recipe has no video section: --set video.frames=16"
             )

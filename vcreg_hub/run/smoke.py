@@ -43,10 +43,10 @@ def smoke_test(recipe: Recipe) -> Recipe:
 
 
 def _with_clips(recipe: Recipe, video: Video) -> Recipe:
-    from ..models.build import kind_of
+    from ..models.video_networks import NETWORKS
 
     kwargs = dict(recipe.model.kwargs)
-    if kind_of(recipe.model.name)[0] == "video" and not recipe.model.name.endswith("_tiny"):
+    if recipe.model.name in NETWORKS and not recipe.model.name.endswith("_tiny"):
         kwargs["num_hidden_layers"] = SMOKE_BLOCKS
     return replace(
         recipe,

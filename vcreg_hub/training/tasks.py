@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from ..config import Recipe
 from ..errors import DataError
-from ..models.build import logits
+from ..models.outputs import logits
 
 
 class Task(Protocol):

@@ -103,7 +103,7 @@ def load_classifier(auto_class: Any, source: str, config: Any) -> nn.Module:
     return model
 
 
-def head_names(model: nn.Module) -> list[str]:
+def _head_names(model: nn.Module) -> list[str]:
     """Names of the top-level modules outside the backbone that hold the classifier, such as ["classifier"]."""
     backbone = getattr(model, "base_model_prefix", "")
     return [
@@ -130,7 +130,7 @@ def set_classes(config: Any, num_classes: int, names: Iterable[str] | None = Non
 
 
 def _refuse_mismatches(model: nn.Module, report: dict[str, Any], source: str) -> None:
-    heads = tuple(f"{name}." for name in head_names(model))
+    heads = tuple(f"{name}." for name in _head_names(model))
     lines = []
     for kind in ("missing_keys", "mismatched_keys"):
         keys = [_name(key) for key in report.get(kind, ())]
@@ -145,7 +145,7 @@ def _refuse_mismatches(model: nn.Module, report: dict[str, Any], source: str) ->
 def _fresh_heads(model: nn.Module, report: dict[str, Any]) -> list[str]:
     """Names of the heads of which a tensor came from no file."""
     drawn = [_name(key) for kind in ("missing_keys", "mismatched_keys") for key in report.get(kind, ())]
-    return [head for head in head_names(model) if any(name.startswith(f"{head}.") for name in drawn)]
+    return [head for head in _head_names(model) if any(name.startswith(f"{head}.") for name in drawn)]
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import torch
 from vcreg_hub.checkpoints.find import find_weights
 from vcreg_hub.errors import IntegrityError
 from vcreg_hub.files import read_tensors, write_tensors
-from vcreg_hub.hub.verify import load_network
+from vcreg_hub.models.build import load_network
 
 BIAS = "videomae.encoder.layer.0.attention.attention.q_bias"
 

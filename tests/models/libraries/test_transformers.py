@@ -7,7 +7,7 @@ import torch
 import transformers
 
 from vcreg_hub.errors import ConfigError, UnknownNameError, UsageError, WeightsNotFoundError
-from vcreg_hub.models.image import NETWORKS, create_image_model
+from vcreg_hub.models.libraries.transformers import IMAGE_NETWORKS, create_image_model
 from vcreg_hub.regularizer.vcreg import VCReg
 
 torch.set_num_threads(1)
@@ -46,7 +46,7 @@ def test_arguments():
 @pytest.fixture
 def tiny(monkeypatch):
     settings = dict(depths=[1, 1], hidden_sizes=[8, 16], num_stages=2, image_size=32)
-    monkeypatch.setitem(NETWORKS, "convnext_tiny", ("convnext", settings))
+    monkeypatch.setitem(IMAGE_NETWORKS, "convnext_tiny", ("convnext", settings))
     return create_image_model("convnext_tiny", num_classes=4)
 
 

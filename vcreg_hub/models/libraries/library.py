@@ -1,0 +1,177 @@
+"""What is asked of a library of networks. An adapter is a file beside this one and a row of `build.LIBRARIES`."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from ...checkpoints.find import Weights, resolve
+from ...checkpoints.load import load_tensors
+from ...config import Model
+from ...errors import ConfigError, UsageError
+from ...placement.sites import find_blocks
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What the data decide about a network. frames: of a clip; None for images, or for a network's own number."""
+
+    num_classes: int
+    in_chans: int
+    image_size: int
+    frames: int | None = None
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """The test view of a run: short side to `resize`, centre crop to `image_size`, normalise by mean and std.
+
+    frames: of a clip, None for images.
+    """
+
+    classes: list[str]
+    in_chans: int
+    image_size: int
+    resize: int
+    interpolation: str
+    mean: list[float]
+    std: list[float]
+    frames: int | None = None
+
+    @property
+    def sizes(self) -> Sizes:
+        return Sizes(len(self.classes), self.in_chans, self.image_size, self.frames)
+
+
+@dataclass(frozen=True)
+class Loader:
+    """Who loads a network's files. library: as a card names it. auto_class: of transformers, "" elsewhere."""
+
+    library: str
+    architecture: str
+    auto_class: str = ""
+    video: bool = False
+
+
+@dataclass(frozen=True)
+class SnippetSource:
+    """What a card knows of the weights that its snippet loads.
+
+    repo_id: None for the folder that holds the card. packaged: whether they ship inside this package, under `name`.
+    """
+
+    name: str
+    repo_id: str | None
+    loader: Loader
+    processor: bool
+    packaged: bool
+    in_chans: int
+    image_size: int
+
+
+class Library(ABC):
+    """One library of networks.
+
+    name: as config.json, cards and the table name it. prefix: what a recipe's model name has before its colon.
+    takes_clips: whether it has video classifiers, for clips (n, frames, in_chans, image_size, image_size).
+    """
+
+    name: ClassVar[str]
+    prefix: ClassVar[str]
+    takes_clips: ClassVar[bool] = False
+
+    def bare(self, model: str) -> str:
+        """A recipe's model name as the library itself says it."""
+        return model.removeprefix(f"{self.prefix}:")
+
+    def weights(self, cfg: Model, sizes: Sizes) -> Weights | None:
+        """The weights to fill the network of a recipe with; None for none, or for those that `build` loads itself.
+
+        Errors: those of `checkpoints.find.resolve`.
+        """
+        return resolve(cfg.pretrained) if isinstance(cfg.pretrained, str) else None
+
+    def accepts(self, weights: Weights) -> bool:
+        """Whether such weights may be tried: of this library, or without a config.json that says whose they are."""
+        return weights.config is None or weights.library == self.name
+
+    @abstractmethod
+    def build(self, cfg: Model, sizes: Sizes) -> nn.Module:
+        """The plain network of a recipe; with `pretrained=True` the library's own weights are in it, and
+        `head.remember_classes` is told of their classes. `build.build_model` has the errors."""
+
+    @abstractmethod
+    def build_on_meta(self, model: str, **kwargs: Any) -> nn.Module:
+        """The network without weights, its tensors on the meta device. kwargs: of the library's own constructor.
+
+        Errors: UnknownNameError; UsageError for a configuration that cannot be read.
+        """
+
+    @abstractmethod
+    def save(self, folder: Path, model: nn.Module, cfg: Model, view: Preprocessing, licence: str) -> nn.Module:
+        """Write config.json, the weights and what prepares pixels for them; returns the network that was written.
+
+        model: that of `cfg`, in evaluation mode. Another one is returned where an equivalent was written in its place.
+        """
+
+    @abstractmethod
+    def load(self, folder: Path, config: dict[str, Any]) -> nn.Module:
+        """The network of a folder that `save` wrote, read as its users read it. config: of its config.json.
+
+        Errors: RunFolderError, IntegrityError.
+        """
+
+    @abstractmethod
+    def loader(self, config: Mapping[str, Any] | None, model: str, *, video: bool) -> Loader:
+        """Who loads the files of a recipe's network. config: of its export; None before there is one."""
+
+    @abstractmethod
+    def snippets(self, source: SnippetSource) -> tuple[str, ...]:
+        """Python that loads published weights and computes logits; then other ways to load them, if there are any."""
+
+    def recipe_name(self, config: Mapping[str, Any]) -> str:
+        """How a recipe names the network of an exported config.json, in words of an error message."""
+        return f"{self.prefix}:{config.get('architecture')}"
+
+
+def construct(name: str, kwargs: Mapping[str, Any], build: Callable[[], nn.Module]) -> nn.Module:
+    """The network that `build` makes of a recipe's `kwargs`. Errors: ConfigError with what its library says of them."""
+    try:
+        return build()
+    except (TypeError, AssertionError, ValueError) as error:
+        if isinstance(error, UsageError):
+            raise
+        raise ConfigError(f"{name} cannot be built with {kwargs} for these images: {error}") from error
+
+
+def construct_on_meta(build: Callable[[], nn.Module]) -> nn.Module:
+    """The network that `build` makes, its tensors on the meta device."""
+    try:
+        with torch.device("meta"):
+            return build()
+    except (NotImplementedError, RuntimeError):
+        # torchvision's RegNet computes its widths with tensors and reads them, and so did timm up to 1.0.20 with its
+        # stochastic depth: those are built whole and emptied.
+        return build().to("meta")
+
+
+def fill(model: nn.Module, tensors: Mapping[str, torch.Tensor], sizes: Sizes, origin: str) -> None:
+    """Load tensors into an image network in place; a classifier for other classes than theirs stays fresh.
+
+    Errors: UsageError that names the tensors of `origin` that do not fit.
+    """
+    heads: list[str] = []
+    if _shapes(tensors) != _shapes(model.state_dict()):  # else a classifier is like any other tensor, and needs no name
+        image = torch.zeros(1, sizes.in_chans, sizes.image_size, sizes.image_size)
+        heads = [site.name for site in find_blocks(model, "final", image)]
+    load_tensors(model, tensors, heads=heads, origin=origin)
+
+
+def _shapes(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in tensors.items()}

@@ -1,0 +1,155 @@
+"""timm's networks, and this package's own architectures, which are registered with timm."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import timm
+from torch import nn
+
+from ...config import Model
+from ...errors import RunFolderError, unknown_name
+from ...files import write_json, write_tensors
+from .. import zoo
+from ..head import classes_in_config, remember_classes
+from ..video_networks import NETWORKS
+from .library import (
+    Library,
+    Loader,
+    Preprocessing,
+    Sizes,
+    SnippetSource,
+    construct,
+    construct_on_meta,
+)
+
+
+class Timm(Library):
+    name = prefix = "timm"
+
+    def build(self, cfg: Model, sizes: Sizes) -> nn.Module:
+        name = self.bare(cfg.name)
+        architecture = name.partition(".")[0]
+        if not timm.is_model(architecture):
+            raise unknown_name("model", name, [*timm.list_models(), *NETWORKS])
+        arguments = _arguments(name, cfg.kwargs, sizes)
+        ours, pretrained = architecture.endswith(zoo.SUFFIX), cfg.pretrained is True
+        if ours:
+            arguments["vcreg"] = False
+        model = construct(name, cfg.kwargs, lambda: timm.create_model(name, pretrained=pretrained, **arguments))
+        if ours and pretrained:
+            remember_classes(model, classes_in_config(vars(model)["pretrained_cfg"]))
+        return model
+
+    def build_on_meta(self, model: str, **kwargs: Any) -> nn.Module:
+        name = self.bare(model)
+        # With a prefix (hf-hub:, local-dir:) timm looks elsewhere.
+        if ":" not in name and not timm.is_model(name.partition(".")[0]):
+            raise unknown_name("timm architecture", name, timm.list_models())
+        return construct_on_meta(lambda: timm.create_model(name, pretrained=False, **kwargs))
+
+    def save(self, folder: Path, model: nn.Module, cfg: Model, view: Preprocessing, licence: str) -> nn.Module:
+        write_tensors(folder / "model.safetensors", model.state_dict())
+        write_json(folder / "config.json", _config(model, cfg, view, licence))
+        return model
+
+    def load(self, folder: Path, config: dict[str, Any]) -> nn.Module:
+        if "architecture" not in config:
+            raise RunFolderError(f"{folder / 'config.json'} names no architecture")
+        return timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+
+    def loader(self, config: Mapping[str, Any] | None, model: str, *, video: bool) -> Loader:
+        stated = str((config or {}).get("architecture") or self.bare(model))
+        architecture = stated.partition(".")[0].removesuffix(zoo.SUFFIX)
+        own = timm.is_model(architecture) and timm.model_entrypoint(architecture).__module__.startswith("vcreg_hub.")
+        return Loader("vcreg_hub" if own else self.name, architecture, video=video)
+
+    def snippets(self, source: SnippetSource) -> tuple[str, ...]:
+        own = source.loader.library != self.name
+        place = f"hf-hub:{source.repo_id}" if source.repo_id else "local-dir:."
+        lines = ["import timm", "import torch"]
+        if source.packaged:
+            place = source.name
+            lines += ["import vcreg_hub  # registers its names with timm, and holds these weights"]
+        elif own:
+            lines += ["import vcreg_hub  # this architecture is not timm's: the import registers it"]
+        lines += [
+            "",
+            f'model = timm.create_model("{place}", pretrained=True).eval()',
+            "config = timm.data.resolve_model_data_config(model)",
+            "transform = timm.data.create_transform(**config, is_training=False)",
+            'images = torch.rand(1, *config["input_size"])  # or transform(a PIL image).unsqueeze(0)',
+            "with torch.no_grad():",
+            "    logits = model(images)  # (1, classes)",
+        ]
+        if own or source.packaged:
+            return ("\n".join(lines),)
+        wrapped = [
+            "from transformers import AutoModelForImageClassification",
+            "",
+            f'model = AutoModelForImageClassification.from_pretrained("{source.repo_id or "."}").eval()',
+        ]
+        return "\n".join(lines), "\n".join(wrapped)
+
+    def recipe_name(self, config: Mapping[str, Any]) -> str:
+        return "a timm architecture"
+
+
+def _arguments(name: str, kwargs: Mapping[str, Any], sizes: Sizes) -> dict[str, Any]:
+    """The keyword arguments a recipe's timm network is created with; `img_size` where the network is built for one."""
+    arguments = {"num_classes": sizes.num_classes, "in_chans": sizes.in_chans, **kwargs}
+    config = timm.get_pretrained_cfg(name.partition(".")[0])
+    if config is not None and config.fixed_input_size:
+        arguments.setdefault("img_size", sizes.image_size)
+    return arguments
+
+
+def _config(model: Any, cfg: Model, view: Preprocessing, licence: str) -> dict[str, Any]:
+    """timm's config.json, also as `AutoModelForImageClassification` reads it.
+
+    The class count stands at the top and in pretrained_cfg, never in model_args, where timm's own export puts it:
+    transformers passes it once more and fails.
+    """
+    stock = model.pretrained_cfg
+    size, name = view.image_size, cfg.name.removeprefix(f"{Timm.prefix}:")
+    arguments = _arguments(name, cfg.kwargs, view.sizes)
+    kept = {k: v for k, v in arguments.items() if k != "num_classes" and not ("drop" in k and k.endswith("_rate"))}
+    same_size = tuple(stock.get("input_size", ())[1:]) == (size, size)
+    return {
+        "architecture": name.partition(".")[0].removesuffix(zoo.SUFFIX),
+        "num_classes": len(view.classes),
+        "num_features": model.num_features,
+        **({"global_pool": cfg.kwargs["global_pool"]} if "global_pool" in cfg.kwargs else {}),
+        "label_names": view.classes,
+        "model_args": kept,
+        "pretrained_cfg": {
+            "custom_load": False,
+            "input_size": [view.in_chans, size, size],
+            "fixed_input_size": bool(stock.get("fixed_input_size", False)),
+            "interpolation": view.interpolation,
+            "crop_pct": _crop_share(size, view.resize),
+            "crop_mode": "center",
+            "mean": view.mean,
+            "std": view.std,
+            "num_classes": len(view.classes),
+            "pool_size": stock.get("pool_size") if same_size else None,
+            "first_conv": stock.get("first_conv"),
+            "classifier": stock.get("classifier"),
+            "license": licence,
+        },
+    }
+
+
+def _crop_share(size: int, resize: int) -> float:
+    """The crop_pct for which timm, which takes floor(size / crop_pct), resizes the short side to `resize`.
+
+    >>> all(math.floor(224 / _crop_share(224, r)) == r for r in range(224, 1000))
+    True
+    """
+    share = size / resize
+    while math.floor(size / share) < resize:  # size / (size / resize) may fall just below resize
+        share = math.nextafter(share, 0)
+    return share
