@@ -45,7 +45,7 @@ def test_a_release_is_three_files_and_a_line(cards):
     files = ["README.md", f"{NAME}.json", f"{NAME}.md", f"{NAME}.png"]
     assert sorted(path.name for path in cards.iterdir()) == files
     (record,) = read_records(cards)
-    assert len(record["weights"]["sha256"]) == 64
+    assert len(record.weights.sha256) == 64
     index = (cards / "README.md").read_text(encoding="utf-8")
     assert (
         f"| [{NAME}]({NAME}.md) | timm | probe\\_top1".replace("\\_", "_") + " on fashion_mnist, class, test "

@@ -70,7 +70,7 @@ def list_releases(
     """
     held, notes = _held(api, patience)
     folder = cards or cards_folder()
-    headlines = {record["name"]: headline_text(record) for record in read_records(folder)} if folder else {}
+    headlines = {record.name: headline_text(record) for record in read_records(folder)} if folder else {}
     names = dict.fromkeys([row.full_name for row in RELEASES] + sorted(held))
     listed = [_listed(name, held.get(name, []), headlines.get(name)) for name in names]
     return sorted(listed, key=lambda entry: (entry.task, not entry.places, entry.name)), notes
