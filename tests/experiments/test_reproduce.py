@@ -21,7 +21,8 @@ from vcreg_hub.experiments.table import EXPERIMENTS, Experiment, Variant
 from vcreg_hub.files import write_json, write_tensors
 from vcreg_hub.recipes import load_recipe
 from vcreg_hub.regularizer.vcreg import VCReg
-from vcreg_hub.results.aggregate import differences
+from vcreg_hub.results.aggregate import Group, differences, over_seeds
+from vcreg_hub.results.rows import Result
 from vcreg_hub.run import train
 from vcreg_hub.rundir import RunDir
 
@@ -200,3 +201,20 @@ def test_a_study_of_two_keeps_its_folders_and_a_run_of_another_grid_is_not_chose
     labels = {line.split(" | ")[0] for line in (tmp_path / "final/report.md").read_text().splitlines()}
     assert {"| plain,split=1", "| vcreg,split=3 - plain,split=3", "| vcreg, mean of 3 splits - plain, mean of 3 splits"
             } <= labels  # fmt: skip
+
+
+def test_nothing_is_chosen_on_test():
+    def summary(label, value, **changes):
+        row = {"metric": "top1", "unit": "%", "higher_is_better": True, "dataset": "d", "dataset_config": "class"}
+        result = Result(**{**row, "split": "val", **changes}, value=value)
+        return over_seeds([(Group(label=label, id=label), 0, [result])])[0]
+
+    rows = [summary("a", 1.0), summary("b", 2.0), summary("c", 3.0), summary("a", 9.0, split="test")]
+    assert module._choose(rows, "top1", {"a", "b", "c"}).group.label == "c"
+    assert module._choose(rows, "top1", {"a", "b"}).group.label == "b", "only what this search tried"
+    lower = [replace(one, quantity=replace(one.quantity, higher_is_better=False)) for one in rows]
+    assert module._choose(lower, "top1", {"a", "b", "c"}).group.label == "a"
+    with pytest.raises(UsageError, match="no run reports probe_top1 on val; there are top1"):
+        module._choose(rows, "probe_top1", {"a"})
+    with pytest.raises(UsageError, match="no run reports top1 on val"):
+        module._choose(rows[3:], "top1", {"a"})

@@ -8,7 +8,8 @@ from vcreg_hub.config import differences, override
 from vcreg_hub.errors import ConfigError, UnknownNameError
 from vcreg_hub.experiments.table import EXPERIMENTS, Experiment, Variant, find_experiment
 from vcreg_hub.recipes import load_recipe
-from vcreg_hub.results.aggregate import baselines_of, recipe_id
+from vcreg_hub.results.aggregate import recipe_id
+from vcreg_hub.results.report import _baselines_of
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -18,7 +19,7 @@ def test_a_row_fits_its_recipes(name):
     assert (experiment.baseline.name, variant.name) == ("plain", "vcreg"), "the names of folders that exist"
     plain, regularized = load_recipe(experiment.baseline.recipe), load_recipe(variant.recipe)
     assert set(differences(plain, regularized)) <= {"name", "vcreg", "assumed"}, "they differ in VCReg alone"
-    assert baselines_of([plain, regularized]) == {recipe_id(regularized): recipe_id(plain)}
+    assert _baselines_of([plain, regularized]) == {recipe_id(regularized): recipe_id(plain)}
     assert not experiment.baseline.grid
     settings = [f"{path}={value}" for path, values in variant.grid.items() for value in values]
     assert override(regularized, settings).vcreg is not None

@@ -9,7 +9,7 @@ from hub.folders import make_run, results, row
 
 from vcreg_hub.hub.card import PICTURE, write_card
 from vcreg_hub.hub.download import download
-from vcreg_hub.hub.index import read_records, write_release
+from vcreg_hub.hub.index import _write_release, read_records
 from vcreg_hub.hub.record import collect
 
 
@@ -21,7 +21,7 @@ def test_seeds_and_twins_are_drawn_side_by_side(tmp_path: Path) -> None:
         ("plain", 70.0, (70.0,)),
         ("VCReg", 80.5, (80.0, 81.0)),
     ]
-    write_release(record, tmp_path / "cards")
+    _write_release(record, tmp_path / "cards")
     assert (tmp_path / "cards/a.b.png").read_bytes().startswith(b"\x89PNG")
     assert "![a.b.png](a.b.png)" in (tmp_path / "cards/a.b.md").read_text(encoding="utf-8")
     assert read_records(tmp_path / "cards")[0].plots == ("a.b.png",)

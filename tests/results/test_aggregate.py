@@ -10,23 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vcreg_hub.config import Data, Model, Recipe, Video
-from vcreg_hub.errors import UsageError
 from vcreg_hub.regularizer.vcreg import VCReg
 from vcreg_hub.results.aggregate import (
     Group,
-    Measured,
     Sample,
     Summary,
-    baselines_of,
-    choose,
-    difference,
     differences,
-    group_of,
     over_seeds,
     over_splits,
     recipe_id,
 )
-from vcreg_hub.results.report import tabulated
+from vcreg_hub.results.report import _baselines_of, tabulated
 from vcreg_hub.results.rows import Result
 
 PLAIN = Recipe("r", Model("convnext_atto"), Data("digits"))
@@ -40,7 +34,7 @@ def result(value, **changes):
 
 def summary(label, by_seed, baseline=None, **changes):
     group = Group(label=label, id=label, recipe=label, baseline=baseline)
-    (found,) = over_seeds([Measured(group, seed, [result(value, **changes)]) for seed, value in by_seed.items()])
+    (found,) = over_seeds([(group, seed, [result(value, **changes)]) for seed, value in by_seed.items()])
     return found
 
 
@@ -71,7 +65,7 @@ def test_seeds_and_splits_against_a_slow_computation(own, other, own_seeds, othe
     def measured(values, seeds, group):
         for fold, of_fold in zip((1, 2, 3), seeds, strict=True):
             for seed in sorted(of_fold, reverse=True):
-                yield Measured(replace(group, id=f"{group.id}{fold}"), seed, [result(values[fold, seed], fold=fold)])
+                yield (replace(group, id=f"{group.id}{fold}"), seed, [result(values[fold, seed], fold=fold)])
 
     plain, vcreg = Group(label="plain", id="p", family="p"), Group(label="vcreg", id="v", family="v")
     found = over_seeds([*measured(other, other_seeds, plain), *measured(own, own_seeds, vcreg)])
@@ -94,7 +88,7 @@ def test_seeds_and_splits_against_a_slow_computation(own, other, own_seeds, othe
             assert got.values == pytest.approx([of_family[seed] for seed in got.seeds])
         expected[family] = of_family
     shared = sorted(expected["p"].keys() & expected["v"].keys())
-    paired = difference(means["v"], means["p"]) if means.keys() == {"p", "v"} else None
+    paired = means["v"].minus(means["p"]) if means.keys() == {"p", "v"} else None
     assert (paired is not None) == bool(shared)
     if paired is not None:
         apart = [expected["v"][seed] - expected["p"][seed] for seed in shared]
@@ -142,25 +136,25 @@ def test_no_difference_has_no_minus():
 
 def test_other_splits_are_never_subtracted():
     one, other = summary("a", {0: 1.0}), summary("b", {0: 1.0})
-    assert difference(replace(one, folds=(1, 2)), replace(other, folds=(1, 3))) is None
-    assert difference(replace(one, folds=(1, 2)), replace(other, folds=(1, 2))).values == (0.0,)
+    assert replace(one, folds=(1, 2)).minus(replace(other, folds=(1, 3))) is None
+    assert replace(one, folds=(1, 2)).minus(replace(other, folds=(1, 2))).values == (0.0,)
 
 
 def test_a_baseline_is_found_by_its_recipe():
     seeds = [replace(recipe, train=replace(recipe.train, seed=seed)) for recipe in (PLAIN, VCREG) for seed in (0, 1)]
     elsewhere = replace(VCREG, where="final", assumed=("vcreg.alpha",), data=replace(VCREG.data, root="/x", workers=9))
     longer = replace(VCREG, train=replace(VCREG.train, epochs=9))
-    found = baselines_of([*seeds, elsewhere, longer])
+    found = _baselines_of([*seeds, elsewhere, longer])
     assert found == {recipe_id(VCREG): recipe_id(PLAIN), recipe_id(elsewhere): recipe_id(PLAIN)}
     assert recipe_id(seeds[0]) == recipe_id(seeds[1]) != recipe_id(seeds[2])
     first, second = (replace(PLAIN, video=Video(split=split)) for split in (1, 2))
-    assert baselines_of([first, replace(second, vcreg=VCReg())]) == {}, "another split is another measurement"
+    assert _baselines_of([first, replace(second, vcreg=VCReg())]) == {}, "another split is another measurement"
 
 
 def test_a_summary_reads_back_as_it_was_written():
     recipe = replace(VCREG, video=Video(noise=1.5, split=2))
-    group = replace(group_of(recipe, "vcreg,split=2"), baseline="x")
-    measured = [Measured(group, seed, [result(70.0 + seed, fold=2, sigma=1.5, protocol="p")]) for seed in (1, 0)]
+    group = replace(Group.of(recipe, "vcreg,split=2"), baseline="x")
+    measured = [(group, seed, [result(70.0 + seed, fold=2, sigma=1.5, protocol="p")]) for seed in (1, 0)]
     (one,) = over_seeds(measured)
     row = one.to_json()
     assert Summary.from_json(row) == one and row["interval"] == list(one.interval)
@@ -174,13 +168,3 @@ def test_rows_of_before_groups_had_ids_are_compared_as_they_were_then():
     labels = {"plain,noise=1": 1.0, "vcreg,noise=1": 3.0, "vcreg,noise=2": 9.0, "plain": 2.0, "alpha=1": 5.0}
     found = [Summary.from_json(row | {"label": label, "values": [value]}) for label, value in labels.items()]
     assert [(one.label, one.mean) for one in differences(found)] == [("vcreg,noise=1 - plain,noise=1", 2.0)]
-
-
-def test_the_choice_is_among_the_groups_that_may_be_chosen():
-    rows = [summary(label, {0: value}, split="val") for label, value in {"a": 1.0, "b": 2.0, "c": 3.0}.items()]
-    assert choose(rows, "top1").group.label == "c"
-    assert choose(rows, "top1", among={"a", "b"}).group.label == "b"
-    lower = [replace(one, quantity=replace(one.quantity, higher_is_better=False)) for one in rows]
-    assert choose(lower, "top1").group.label == "a"
-    with pytest.raises(UsageError, match="no run reports top1"):
-        choose(rows, "top1", among=set())

@@ -14,7 +14,9 @@ from vcreg_hub.cli import app
 from vcreg_hub.config import Data, Model, Recipe, Video
 from vcreg_hub.files import write_json, write_tensors
 from vcreg_hub.regularizer.vcreg import VCReg
-from vcreg_hub.results.figures import Panel, draw_noise, noise_curves
+from vcreg_hub.results.figures import _noise_curves as noise_curves
+from vcreg_hub.results.figures import _Panel as Panel
+from vcreg_hub.results.figures import draw_noise
 from vcreg_hub.results.report import summarise, tabulated
 from vcreg_hub.rundir import RunDir
 

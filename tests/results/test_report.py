@@ -10,10 +10,9 @@ import pytest
 import torch
 
 from vcreg_hub.config import Data, Model, Recipe
-from vcreg_hub.errors import RunFolderError, UsageError
+from vcreg_hub.errors import RunFolderError
 from vcreg_hub.files import write_json, write_tensors
 from vcreg_hub.regularizer.vcreg import VCReg
-from vcreg_hub.results.aggregate import choose
 from vcreg_hub.results.report import read_summary, summarise, tabulated, write_report
 from vcreg_hub.rundir import RunDir
 
@@ -44,7 +43,6 @@ def test_summary_pools_seeds_and_nothing_else(tmp_path):
     assert rows["vcreg"].std == pytest.approx(statistics.stdev(values))
     assert rows["vcreg"].seeds == (0, 1, 2) and rows["vcreg"].n == 3
     assert rows["plain"].std is None, "one seed has no standard deviation"
-    assert choose(list(rows.values()), "probe_top1").group.label == "vcreg"
     table = tabulated(list(rows.values())).markdown()
     assert "81.00 ± 1.00 %" in table and "70.00 % | 1 |" in table
 
@@ -55,15 +53,6 @@ def test_unfinished_runs_do_not_count(tmp_path):
     assert [row.group.label for row in summarise([tmp_path])] == ["a"]
     with pytest.raises(RunFolderError, match="no complete run"):
         summarise([tmp_path / "b"])
-
-
-def test_nothing_is_chosen_on_test(tmp_path):
-    finished(tmp_path / "a" / "seed0", RECIPE, top1=50.0)
-    rows = summarise([tmp_path])
-    with pytest.raises(UsageError, match="never on test"):
-        choose(rows, "top1", split="test")
-    with pytest.raises(UsageError, match="there are top1"):
-        choose(rows, "probe_top1")
 
 
 def test_report_files(tmp_path):

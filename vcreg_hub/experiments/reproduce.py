@@ -7,7 +7,7 @@ chosen.json, <out>/final/<variant>[,axis]/seed<k>/. Each step resumes.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from ..config import Recipe, override
 from ..errors import RunFolderError, UsageError
 from ..files import write_json
 from ..recipes import load_recipe
-from ..results.aggregate import Summary, choose, recipe_id
+from ..results.aggregate import Summary, recipe_id
 from ..results.report import read_summary, summarise, write_report
 from .grid import Trial, expand_grid
 from .runner import run_trials
@@ -84,7 +84,7 @@ class _Walk:
         summaries = summarise([folder])
         write_report(folder, summaries)
         settings = {recipe_id(trial.recipe): trial.settings for trial in trials}
-        best = choose(summaries, metric, among=settings)
+        best = _choose(summaries, metric, among=settings)
         self.log(f"chosen: {best.group.label} ({metric} {best.mean:.2f} {best.quantity.unit} on val)")
         found = settings[best.group.id]
         write_json(self.out / f"chosen{suffix}.json", best.to_json() | {"settings": dict(found)})
@@ -115,3 +115,20 @@ def _refuse_repeated(trials: list[Trial]) -> None:
         first = seen.setdefault((recipe_id(trial.recipe), trial.recipe.train.seed), trial)
         if first is not trial:
             raise UsageError(f"two variants are the same run: {trial.path} is {first.path}")
+
+
+def _choose(summaries: Sequence[Summary], metric: str, among: Collection[str]) -> Summary:
+    """The summary with the best mean of `metric` on held-out training data, of groups whose ids are `among`.
+
+    Errors: UsageError for an absent metric.
+    """
+    split = "val"  # never test
+    named = [one for one in summaries if one.quantity.metric == metric and one.quantity.split == split]
+    candidates = [one for one in named if one.group.id in among]
+    if not candidates:
+        raise UsageError(
+            f"no run reports {metric} on {split}; there are "
+            + ", ".join(sorted({one.quantity.metric for one in summaries}))
+        )
+    sign = 1 if candidates[0].quantity.higher_is_better else -1
+    return max(candidates, key=lambda one: sign * one.mean)

@@ -54,7 +54,7 @@ def _summary(record: Record) -> str:
     size = f" {weights.values / 1e6:.2f} million values, {weights.bytes / 1e6:.2f} MB." if weights else ""
     return (
         f"{prose(record.architecture)} for {record.task.replace('-', ' ')}, {what} on "
-        f"{prose(record.recipe['data']['name'])} by recipe {code(record.recipe['name'])}.{size}"
+        f"{prose(record.recipe['data']['name'])} by recipe {_code(record.recipe['name'])}.{size}"
     )
 
 
@@ -79,12 +79,12 @@ def _vcreg_table(vcreg: Document, where: str) -> str:
     }
     delta = vcreg.get("delta")
     rows = [
-        ("alpha (variance)", code(vcreg["alpha"])),
-        ("beta (covariance)", code(vcreg["beta"])),
-        ("delta (threshold of Eq. 6)", "none: the plain square of Eq. 2" if delta is None else code(delta)),
-        ("eps", code(vcreg["eps"])),
-        ("placement", code(where)),
-        ("gradient form", f"{code(vcreg['gradient'])}: {forms.get(vcreg['gradient'], '')}"),
+        ("alpha (variance)", _code(vcreg["alpha"])),
+        ("beta (covariance)", _code(vcreg["beta"])),
+        ("delta (threshold of Eq. 6)", "none: the plain square of Eq. 2" if delta is None else _code(delta)),
+        ("eps", _code(vcreg["eps"])),
+        ("placement", _code(where)),
+        ("gradient form", f"{_code(vcreg['gradient'])}: {forms.get(vcreg['gradient'], '')}"),
         ("statistics", "of the global batch" if vcreg["sync"] else "of each process's own batch"),
     ]
     return Table.of(["setting", "value"], rows).markdown()
@@ -165,7 +165,7 @@ def _signed(difference: float, unit: str) -> str:
 
 
 def _settings(section: Document) -> str:
-    return ", ".join(code(f"{name}={_json(value)}") for name, value in section.items() if name != "root")
+    return ", ".join(_code(f"{name}={_json(value)}") for name, value in section.items() if name != "root")
 
 
 def _json(value: object) -> str:
@@ -185,7 +185,7 @@ def _training(record: Record) -> list[str]:
     if undecodable := training.get("undecodable"):
         lines.append(f"training clips that did not decode: {len(undecodable)}")
     if assumed := record.recipe.get("assumed"):
-        lines.append(f"assumed, because what the recipe follows does not confirm it: {', '.join(map(code, assumed))}")
+        lines.append(f"assumed, because what the recipe follows does not confirm it: {', '.join(map(_code, assumed))}")
     emitted = training.get("emissions_kg_co2eq")
     by = "not measured (codecarbon does)" if emitted is None else f"{float(emitted):.3g} kg CO2eq, by codecarbon"
     return [*lines, f"emissions: {by}"]
@@ -218,7 +218,7 @@ def _data(record: Record) -> list[str]:
     name = prose(record.recipe["data"]["name"])
     counts = ", ".join(f"{prose(data[part])} {part}" for part in ("train", "val", "test") if data.get(part) is not None)
     lines = [
-        f"data: {name}, labels {code(record.recipe['data']['labels'])}"
+        f"data: {name}, labels {_code(record.recipe['data']['labels'])}"
         + (f"; {_samples(record)}: {counts}" if counts else "")
     ]
     if left_out := data.get("left_out"):
@@ -227,9 +227,9 @@ def _data(record: Record) -> list[str]:
         lines.append(f"the training {_samples(record)} were capped at {record.recipe['data']['train_images']}")
     if record.recipe["model"]["pretrained"]:
         start = record.results["training"].get("start_sha256")
-        named = f"; SHA-256 of the network as training began: {code(start)}" if start else ""
-        lines.append(f"training started from pretrained weights: {code(record.recipe['model']['pretrained'])}{named}")
-    text = prose(record.licence_name) if licence == "other" else code(licence)
+        named = f"; SHA-256 of the network as training began: {_code(start)}" if start else ""
+        lines.append(f"training started from pretrained weights: {_code(record.recipe['model']['pretrained'])}{named}")
+    text = prose(record.licence_name) if licence == "other" else _code(licence)
     link = f" (<{one_line(record.licence_link).strip('<>')}>)" if record.licence_link else ""
     return [*lines, f"licence of these weights: {text}{link}; the data has its own"]
 
@@ -242,8 +242,8 @@ def _environment(record: Record) -> list[str]:
     packages = env.get("packages")
     packages = packages if isinstance(packages, dict) else {}
     facts = {
-        "commit": f"{code(env['commit'])}{state}" if env.get("commit") else "not recorded",
-        "commits of the other seeds and twins": ", ".join(code(commit) for commit in dict.fromkeys(others)),
+        "commit": f"{_code(env['commit'])}{state}" if env.get("commit") else "not recorded",
+        "commits of the other seeds and twins": ", ".join(_code(commit) for commit in dict.fromkeys(others)),
         "date": prose(env["date"]) if env.get("date") else None,
         "device": f"{prose(env['device'])}, {prose(env.get('processes', 1))} process(es)"
         if env.get("device")
@@ -275,7 +275,7 @@ def prose(value: object) -> str:
     return re.sub(r"([\\*\[\]|~#])", r"\\\1", text)
 
 
-def code(value: object) -> str:
+def _code(value: object) -> str:
     """`value` as a code span."""
     return "`" + (one_line(value).replace("`", "'").replace("|", "\\|") or " ") + "`"
 

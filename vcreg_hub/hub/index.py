@@ -67,20 +67,20 @@ def make_release(
         config = sha256(kept / CONFIG)
         shutil.rmtree(packaged / full_name, ignore_errors=True)
         kept.rename(packaged / full_name)
-    write_release(record, cards)
+    _write_release(record, cards)
     weights = record.weights
     assert weights is not None
     return dataclasses.replace(row, licence=licence, sha256=weights.sha256, bytes=weights.bytes, config_sha256=config)
 
 
-def write_release(record: Record, folder: str | Path) -> Path:
+def _write_release(record: Record, folder: str | Path) -> Path:
     """Write the numbers, picture and card of one release into `folder`, and its index anew; returns the card's path."""
     folder, picture = Path(folder), f"{record.name}.png"
     draw_bars(record.pictured(), folder / picture)
     record = dataclasses.replace(record, plots=(picture,))
     write_json(folder / f"{record.name}.json", record.to_json())
     write_text(folder / f"{record.name}.md", render(record))
-    write_text(folder / "README.md", render_index(read_records(folder)))
+    write_text(folder / "README.md", _render_index(read_records(folder)))
     return folder / f"{record.name}.md"
 
 
@@ -98,15 +98,15 @@ def read_records(folder: str | Path) -> list[Record]:
     return records
 
 
-def rendered(folder: str | Path) -> dict[str, str]:
+def _rendered(folder: str | Path) -> dict[str, str]:
     """File name -> text of every card and the index, as they would be rendered now."""
     records = read_records(folder)
-    return {f"{record.name}.md": render(record) for record in records} | {"README.md": render_index(records)}
+    return {f"{record.name}.md": render(record) for record in records} | {"README.md": _render_index(records)}
 
 
 def refresh(folder: str | Path) -> list[str]:
     """Render what has drifted anew; returns the names of those files."""
-    texts, changed = rendered(folder), drifted(folder)
+    texts, changed = _rendered(folder), drifted(folder)
     for name in changed:
         write_text(Path(folder) / name, texts[name])
     return changed
@@ -117,7 +117,7 @@ def drifted(folder: str | Path) -> list[str]:
     folder = Path(folder)
     return [
         name
-        for name, text in rendered(folder).items()
+        for name, text in _rendered(folder).items()
         if not (folder / name).is_file() or (folder / name).read_text(encoding="utf-8") != text
     ]
 
@@ -146,7 +146,7 @@ def headline_text(record: Record) -> str:
     return f"{score.quantity.metric} {spread(over, unit)} {unit} (n = {over.n}; {against})".replace("  ", " ")
 
 
-def render_index(records: Iterable[Record], releases: Iterable[Release] = RELEASES) -> str:
+def _render_index(records: Iterable[Record], releases: Iterable[Release] = RELEASES) -> str:
     """model_cards/README.md: the releases that exist, sorted by task, and those that have not been trained yet."""
     template = resources.files(__package__).joinpath("index.md.j2").read_text(encoding="utf-8")
     import jinja2

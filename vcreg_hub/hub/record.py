@@ -24,9 +24,7 @@ from ..results.aggregate import (
     BETWEEN_SEEDS,
     Difference,
     Group,
-    Measured,
     Summary,
-    difference,
     over_seeds,
     over_splits,
 )
@@ -101,7 +99,7 @@ class Score:
     @property
     def difference(self) -> Difference | None:
         """To the baseline, seed by seed; None where the two share no seed."""
-        return None if self.baseline is None else difference(self.summary, self.baseline)
+        return None if self.baseline is None else self.summary.minus(self.baseline)
 
     @property
     def split(self) -> str:
@@ -168,7 +166,7 @@ class Record:
             vcreg="VCReg" if with_vcreg else None,
             noise=None if video is None else video["noise"],
         )
-        singly = over_seeds(Measured(group, run.seed, run.results) for run in runs)
+        singly = over_seeds((group, run.seed, run.results) for run in runs)
         return [*(over_splits(singly) if len({run.fold for run in runs}) > 1 else ()), *singly]
 
     def to_json(self) -> dict[str, Any]:

@@ -11,15 +11,13 @@ A worked example, one metric on two splits:
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import statistics
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..config import Recipe, to_dict, to_json
-from ..errors import UsageError
+from ..config import Recipe, to_json
 from .rows import Quantity, Result
 
 # Settings that change nothing of what was trained: where the data lay, how many workers read it.
@@ -49,14 +47,21 @@ class Group:
     noise: float | None = None
     noise_place: str | None = None
 
-
-@dataclass(frozen=True)
-class Measured:
-    """The results of one run."""
-
-    group: Group
-    seed: int
-    results: Sequence[Result]
+    @classmethod
+    def of(cls, recipe: Recipe, label: str) -> Group:
+        """The group of a recipe's runs, without a baseline."""
+        vcreg, video = recipe.vcreg, recipe.video
+        group = cls(
+            label=label,
+            id=recipe_id(recipe),
+            recipe=recipe.name,
+            model=recipe.model.name,
+            vcreg=None if vcreg is None else f"alpha {vcreg.alpha:g}, beta {vcreg.beta:g}",
+        )
+        if video is None:
+            return group
+        clean = replace(recipe, name="", video=replace(video, noise=0.0, split=1), train=replace(recipe.train, seed=0))
+        return replace(group, family=_hash(to_json(clean)), noise=video.noise, noise_place=video.noise_place)
 
 
 @dataclass(frozen=True)
@@ -111,6 +116,14 @@ class Summary(Sample):
     def shown(self) -> str:
         """`83.10 ± 0.52 %`"""
         return f"{self.mean:.2f}{'' if self.std is None else f' ± {self.std:.2f}'} {self.quantity.unit}"
+
+    def minus(self, baseline: Summary) -> Difference | None:
+        """The difference to `baseline`, seed by seed; None where they share no seed or were measured on other splits."""
+        own, other = (dict(zip(side.seeds, side.values, strict=True)) for side in (self, baseline))
+        shared = own.keys() & other.keys()
+        if not shared or self.folds != baseline.folds:
+            return None
+        return Difference(*_by_seed({seed: own[seed] - other[seed] for seed in shared}), self, baseline)
 
     def to_json(self) -> dict[str, Any]:
         """A row of summary.json."""
@@ -176,52 +189,27 @@ class Difference(Sample):
         }
 
 
-def group_of(recipe: Recipe, label: str) -> Group:
-    """The group of a recipe's runs, without a baseline."""
-    vcreg, video = recipe.vcreg, recipe.video
-    group = Group(
-        label=label,
-        id=recipe_id(recipe),
-        recipe=recipe.name,
-        model=recipe.model.name,
-        vcreg=None if vcreg is None else f"alpha {vcreg.alpha:g}, beta {vcreg.beta:g}",
-    )
-    if video is None:
-        return group
-    clean = replace(recipe, name="", video=replace(video, noise=0.0, split=1), train=replace(recipe.train, seed=0))
-    return replace(group, family=_hash(to_json(clean)), noise=video.noise, noise_place=video.noise_place)
-
-
 def recipe_id(recipe: Recipe) -> str:
     """Twelve hexadecimal digits that two recipes share where they differ in the seed alone."""
     return _hash(to_json(replace(recipe, train=replace(recipe.train, seed=0))))
 
 
-def baselines_of(recipes: Iterable[Recipe]) -> dict[str, str]:
-    """`recipe_id` of each recipe with VCReg -> that of the one without it that differs in nothing else but where it
-    was placed, its name and what is incidental. Of several such the first counts."""
-    recipes = list(recipes)
-    plain: dict[str, str] = {}
-    for recipe in recipes:
-        if recipe.vcreg is None:
-            plain.setdefault(_apart_from_vcreg(recipe), recipe_id(recipe))
-    with_vcreg = (recipe for recipe in recipes if recipe.vcreg is not None)
-    return {recipe_id(recipe): plain[key] for recipe in with_vcreg if (key := _apart_from_vcreg(recipe)) in plain}
+def over_seeds(runs: Iterable[tuple[Group, int, Sequence[Result]]]) -> list[Summary]:
+    """A summary for each group and quantity, in the order in which they come; a seed that comes twice counts once.
 
-
-def over_seeds(runs: Iterable[Measured]) -> list[Summary]:
-    """A summary for each group and quantity, in the order in which they come; a seed that comes twice counts once."""
+    runs: of each its group, its seed and its results.
+    """
     groups: dict[str, Group] = {}
     pooled: dict[tuple[Any, ...], dict[int, Result]] = {}
-    for run in runs:
-        groups.setdefault(run.group.id, run.group)
-        for result in run.results:
-            pooled.setdefault((run.group.id, result.identity), {})[run.seed] = result
+    for group, seed, results in runs:
+        groups.setdefault(group.id, group)
+        for result in results:
+            pooled.setdefault((group.id, result.identity), {})[seed] = result
     found = []
-    for (group, _), by_seed in pooled.items():
+    for (named, _), by_seed in pooled.items():
         values = {seed: result.value for seed, result in by_seed.items()}
         first = next(iter(by_seed.values()))
-        found.append(Summary(*_by_seed(values), groups[group], first.quantity))
+        found.append(Summary(*_by_seed(values), groups[named], first.quantity))
     return found
 
 
@@ -240,41 +228,12 @@ def over_splits(summaries: Iterable[Summary]) -> list[Summary]:
     return [one for one in found if one is not None]
 
 
-def difference(one: Summary, baseline: Summary) -> Difference | None:
-    """`one` minus `baseline`, seed by seed; None where they share no seed, or were measured on other splits."""
-    own, other = (dict(zip(side.seeds, side.values, strict=True)) for side in (one, baseline))
-    shared = own.keys() & other.keys()
-    if not shared or one.folds != baseline.folds:
-        return None
-    return Difference(*_by_seed({seed: own[seed] - other[seed] for seed in shared}), one, baseline)
-
-
 def differences(summaries: Sequence[Summary]) -> list[Difference]:
     """The difference of every summary whose group's baseline is among `summaries`, in their order."""
     there = {(one.group.id, one.column): one for one in summaries}
     pairs = ((one, there.get((one.group.baseline or "", one.column))) for one in summaries)
-    found = (difference(one, baseline) for one, baseline in pairs if baseline is not None)
+    found = (one.minus(baseline) for one, baseline in pairs if baseline is not None)
     return [one for one in found if one is not None]
-
-
-def choose(
-    summaries: Sequence[Summary], metric: str, split: str = "val", among: Collection[str] | None = None
-) -> Summary:
-    """The summary with the best mean of `metric` on `split`. among: ids of the groups that may be chosen, None for all.
-
-    Errors: UsageError for the test split or an absent metric.
-    """
-    if split == "test":
-        raise UsageError("coefficients are chosen on held-out training images (--set eval.split=val), never on test")
-    named = [one for one in summaries if one.quantity.metric == metric and one.quantity.split == split]
-    candidates = [one for one in named if among is None or one.group.id in among]
-    if not candidates:
-        raise UsageError(
-            f"no run reports {metric} on {split}; there are "
-            + ", ".join(sorted({one.quantity.metric for one in summaries}))
-        )
-    sign = 1 if candidates[0].quantity.higher_is_better else -1
-    return max(candidates, key=lambda one: sign * one.mean)
 
 
 def _mean_of_splits(folds: dict[int, Summary]) -> Summary | None:
@@ -300,15 +259,6 @@ def _mean_of_splits(folds: dict[int, Summary]) -> Summary | None:
 def _by_seed(values: dict[int, float]) -> tuple[tuple[int, ...], tuple[float, ...]]:
     seeds = tuple(sorted(values))
     return seeds, tuple(values[seed] for seed in seeds)
-
-
-def _apart_from_vcreg(recipe: Recipe) -> str:
-    """The recipe without what tells it from its baseline; the split does not count to that here."""
-    values = to_dict(recipe)
-    for path in set(BETWEEN_BASELINES) - {"video.split"}:
-        room, _, name = path.rpartition(".")
-        (values.get(room) or {} if room else values).pop(name, None)
-    return json.dumps(values, sort_keys=True)
 
 
 def _listed(interval: tuple[float, float] | None) -> list[float] | None:

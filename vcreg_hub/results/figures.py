@@ -21,7 +21,7 @@ _FURTHER = ("#c2571a", "#2a8a57", "#8a4fa3", "#b8930b")
 _SCALES = {"normalised": "on normalised values", "pixels": "on pixels in [0, 1]"}
 
 
-class Panel(NamedTuple):
+class _Panel(NamedTuple):
     """What shares a pair of axes: numbers that may be compared."""
 
     model: str
@@ -32,7 +32,7 @@ class Panel(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Point(Sample):
+class _Point(Sample):
     """One level of noise: values by seed, each the mean over `folds`, where the data set has several splits."""
 
     sigma: float
@@ -57,19 +57,19 @@ def draw_bars(summaries: Sequence[Summary], path: Path) -> None:
             axes.set_title(f"{metric}  ({config} labels, {split})", fontsize=8)
 
 
-def noise_curves(summaries: Sequence[Summary], metric: str = "top1") -> dict[Panel, dict[str, list[Point]]]:
+def _noise_curves(summaries: Sequence[Summary], metric: str = "top1") -> dict[_Panel, dict[str, list[_Point]]]:
     """The curves that summaries hold, by panel and legend, each by rising sigma.
 
     Only runs trained and tested under the same noise count, and only panels with two levels or more. Plain is one
     curve and VCReg another, also where each level has coefficients of its own; where a level was run in several ways,
     recipes that differ in more than noise and split keep apart.
     """
-    found: dict[Panel, list[Summary]] = defaultdict(list)
+    found: dict[_Panel, list[Summary]] = defaultdict(list)
     for one in summaries:
         group, of = one.group, one.quantity
         place = None if one.folds else group.noise_place  # of splits, the mean is taken here
         if of.metric == metric and place is not None and (of.sigma or 0.0) == group.noise:
-            found[Panel(group.model or "", of.dataset, place, metric, of.split)].append(one)
+            found[_Panel(group.model or "", of.dataset, place, metric, of.split)].append(one)
     several = {panel: same for panel, same in found.items() if len({one.group.noise for one in same}) > 1}
     return {panel: _series(same) for panel, same in sorted(several.items())}
 
@@ -84,7 +84,7 @@ def draw_noise(
     paper: (model, dataset) -> the paper's accuracies (plain, VCReg) in percent without noise, its only numbers: those
     of its noise figures are not printed. Drawn as hollow marks and named the paper's.
     """
-    curves = noise_curves(summaries)
+    curves = _noise_curves(summaries)
     if not curves:
         return False
     with _panels(path, len(curves), 4.8, 3.6) as panels:
@@ -134,8 +134,8 @@ def _draw_bars(axes: Axes, labels: Sequence[str], found: Mapping[str, Summary]) 
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _series(summaries: Sequence[Summary]) -> dict[str, list[Point]]:
-    series: dict[str, list[Point]] = {}
+def _series(summaries: Sequence[Summary]) -> dict[str, list[_Point]]:
+    series: dict[str, list[_Point]] = {}
     for kind in ("plain", "VCReg"):
         own = [one for one in summaries if (one.group.vcreg is None) == (kind == "plain")]
         places = {(one.group.noise, one.quantity.fold) for one in own}
@@ -155,7 +155,7 @@ def _legend(kind: str, summaries: Sequence[Summary], others: Sequence[Summary]) 
     return f"{kind} {first.vcreg if kind != 'plain' and len(families) == 1 else first.label}"
 
 
-def _points(summaries: Sequence[Summary]) -> list[Point]:
+def _points(summaries: Sequence[Summary]) -> list[_Point]:
     by_level: dict[float, list[Summary]] = defaultdict(list)
     for one in summaries:
         by_level[one.group.noise or 0.0].append(one)
@@ -163,7 +163,7 @@ def _points(summaries: Sequence[Summary]) -> list[Point]:
     return [point for point in points if point is not None]
 
 
-def _point(sigma: float, summaries: Sequence[Summary]) -> Point | None:
+def _point(sigma: float, summaries: Sequence[Summary]) -> _Point | None:
     """One value for each seed that every fold has; None where no seed has them all."""
     by_fold: dict[int | None, dict[int, float]] = defaultdict(dict)
     for one in summaries:
@@ -171,11 +171,11 @@ def _point(sigma: float, summaries: Sequence[Summary]) -> Point | None:
     seeds = sorted(set.intersection(*(set(values) for values in by_fold.values())))
     means = tuple(statistics.fmean(values[seed] for values in by_fold.values()) for seed in seeds)
     folds = tuple(sorted(fold for fold in by_fold if fold is not None))
-    return Point(tuple(seeds), means, sigma, folds) if means else None
+    return _Point(tuple(seeds), means, sigma, folds) if means else None
 
 
 def _draw_curves(
-    axes: Axes, panel: Panel, series: Mapping[str, list[Point]], paper: tuple[float, float] | None
+    axes: Axes, panel: _Panel, series: Mapping[str, list[_Point]], paper: tuple[float, float] | None
 ) -> None:
     greys = iter((_PLAIN, *_FURTHER * len(series)))
     colors = iter((_REGULARIZED, *_FURTHER * len(series)))
@@ -206,7 +206,7 @@ def _draw_curves(
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _counted(points: Sequence[Point]) -> str:
+def _counted(points: Sequence[_Point]) -> str:
     """What is behind each point of a curve, for its legend."""
     fewest, most = min(point.n for point in points), max(point.n for point in points)
     seeds = f"{fewest}" if fewest == most else f"{fewest} to {most}"

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from ..config import Recipe, to_dict
 from ..errors import RunFolderError
 from ..files import write_json, write_text
 from ..paper import PAPER_NUMBERS
 from ..rundir import RunDir
-from .aggregate import Measured, Summary, baselines_of, differences, group_of, over_seeds, over_splits, recipe_id
+from .aggregate import BETWEEN_BASELINES, Group, Summary, differences, over_seeds, over_splits, recipe_id
 from .figures import draw_bars, draw_noise
 from .rows import read_results
 from .tables import Table
@@ -30,15 +31,15 @@ def summarise(folders: Iterable[Path], baselines: Mapping[str, str] | None = Non
     if not runs:
         raise RunFolderError(f"no complete run below {', '.join(map(str, folders))}")
     recipes = [run.recipe() for run in runs]
-    baselines = baselines_of(recipes) if baselines is None else baselines
+    baselines = _baselines_of(recipes) if baselines is None else baselines
     labels: dict[str, str] = {}
     measured = []
     for run, recipe in zip(runs, recipes, strict=True):
         label = labels.setdefault(recipe_id(recipe), _label(run.path, labels.values()))
-        group = group_of(recipe, label)
+        group = Group.of(recipe, label)
         group = replace(group, baseline=baselines.get(group.id))
         results = read_results(run.results(), run.path / "results.json")
-        measured.append(Measured(group, recipe.train.seed, results))
+        measured.append((group, recipe.train.seed, results))
     return over_seeds(measured)
 
 
@@ -91,3 +92,24 @@ def _label(run: Path, taken: Iterable[str]) -> str:
     """The folder that names a run, <label>/seed<k> or <label>; the whole path where another recipe has that name."""
     name = run.parent.name if run.name.startswith("seed") else run.name
     return str(run) if name in taken else name
+
+
+def _baselines_of(recipes: Iterable[Recipe]) -> dict[str, str]:
+    """`recipe_id` of each recipe with VCReg -> that of the one without it that differs in nothing else but where it
+    was placed, its name and what is incidental. Of several such the first counts."""
+    recipes = list(recipes)
+    plain: dict[str, str] = {}
+    for recipe in recipes:
+        if recipe.vcreg is None:
+            plain.setdefault(_apart_from_vcreg(recipe), recipe_id(recipe))
+    with_vcreg = (recipe for recipe in recipes if recipe.vcreg is not None)
+    return {recipe_id(recipe): plain[key] for recipe in with_vcreg if (key := _apart_from_vcreg(recipe)) in plain}
+
+
+def _apart_from_vcreg(recipe: Recipe) -> str:
+    """The recipe without what tells it from its baseline; the split does not count to that here."""
+    values = to_dict(recipe)
+    for path in set(BETWEEN_BASELINES) - {"video.split"}:
+        room, _, name = path.rpartition(".")
+        (values.get(room) or {} if room else values).pop(name, None)
+    return json.dumps(values, sort_keys=True)
