@@ -111,13 +111,28 @@ def test_a_baseline_is_compared_seed_by_seed_and_only_over_seeds_that_both_have(
     ]
     found = [(one.label, one.one.column, one.seeds, one.values) for one in differences(table)]
     assert found == [
-        ("vcreg - plain", ("top1", "class", "test"), (0, 1), (1.0, 3.0)),
-        ("vcreg,noise=1 - plain,noise=1", ("top1", "class", "test"), (0,), (-0.5,)),
-        ("vcreg - plain", ("loss", "class", "test"), (0,), (-0.25,)),
+        ("vcreg - plain", ("top1", "class", "test", "d"), (0, 1), (1.0, 3.0)),
+        ("vcreg,noise=1 - plain,noise=1", ("top1", "class", "test", "d"), (0,), (-0.5,)),
+        ("vcreg - plain", ("loss", "class", "test", "d"), (0,), (-0.25,)),
     ]
     lines = tabulated(table).markdown().splitlines()
     assert "| vcreg - plain | +2.00 ± 1.41 points (95% CI -10.71 to +14.71) | -0.25 nats | 2 |" in lines
     assert "| vcreg,noise=1 - plain,noise=1 | -0.50 points |  | 1 |" in lines
+
+
+def test_two_data_sets_are_two_columns():
+    both = [summary(label, {0: value}, baseline, dataset=data) for label, baseline, value in (("plain", None, 1.0),
+        ("vcreg", "plain", 3.0)) for data in ("flowers", "pets")]  # fmt: skip
+    lines = tabulated([*both, summary("vcreg", {0: 9.0}, "plain", dataset="cars")]).markdown().splitlines()
+    assert (
+        lines[0]
+        == "| run | top1 (flowers, class, test) | top1 (pets, class, test) | top1 (cars, class, test) | seeds |"
+    )
+    assert lines[2:] == [
+        "| plain | 1.00 % | 1.00 % | not yet run | 1 |",
+        "| vcreg | 3.00 % | 3.00 % | 9.00 % | 1 |",
+        "| vcreg - plain | +2.00 points | +2.00 points |  | 1 |",
+    ]
 
 
 def test_without_a_baseline_nothing_is_added():

@@ -104,13 +104,14 @@ class Summary(Sample):
     folds: tuple[int, ...] = ()
 
     @property
-    def column(self) -> tuple[str, str, str]:
-        """(metric, labels, split): summaries of one column may be compared. A noise that a test had and the training
-        had not is part of it."""
+    def column(self) -> tuple[str, str, str, str]:
+        """(metric, labels, split, data set): summaries of one column may be compared. A noise that a test had and the
+        training had not is part of it."""
         one, trained = self.quantity, self.group.noise
         tested = one.sigma or 0.0
         noisy = trained is not None and tested != trained
-        return one.metric, f"{one.dataset_config}, σ {tested:g}" if noisy else one.dataset_config, one.split
+        config = f"{one.dataset_config}, σ {tested:g}" if noisy else one.dataset_config
+        return one.metric, config, one.split, one.dataset
 
     @property
     def shown(self) -> str:
@@ -118,7 +119,7 @@ class Summary(Sample):
         return f"{self.mean:.2f}{'' if self.std is None else f' ± {self.std:.2f}'} {self.quantity.unit}"
 
     def minus(self, baseline: Summary) -> Difference | None:
-        """The difference to `baseline`, seed by seed; None where they share no seed or were measured on other splits."""
+        """`self - baseline`, seed by seed; None where the two share no seed or were measured on other splits."""
         own, other = (dict(zip(side.seeds, side.values, strict=True)) for side in (self, baseline))
         shared = own.keys() & other.keys()
         if not shared or self.folds != baseline.folds:
@@ -172,7 +173,7 @@ class Difference(Sample):
 
     @property
     def shown(self) -> str:
-        """`+0.49 ± 0.39 points (95% CI +0.01 to +0.97)`: mean, sample standard deviation, interval of the mean."""
+        """`+0.49 ± 0.39 points (95% CI +0.00 to +0.97)`: mean, sample standard deviation, interval of the mean."""
         unit = self.one.quantity.unit
         spread = "" if self.std is None else f" ± {self.std:.2f}"
         interval = "" if self.interval is None else " (95% CI {} to {})".format(*map(_signed, self.interval))
@@ -230,8 +231,8 @@ def over_splits(summaries: Iterable[Summary]) -> list[Summary]:
 
 def differences(summaries: Sequence[Summary]) -> list[Difference]:
     """The difference of every summary whose group's baseline is among `summaries`, in their order."""
-    there = {(one.group.id, one.column): one for one in summaries}
-    pairs = ((one, there.get((one.group.baseline or "", one.column))) for one in summaries)
+    there = {(one.group.id, one.quantity.identity): one for one in summaries}
+    pairs = ((one, there.get((one.group.baseline or "", one.quantity.identity))) for one in summaries)
     found = (one.minus(baseline) for one, baseline in pairs if baseline is not None)
     return [one for one in found if one is not None]
 

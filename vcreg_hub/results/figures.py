@@ -45,16 +45,17 @@ def draw_bars(summaries: Sequence[Summary], path: Path) -> None:
     A metric that is the same in every run is left out, unless all are. An axis that starts above zero, where the
     differences would vanish otherwise, says so.
     """
-    columns: dict[tuple[str, str, str], dict[str, Summary]] = {}
+    columns: dict[tuple[str, str, str, str], dict[str, Summary]] = {}
     for one in summaries:
         columns.setdefault(one.column, {})[one.group.label] = one
     differing = {of: found for of, found in columns.items() if len({v for s in found.values() for v in s.values}) > 1}
     labels = list(dict.fromkeys(one.group.label for one in summaries))
     shown = differing or columns
+    several = len({data for *_, data in shown}) > 1
     with _panels(path, len(shown), 4.6, 1.0 + 0.32 * len(labels)) as panels:
-        for axes, ((metric, config, split), found) in zip(panels, shown.items(), strict=True):
+        for axes, ((metric, config, split, data), found) in zip(panels, shown.items(), strict=True):
             _draw_bars(axes, labels, found)
-            axes.set_title(f"{metric}  ({config} labels, {split})", fontsize=8)
+            axes.set_title(f"{metric}  ({f'{data}, ' if several else ''}{config} labels, {split})", fontsize=8)
 
 
 def _noise_curves(summaries: Sequence[Summary], metric: str = "top1") -> dict[_Panel, dict[str, list[_Point]]]:

@@ -49,20 +49,22 @@ def tabulated(summaries: Sequence[Summary], metrics: Sequence[str] | None = None
     Last, for each group whose baseline is there, the differences seed by seed with the 95% interval of their mean.
     """
     columns = [of for of in dict.fromkeys(one.column for one in summaries) if metrics is None or of[0] in metrics]
-    cells: dict[str, dict[tuple[str, str, str], Summary]] = {}
+    cells: dict[str, dict[tuple[str, str, str, str], Summary]] = {}
     for one in summaries:
         cells.setdefault(one.group.label, {})[one.column] = one
     rows = []
     for label, found in cells.items():
         texts = [found[of].shown if of in found else "not yet run" for of in columns]
         rows.append((label, *texts, max((found[of].n for of in columns if of in found), default=0)))
-    compared: dict[str, dict[tuple[str, str, str], tuple[str, int]]] = {}
+    compared: dict[str, dict[tuple[str, str, str, str], tuple[str, int]]] = {}
     for pair in differences(summaries):
         compared.setdefault(pair.label, {})[pair.one.column] = (pair.shown, pair.n)
     for label, by_column in compared.items():
         texts = [by_column[of][0] if of in by_column else "" for of in columns]
         rows.append((label, *texts, max(n for _, n in by_column.values())))
-    return Table.of(["run", *(f"{metric} ({config}, {split})" for metric, config, split in columns), "seeds"], rows)
+    several = len({data for *_, data in columns}) > 1
+    named = (f"{metric} ({f'{data}, ' if several else ''}{config}, {split})" for metric, config, split, data in columns)
+    return Table.of(["run", *named, "seeds"], rows)
 
 
 def write_report(folder: Path, summaries: Sequence[Summary]) -> None:
