@@ -17,7 +17,7 @@ from vcreg_hub.files import write_tensors
 from vcreg_hub.hub.card import write_card
 from vcreg_hub.hub.export import export
 from vcreg_hub.recipes import load_recipe
-from vcreg_hub.results.summary import markdown, summarise, write_report
+from vcreg_hub.results.report import summarise, tabulated, write_report
 from vcreg_hub.run import load_run, train
 
 # Runs where importing vcreg_hub fails: what it loads owes nothing to this package.
@@ -42,8 +42,8 @@ def main(out: Path) -> None:
         print(f"\n== {name} ==", flush=True)
         suffix = "" if name == "plain" else "_vcreg"
         train(load_recipe(f"digits:convnext_atto{suffix}"), out / name / "seed0", bar=sys.stderr.isatty())
-    rows = summarise([out / "plain", out / "vcreg"])
-    write_report(out, rows)
+    summaries = summarise([out / "plain", out / "vcreg"])
+    write_report(out, summaries)
 
     run, folder = out / "vcreg" / "seed0", out / "export"
     if not folder.exists():
@@ -51,7 +51,7 @@ def main(out: Path) -> None:
     card = write_card(folder, licence="apache-2.0", twins=[out / "plain" / "seed0"])
     print("\n== reload ==", flush=True)
     _reload(run, folder, out / "check.safetensors")
-    print(f"\n{markdown(rows)}\n\nweights  {folder}\ncard     {card}\npicture  {out / 'report.png'}")
+    print(f"\n{tabulated(summaries).markdown()}\n\nweights  {folder}\ncard     {card}\npicture  {out / 'report.png'}")
 
 
 def _reload(run: Path, folder: Path, saved: Path) -> None:

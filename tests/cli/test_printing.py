@@ -13,5 +13,13 @@ ROW = {"metric": "top1", "value": 61.234, "unit": "%", "higher_is_better": True,
 def test_rows(capsys: pytest.CaptureFixture[str]) -> None:
     print_metrics([ROW, ROW | {"fold": 2, "sigma": 1.5}])
     plain, noisy = (line for line in capsys.readouterr().out.splitlines() if "61.23 %" in line)
-    assert "hmdb51/class " in plain and "fold" not in plain and "noise" not in plain
+    assert "\thmdb51/class\t" in plain and "fold" not in plain and "noise" not in plain
     assert "hmdb51/class, noise 1.5" in noisy and "test, fold 2" in noisy
+
+
+def test_a_terminal_gets_columns_that_fit(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "50")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    print_metrics([ROW | {"dataset": "a" * 40}])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 50 and lines[0].split() == ["metric", "value", "data", "split", "better"]

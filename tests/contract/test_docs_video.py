@@ -11,7 +11,7 @@ import pytest
 
 from vcreg_hub.config import override
 from vcreg_hub.data.video.sets import OWN_VIDEOS, VIDEO_SETS
-from vcreg_hub.experiments.reproduce import EXPERIMENTS
+from vcreg_hub.experiments.table import EXPERIMENTS
 from vcreg_hub.recipes import load_recipe
 
 ROOT = Path(__file__).parents[2]
@@ -55,7 +55,8 @@ def test_commands_exist(line: str) -> None:
     if command.name == "train":
         override(load_recipe(name), settings)
     elif command.name == "reproduce":
-        override(load_recipe(EXPERIMENTS[name].vcreg), settings)
+        for variant in EXPERIMENTS[name].variants:
+            override(load_recipe(variant.recipe), settings)
     elif command.name == "data":
         assert name in VIDEO_SETS | OWN_VIDEOS
 

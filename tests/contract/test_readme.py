@@ -11,7 +11,7 @@ import pytest
 
 from vcreg_hub.bench import throughput
 from vcreg_hub.bench.table import render
-from vcreg_hub.results.summary import markdown, read_summary
+from vcreg_hub.results.report import read_summary, tabulated
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 
@@ -56,15 +56,17 @@ RESULTS = Path(__file__).parents[2] / "docs" / "results"
 
 
 def test_the_measured_table_is_the_recorded_one():
-    assert markdown(read_summary(RESULTS / "fashion_mnist"), ["top1", "probe_top1"]) in README
+    assert tabulated(read_summary(RESULTS / "fashion_mnist"), ["top1", "probe_top1"]).markdown() in README
 
 
 def test_the_numbers_on_videos_are_the_recorded_ones():
     rows = read_summary(RESULTS / "action_shapes_finetuned")
-    mean = {row["label"].partition(",")[0]: row["mean"] for row in rows if "folds" in row and row["metric"] == "top1"}
+    means = [row for row in rows if row.folds and row.quantity.metric == "top1"]
+    mean = {row.group.label.partition(",")[0]: row.mean for row in means}
     assert f"{mean['plain']:.1f}% without and {mean['vcreg']:.1f}% with VCReg" in " ".join(README.split())
-    (difference,) = (line for line in markdown(rows, ["top1"]).splitlines() if "vcreg, mean of 3 splits - " in line)
-    assert difference.split("|")[2].removesuffix(" points ").strip() in README
+    table = tabulated(rows, ["top1"]).markdown().splitlines()
+    (difference,) = (line for line in table if "vcreg, mean of 3 splits - " in line)
+    assert difference.split("|")[2].partition(" points ")[0].strip() in README
 
 
 @pytest.mark.parametrize("folder", sorted(path.parent.name for path in RESULTS.glob("*/summary.json")))
@@ -72,7 +74,7 @@ def test_the_tables_of_the_results_page_are_the_recorded_ones(folder):
     """A whole line each: every number that the page shows of a folder is in its summary."""
     page = (RESULTS / "README.md").read_text(encoding="utf-8")
     shown = ["top1"] if "shapes" in folder else ["top1", "probe_top1"]
-    table = markdown(read_summary(RESULTS / folder), shown)
+    table = tabulated(read_summary(RESULTS / folder), shown).markdown()
     assert table in page and f"vcreg reproduce {folder}`" in page
 
 

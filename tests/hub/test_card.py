@@ -18,10 +18,10 @@ from vcreg_hub.config import Model, Video
 from vcreg_hub.errors import HubError, RunFolderError, UsageError
 from vcreg_hub.files import write_json
 from vcreg_hub.hub.card import is_as_rendered, render, render_card, write_card
-from vcreg_hub.hub.markdown import code, one_line, prose, slug
-from vcreg_hub.hub.metadata import eval_result_files
-from vcreg_hub.hub.record import collect
-from vcreg_hub.hub.scores import scores, twin_scores
+from vcreg_hub.hub.card_metadata import eval_result_files
+from vcreg_hub.hub.card_sections import _code, prose, slug
+from vcreg_hub.hub.index import cards_folder
+from vcreg_hub.hub.record import Record, collect, one_line
 from vcreg_hub.paper import PAPER_NUMBERS, paper_numbers
 from vcreg_hub.regularizer.vcreg import VCReg
 
@@ -77,15 +77,18 @@ def test_seeds_and_the_plain_twin_are_averaged(tmp_path):
     runs = [make_run(tmp_path / f"v{s}", seed=s, values=results(row(v))) for s, v in enumerate(ours)]
     twins = [make_run(tmp_path / f"p{s}", seed=s, vcreg=None, values=results(row(v))) for s, v in enumerate(plain)]
     record = collect(runs[1], licence="mit", siblings=runs, twins=twins)
-    (score,) = scores(record)
-    (twin,) = twin_scores(record).values()
-    assert (score.value, score.n) == (82.5, 3)
-    assert score.mean == pytest.approx(sum(ours) / 3)
-    assert score.std == pytest.approx(statistics.stdev(ours))
-    assert (twin.value, twin.n) == (None, 3)
-    assert twin.std == pytest.approx(statistics.stdev(plain))
+    (score,) = record.scores
+    assert (score.value, score.summary.n) == (82.5, 3)
+    assert score.summary.mean == pytest.approx(sum(ours) / 3)
+    assert score.summary.std == pytest.approx(statistics.stdev(ours))
+    assert score.baseline.n == 3
+    assert score.baseline.std == pytest.approx(statistics.stdev(plain))
     card = render(record)
-    assert "| 82.50 | 81.17 ± 1.26 (n = 3) | 78.17 ± 0.76 (n = 3) | +3.00 |" in card
+    # 2.0, 3.5 and 3.5, seed by seed; 4.303 is Student's t for two degrees of freedom.
+    std = statistics.stdev([2.0, 3.5, 3.5])
+    low, high = 3.0 - 4.30265 * std / 3**0.5, 3.0 + 4.30265 * std / 3**0.5
+    difference = f"+3.00 ± {std:.2f} (n = 3; 95% CI {low:+.2f} to {high:+.2f})"
+    assert f"| 82.50 | 81.17 ± 1.26 (n = 3) | 78.17 ± 0.76 (n = 3) | {difference} |" in card
     assert "Fewer than three seeds" not in card
     assert header(card)["model-index"][0]["results"][0]["metrics"][0]["value"] == 82.5
 
@@ -108,7 +111,7 @@ def test_what_is_no_sibling_and_no_twin_is_refused(tmp_path):
 def test_the_run_that_an_export_was_made_of_is_not_counted_twice(tmp_path):
     export = make_loadable(tmp_path / "export")
     record = collect(export, licence=None, siblings=[tmp_path / "export-run"])
-    assert [run["seed"] for run in record["runs"]] == [0]
+    assert [run.seed for run in record.runs] == [0]
 
 
 def test_a_licence_is_never_assumed(tmp_path):
@@ -139,7 +142,30 @@ def test_the_library_is_the_one_that_loads_it(tmp_path):
 def test_a_difference_of_nothing_has_no_minus(tmp_path):
     run = make_run(tmp_path / "run", values=results(row(81.249)))
     twins = [make_run(tmp_path / "twin", vcreg=None, values=results(row(81.25)))]
-    assert "| +0.00 |" in render_card(run, licence="mit", twins=twins)
+    assert "| +0.00 (n = 1) |" in render_card(run, licence="mit", twins=twins)
+
+
+def test_without_a_seed_in_common_the_means_are_subtracted_and_it_is_said(tmp_path):
+    run = make_run(tmp_path / "run", values=results(row(81.0)))
+    twins = [make_run(tmp_path / "twin", seed=5, vcreg=None, values=results(row(80.0)))]
+    record = collect(run, licence="mit", twins=twins)
+    assert record.scores[0].difference is None
+    assert "| 80.00 (n = 1) | +1.00 (not paired) |" in render(record)
+
+
+def test_a_record_reads_back_as_it_was_written(tmp_path):
+    rows = [row(80.0 - s, sigma=s, fold=2) for s in (1, 1.5, 2)]
+    run = make_run(tmp_path / "run", values=results(*rows, row(70.0)))
+    twin = make_run(tmp_path / "twin", vcreg=None, values=results(*rows))
+    values = collect(run, licence="mit", twins=[twin]).to_json()
+    again = Record.from_json(json.loads(json.dumps(values)), tmp_path)
+    assert json.dumps(again.to_json()) == json.dumps(values) and render(again) == render(collect(run, licence="mit",
+        twins=[twin]))  # fmt: skip
+    for path in sorted(cards_folder().glob("*.json")):
+        kept = path.read_text(encoding="utf-8")
+        assert json.dumps(Record.from_json(json.loads(kept), path).to_json(), indent=2) + "\n" == kept
+    with pytest.raises(RunFolderError, match="record of format 1"):
+        Record.from_json({name: value for name, value in values.items() if name != "recipe"}, tmp_path)
 
 
 def test_the_numbers_of_other_seeds_and_twins_are_kept_beside_the_card(tmp_path):
@@ -152,7 +178,7 @@ def test_the_numbers_of_other_seeds_and_twins_are_kept_beside_the_card(tmp_path)
     shutil.rmtree(twin)
     assert is_as_rendered(export)
     card = render_card(export, repo_id="me/name")
-    assert "seeds 0, 1 (n = 2)" in card and "+10.38" in card and "hf-hub:me/name" in card
+    assert "seeds 0, 1 (n = 2)" in card and "| +11.25 (n = 1) |" in card and "hf-hub:me/name" in card
     write_json(export / "results.json", results(row(90.0)))
     with pytest.raises(RunFolderError, match=r"seeds\.json is of other numbers than results\.json"):
         render_card(export)
@@ -189,8 +215,8 @@ def test_an_export_and_the_other_seeds_of_its_run_match(tmp_path, name):
     export = make_run(tmp_path / "export", seed=0, model=Model(name.replace("{}/configs/", "")))
     write_json(export / "config.json", config)
     record = collect(export, licence="mit", siblings=runs)
-    assert [run["seed"] for run in record["runs"]] == [0, 1]
-    assert record["recipe"]["model"]["name"] == name.replace("{}/configs/", "")
+    assert [run.seed for run in record.runs] == [0, 1]
+    assert record.recipe["model"]["name"] == name.replace("{}/configs/", "")
 
 
 @pytest.mark.parametrize(
@@ -204,7 +230,7 @@ def test_an_export_and_the_other_seeds_of_its_run_match(tmp_path, name):
 )
 def test_a_run_folder_says_what_will_load_its_export(tmp_path, name, library, architecture):
     record = collect(make_run(tmp_path / "run", model=Model(name)), licence="mit")
-    assert (record["library"], record["architecture"]) == (library, architecture)
+    assert (record.library, record.architecture) == (library, architecture)
     assert f"Plain {library} loads it" in render(record)
 
 
@@ -475,7 +501,7 @@ def test_text_is_made_harmless(text):
     assert "<" not in prose(text)
     assert "`" not in prose(text)
     assert not re.search(r"(?<!\\)[`*\[\]|]", prose(text).replace("\\\\", ""))
-    assert code(text).count("`") == 2
+    assert _code(text).count("`") == 2
     assert re.fullmatch(r"[a-z0-9._-]+", slug(text))
 
 

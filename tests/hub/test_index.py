@@ -10,14 +10,14 @@ from vcreg_hub.checkpoints import locations as places
 from vcreg_hub.errors import RunFolderError, WeightsNotFoundError
 from vcreg_hub.files import sha256
 from vcreg_hub.hub.index import (
+    _render_index,
+    _write_release,
     cards_folder,
     drifted,
     headline_text,
     read_card,
     read_records,
     refresh,
-    render_index,
-    write_release,
 )
 from vcreg_hub.hub.listing import list_releases
 from vcreg_hub.hub.record import collect
@@ -37,7 +37,7 @@ def cards(tmp_path):
         for s in range(3)
     ]
     folder = tmp_path / "model_cards"
-    write_release(collect(runs[0], licence="mit", name=NAME, siblings=runs, twins=twins), folder)
+    _write_release(collect(runs[0], licence="mit", name=NAME, siblings=runs, twins=twins), folder)
     return folder
 
 
@@ -45,7 +45,7 @@ def test_a_release_is_three_files_and_a_line(cards):
     files = ["README.md", f"{NAME}.json", f"{NAME}.md", f"{NAME}.png"]
     assert sorted(path.name for path in cards.iterdir()) == files
     (record,) = read_records(cards)
-    assert len(record["weights"]["sha256"]) == 64
+    assert len(record.weights.sha256) == 64
     index = (cards / "README.md").read_text(encoding="utf-8")
     assert (
         f"| [{NAME}]({NAME}.md) | timm | probe\\_top1".replace("\\_", "_") + " on fashion_mnist, class, test "
@@ -80,7 +80,7 @@ def test_a_card_is_found_by_its_name_with_or_without_tag(cards):
 
 
 def test_an_index_without_releases_lists_what_is_missing():
-    text = render_index([])
+    text = _render_index([])
     assert "## Not trained yet" in text
     assert "| resnet50_vcreg.in1k |" in text
 

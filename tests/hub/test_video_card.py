@@ -11,7 +11,6 @@ from vcreg_hub.config import Data, Model, Video
 from vcreg_hub.errors import UsageError
 from vcreg_hub.hub.card import render, render_card
 from vcreg_hub.hub.record import collect
-from vcreg_hub.hub.scores import scores, twin_scores
 
 ABOUT = {"dataset": "action_shapes", "protocol": "top-1 accuracy, 10 clips x 3 crops, mean probability; last epoch"}
 
@@ -37,11 +36,11 @@ def test_splits_and_seeds_stand_on_one_card(tmp_path):
     runs = runs_of(tmp_path / "vcreg", ours, assumed=("optim.layer_decay", "vcreg.alpha"))
     twins = runs_of(tmp_path / "plain", {key: value - 5 for key, value in ours.items()}, vcreg=None)
     record = collect(runs[0], licence="mit", siblings=runs, twins=[])
-    mean, *singly = scores(record)
-    assert mean.split == "test, mean of 3 splits" and mean.n == 3 and mean.value is None
-    assert mean.mean == pytest.approx(statistics.fmean([80.0, 83.0, 86.0]))
-    assert mean.std == pytest.approx(statistics.stdev([80.0, 83.0, 86.0]))
-    assert [(s.split, s.n) for s in singly] == [(f"test, fold {fold}", 3) for fold in (1, 2, 3)]
+    mean, *singly = record.scores
+    assert mean.split == "test, mean of 3 splits" and mean.summary.n == 3 and mean.value is None
+    assert mean.summary.mean == pytest.approx(statistics.fmean([80.0, 83.0, 86.0]))
+    assert mean.summary.std == pytest.approx(statistics.stdev([80.0, 83.0, 86.0]))
+    assert [(s.split, s.summary.n) for s in singly] == [(f"test, fold {fold}", 3) for fold in (1, 2, 3)]
     assert singly[0].value == 70.0, "that of the weights on the card"
     card = render(record)
     assert "seeds 0, 1, 2 on splits 1, 2, 3 (9 runs)" in card and "Seed of these weights: 0, split 1" in card
@@ -49,7 +48,9 @@ def test_splits_and_seeds_stand_on_one_card(tmp_path):
     assert "does not confirm it: `optim.layer_decay`, `vcreg.alpha`" in card
     assert "clips: 100 train" in card and "10 clips x 3 crops" in card
     assert "does not confirm" not in render(collect(twins[0], licence="mit", siblings=twins))
-    assert twin_scores(collect(runs[0], licence="mit", siblings=runs, twins=twins))[mean.key].mean == mean.mean - 5
+    compared = collect(runs[0], licence="mit", siblings=runs, twins=twins)
+    assert compared.scores[0].baseline.mean == mean.summary.mean - 5
+    assert "| +5.00 ± 0.00 (n = 3; 95% CI +5.00 to +5.00) |" in render(compared)
 
 
 def test_the_plain_twin_s_splits_are_averaged_alike(tmp_path):
@@ -57,9 +58,9 @@ def test_the_plain_twin_s_splits_are_averaged_alike(tmp_path):
     runs = runs_of(tmp_path / "vcreg", ours)
     twins = runs_of(tmp_path / "plain", {(1, 0): 60.0, (2, 0): 74.0}, vcreg=None)
     record = collect(runs[0], licence="mit", siblings=runs, twins=twins)
-    mean = scores(record)[0]
-    assert twin_scores(record)[mean.key].mean == 67.0 and mean.mean == 75.0
-    assert "+8.00" in render(record)
+    mean = record.scores[0]
+    assert mean.baseline.mean == 67.0 and mean.summary.mean == 75.0
+    assert "| +8.00 (n = 1) |" in render(record)
 
 
 def test_a_seed_counts_once_on_each_split(tmp_path):

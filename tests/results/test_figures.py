@@ -8,25 +8,29 @@ from typing import Any
 import pytest
 
 from vcreg_hub.results import figures
-from vcreg_hub.results.summary import spread
+from vcreg_hub.results.aggregate import Group, Summary
+from vcreg_hub.results.rows import Quantity
 
 
-def row(label: str, metric: str, *values: float) -> dict[str, Any]:
-    named = {"metric": metric, "unit": "%", "higher_is_better": True, "dataset_config": "class", "split": "test"}
-    return {"label": label, **named, **spread(dict(enumerate(values)))}
+def row(label: str, metric: str, *values: float) -> Summary:
+    of = Quantity(
+        metric=metric, unit="%", higher_is_better=True, dataset="d", dataset_config="class", split="test"
+    )  # fmt: skip
+    group = Group(label=label, id=label, vcreg=None if label == "plain" else label)
+    return Summary(tuple(range(len(values))), values, group, of)
 
 
-def drawn(rows: list[dict[str, Any]], path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+def drawn(rows: list[Summary], path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """The labels of each panel."""
     panels: list[list[str]] = []
-    plain = figures._panel
+    plain = figures._draw_bars
 
     def panel(axes: Any, labels: list[str], found: dict[str, Any]) -> None:
         panels.append([label for label in labels if label in found])
         plain(axes, labels, found)
 
-    monkeypatch.setattr(figures, "_panel", panel)
-    figures.bars(rows, path)
+    monkeypatch.setattr(figures, "_draw_bars", panel)
+    figures.draw_bars(rows, path)
     assert path.read_bytes().startswith(b"\x89PNG")
     return panels
 
@@ -50,5 +54,5 @@ def test_no_empty_panel_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     plain = Figure.savefig
     monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: (saved.append(len(self.axes)), plain(self, *a, **k)))
     rows = [row("plain", metric, 1, 2) for metric in ("top1", "top5", "loss")]
-    figures.bars(rows, tmp_path / "odd.png")
+    figures.draw_bars(rows, tmp_path / "odd.png")
     assert saved == [3]

@@ -24,7 +24,7 @@ from vcreg_hub.data.video.decode import UnreadableVideoError
 from vcreg_hub.data.video.hmdb51 import prepare
 from vcreg_hub.data.video.sets import VIDEO_SETS
 from vcreg_hub.errors import ConfigError, UsageError
-from vcreg_hub.experiments.runner import Cell
+from vcreg_hub.experiments.grid import Trial
 from vcreg_hub.files import read_tensors
 from vcreg_hub.models.video_networks import NETWORKS, NORMALISATION
 from vcreg_hub.recipes import addresses, load_recipe
@@ -144,10 +144,10 @@ def test_an_interrupted_run_resumes_to_the_same_bits(
 
 
 class InProcess:
-    """Stands for the process that a study starts for a cell, without the seconds that starting one takes."""
+    """Stands for the process that a study starts for a trial, without the seconds that starting one takes."""
 
-    def __init__(self, cell: Cell, out: Path, threads: int) -> None:
-        self.returncode = 0 if train(cell.recipe, out / cell.path, say=quiet).complete() else 1
+    def __init__(self, trial: Trial, out: Path, threads: int) -> None:
+        self.returncode = 0 if train(trial.recipe, out / trial.path, say=quiet).complete() else 1
 
     def poll(self) -> int:
         return self.returncode

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ..results.tables import Table
+
 TITLES = {
     "identity": "identity",
     "products": "two products",
@@ -49,7 +51,7 @@ def _networks(networks: Sequence[dict[str, Any]]) -> list[str]:
     shares = ", ".join(f"{network['name']} {100 * network['flop_share']:.1f}%" for network in networks)
     header = ["network", "layer", "ms", "of identity", "peak memory", "paper (A100, batch 128)"]
     return [
-        *_table(header, rows),
+        Table.of(header, rows).markdown(padded=True),
         "",
         f"Share of the two products in each network's arithmetic: {shares}.",
     ]
@@ -74,14 +76,5 @@ def _blocks(blocks: Sequence[dict[str, Any]]) -> list[str]:
     return [
         "Single blocks, as multiples of the time of the two matrix products:",
         "",
-        *_table([*header, "ours over naive"], rows),
+        Table.of([*header, "ours over naive"], rows).markdown(padded=True),
     ]
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |"
-
-    return [line(header), line(["-" * width for width in widths]), *map(line, rows)]

@@ -30,6 +30,7 @@ from ..data.video.sampling import training_indices
 from ..data.video.transforms import resize
 from ..env import describe_env
 from ..errors import ConfigError, UsageError, unknown_name
+from ..results.tables import Table
 
 Request = tuple[Path, list[int]]
 # HMDB51's clips: 240 lines, mostly 320 columns, three seconds.
@@ -90,21 +91,20 @@ def render(result: dict[str, Any]) -> str:
     """The result as a text table (GitHub Markdown); every number is `median ± interquartile range`."""
     clip = result["clip"]
     versions = ", ".join(f"{name} {version}" for name, version in result["libraries"].items())
+    rows: list[tuple[object, ...]] = []
+    for row in result["rows"]:
+        if "missing" in row:
+            rows.append((row["decoder"], None, "not here", None, None, None))
+        else:
+            speed = f"{row['clips_per_second']:.1f} ± {row['spread']:.1f}"
+            files = f"{row['exact_files']} of {result['files']}"
+            rows.append((row["decoder"], row["workers"], speed, row["of_pyav"], row["cpu_ms_per_clip"] or None, files))
     lines = [
         f"Clips per second on {result['env']['device']}, one thread a process, {versions}: {clip['frames']} frames, "
         f"{clip['stride']} apart, resized to {clip['size']}.",
         "",
-        "| decoder | workers | clips/s | of PyAV | CPU ms a clip | exact files |",
-        "| --- | --- | --- | --- | --- | --- |",
+        Table.of(["decoder", "workers", "clips/s", "of PyAV", "CPU ms a clip", "exact files"], rows).markdown(),
     ]
-    for row in result["rows"]:
-        if "missing" in row:
-            lines.append(f"| {row['decoder']} | - | not here | - | - | - |")
-        else:
-            speed = f"{row['clips_per_second']:.1f} ± {row['spread']:.1f}"
-            files = f"{row['exact_files']} of {result['files']}"
-            cells = (row["decoder"], row["workers"], speed, row["of_pyav"], row["cpu_ms_per_clip"] or "-", files)
-            lines.append("| " + " | ".join(map(str, cells)) + " |")
     lines += [f"\n{row['decoder']}: {row['missing']}" for row in result["rows"] if "missing" in row]
     if result["unreadable"]:
         lines.append(f"\n{len(result['unreadable'])} files do not decode, such as {result['unreadable'][0]}")

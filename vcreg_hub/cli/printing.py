@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from ..results.tables import Table
 
 
 def print_metrics(rows: list[dict[str, Any]]) -> None:
@@ -23,17 +27,10 @@ def print_metrics(rows: list[dict[str, Any]]) -> None:
     )
 
 
-def print_table(rows: list[dict[str, Any]]) -> None:
-    from rich.box import SIMPLE
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=SIMPLE)
-    for name in rows[0] if rows else []:
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        table.add_row(*("-" if value is None else str(value) for value in row.values()))
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+def print_table(records: Sequence[Mapping[str, Any]]) -> None:
+    """A column for each key of the records, as wide as the terminal allows; between tabs where there is no terminal."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    print(Table.of_records(records).terminal(width))
 
 
 def print_json(value: Any) -> None:

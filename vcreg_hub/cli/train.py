@@ -71,16 +71,16 @@ def sweep(
     set_: Set = None,
 ) -> None:
     """Train every combination of a grid and seeds, resumable, and print a table. Chooses nothing by test data."""
-    from ..experiments.runner import cells, check, parse_grid, parse_seeds, refuse_seed, run_cells
-    from ..results.summary import markdown, summarise, write_report
+    from ..experiments.grid import expand_grid, parse_grid, parse_seeds, refuse_seed
+    from ..experiments.runner import run_trials
+    from ..results.report import summarise, tabulated, write_report
 
     refuse_seed(setting.partition("=")[0] for setting in set_ or [])
-    todo = cells(_recipe(recipe, set_), parse_grid(grid or []), parse_seeds(seeds))
-    failed = run_cells(todo, out, jobs)
-    check(failed)
-    rows = summarise([out])
-    write_report(out, rows)
-    print(markdown(rows))
+    trials = expand_grid(_recipe(recipe, set_), parse_grid(grid or []), parse_seeds(seeds))
+    run_trials(trials, out, jobs)
+    summaries = summarise([out])
+    write_report(out, summaries)
+    print(tabulated(summaries).markdown())
 
 
 @app.command()
@@ -90,14 +90,14 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Mean and standard deviation over seeds of finished runs."""
-    from ..results.folds import over_folds
-    from ..results.summary import markdown, summarise, write_report
+    from ..results.aggregate import over_splits
+    from ..results.report import summarise, tabulated, write_report
 
-    rows = summarise(folders)
+    summaries = summarise(folders)
     if out is not None:
-        write_report(out, rows)
-    rows += over_folds(rows)
-    print_json(rows) if as_json else print(markdown(rows))
+        write_report(out, summaries)
+    summaries += over_splits(summaries)
+    print_json([one.to_json() for one in summaries]) if as_json else print(tabulated(summaries).markdown())
 
 
 @app.command()
@@ -109,20 +109,23 @@ def reproduce(
 ) -> None:
     """Repeat a whole experiment: coefficients chosen on held-out training images, then several seeds on test."""
     from ..config import override
-    from ..experiments.reproduce import EXPERIMENTS, standing
-    from ..experiments.reproduce import reproduce as walk
-    from ..results.folds import over_folds
-    from ..results.summary import markdown
+    from ..experiments.reproduce import current_results, run_experiment
+    from ..experiments.table import EXPERIMENTS, find_experiment
+    from ..results.aggregate import over_splits
+    from ..results.report import tabulated
 
     if name is None:
         for known, experiment in EXPERIMENTS.items():
             paper = f" The paper: {experiment.paper}." if experiment.paper else ""
-            ours = standing(known, Path("runs") / known)
-            print(f"{known}: {experiment.plain} against {experiment.vcreg}.{paper} Ours, in runs/{known}: {ours}")
+            ours = current_results(experiment, Path("runs") / known)
+            compared = ", ".join(variant.recipe for variant in experiment.compared)
+            print(f"{known}: {experiment.baseline.recipe} against {compared}.{paper} Ours, in runs/{known}: {ours}")
         return
-    rows = walk(name, out or Path("runs") / name, jobs, change=lambda recipe: override(recipe, set_ or []))
-    print(markdown([*rows, *over_folds(rows)]))
-    if paper := EXPERIMENTS[name].paper:
+    experiment = find_experiment(name)
+    change = lambda recipe: override(recipe, set_ or [])  # noqa: E731
+    summaries = run_experiment(experiment, out or Path("runs") / name, jobs, change=change)
+    print(tabulated([*summaries, *over_splits(summaries)]).markdown())
+    if paper := experiment.paper:
         print(f"\nThe paper's, not measured here: {paper}")
 
 

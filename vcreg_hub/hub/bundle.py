@@ -13,7 +13,7 @@ from ..checkpoints.find import AGAIN, refuse_only_pickles
 from ..checkpoints.recorded import git_hash
 from ..errors import IntegrityError, RunFolderError, UsageError
 from ..files import sha256
-from .numbers import check_numbers
+from .card import check_numbers
 from .privacy import private_fields, private_parts
 
 REQUIRED = ("README.md", "config.json", "model.safetensors", "recipe.json", "results.json", "env.json")

@@ -50,7 +50,7 @@ class Listed:
 
 
 @dataclass(frozen=True)
-class Found:
+class _Found:
     """A release in one place. trouble: why it cannot be loaded from there. card: where its card is, None without."""
 
     place: str
@@ -70,15 +70,15 @@ def list_releases(
     """
     held, notes = _held(api, patience)
     folder = cards or cards_folder()
-    headlines = {record["name"]: headline_text(record) for record in read_records(folder)} if folder else {}
+    headlines = {record.name: headline_text(record) for record in read_records(folder)} if folder else {}
     names = dict.fromkeys([row.full_name for row in RELEASES] + sorted(held))
     listed = [_listed(name, held.get(name, []), headlines.get(name)) for name in names]
     return sorted(listed, key=lambda entry: (entry.task, not entry.places, entry.name)), notes
 
 
-def _held(api: HfApi | None, patience: Patience) -> tuple[dict[str, list[Found]], list[str]]:
+def _held(api: HfApi | None, patience: Patience) -> tuple[dict[str, list[_Found]], list[str]]:
     """Full name -> where it is."""
-    held: dict[str, list[Found]] = {}
+    held: dict[str, list[_Found]] = {}
     notes: list[str] = []
     for place in places():
         if isinstance(place, HubPlace):
@@ -93,7 +93,7 @@ def _held(api: HfApi | None, patience: Patience) -> tuple[dict[str, list[Found]]
     return held, notes
 
 
-def _of_namespace(place: HubPlace, api: HfApi | None, patience: Patience, notes: list[str]) -> dict[str, Found]:
+def _of_namespace(place: HubPlace, api: HfApi | None, patience: Patience, notes: list[str]) -> dict[str, _Found]:
     if not place.answers():
         if not place.troubles:
             notes.append(f"offline mode: of {place.namespace} only what the cache holds is listed")
@@ -112,16 +112,16 @@ def _of_namespace(place: HubPlace, api: HfApi | None, patience: Patience, notes:
     for info in infos:
         files = {file.rfilename for file in info.siblings or ()}
         card = f"{asked.endpoint}/{info.id}" if CARD in files else None
-        found[info.id.partition("/")[2]] = Found(str(place), _lacks(files), card)
+        found[info.id.partition("/")[2]] = _Found(str(place), _lacks(files), card)
     return {name: where for name, where in found.items() if _is_release(name)}
 
 
-def _of_cache(place: HubPlace) -> dict[str, Found]:
+def _of_cache(place: HubPlace) -> dict[str, _Found]:
     names = [repo.partition("/")[2] for repo in cached_repos() if repo.startswith(f"{place.namespace}/")]
     found = {}
     for name in filter(_is_release, names):
         folder = cached_folder(f"{place.namespace}/{name}")
-        missing = Found(str(place), f"the cache does not have its {WEIGHTS}", None)
+        missing = _Found(str(place), f"the cache does not have its {WEIGHTS}", None)
         found[name] = missing if folder is None else _in_folder(str(place), folder, name)
     return found
 
@@ -130,9 +130,9 @@ def _is_release(name: str) -> bool:
     return name.partition(".")[0].endswith("_vcreg") and "." in name
 
 
-def _in_folder(place: str, folder: Path, full_name: str) -> Found:
+def _in_folder(place: str, folder: Path, full_name: str) -> _Found:
     trouble = _lacks({path.name for path in folder.iterdir()}) or _altered(folder, full_name)
-    return Found(place, trouble, str(folder / CARD) if (folder / CARD).is_file() else None)
+    return _Found(place, trouble, str(folder / CARD) if (folder / CARD).is_file() else None)
 
 
 def _lacks(files: set[str]) -> str | None:
@@ -154,7 +154,7 @@ def _altered(folder: Path, full_name: str) -> str | None:
     return None
 
 
-def _listed(name: str, found: list[Found], headline: str | None) -> Listed:
+def _listed(name: str, found: list[_Found], headline: str | None) -> Listed:
     where = tuple(one.place for one in found if one.trouble is None)
     troubles = tuple(f"{one.place}: {one.trouble}" for one in found if one.trouble is not None)
     cards = [one.card for one in found if one.card is not None]

@@ -14,10 +14,9 @@ from ..config import to_dict
 from ..errors import UsageError
 from ..rundir import RunDir
 from .bundle import refuse_altered
-from .card import is_as_rendered, render_card, write_card
+from .card import check_numbers, is_as_rendered, render_card, write_card
 from .export import export
 from .licence import check_licence
-from .numbers import check_numbers
 from .record import is_smoke_test
 
 

@@ -14,6 +14,7 @@ from ..config import Recipe, differences, override, to_dict
 from ..errors import UsageError, WeightsNotFoundError, unknown_name
 from ..files import write_json
 from ..models.head import renew_head
+from ..results.rows import identity
 from ..rundir import RunDir
 from ..training.schedule import check_warmup
 from .accelerator import make_accelerator
@@ -34,8 +35,6 @@ _EVALUATED = (
     "data.",
     *(f"video.{name}" for name in ("stride", "clips", "crops", "merge", "noise", "max_failed", "decoder")),
 )
-# Two rows of results.json that agree in these speak of the same number.
-_SAME_NUMBER = ("metric", "dataset", "dataset_config", "split", "fold", "sigma")
 # What a person calls the parts of a data set.
 _PARTS = {"train": "training", "val": "held-out training", "test": "test"}
 
@@ -127,8 +126,8 @@ def evaluate_run(path: str | Path, settings: Sequence[str] = (), *, save: bool =
             _refuse_other_classes(recipe, results.get("data", {}).get("classes"), material.sets.class_names)
         rows = evaluate(material, model, accelerator, results["training"]["selected"])
         if save and accelerator.is_main_process:
-            fresh = {tuple(row.get(key) for key in _SAME_NUMBER) for row in rows}
-            kept = [row for row in results["metrics"] if tuple(row.get(key) for key in _SAME_NUMBER) not in fresh]
+            fresh = {identity(row) for row in rows}
+            kept = [row for row in results["metrics"] if identity(row) not in fresh]
             write_json(folder.path / "results.json", results | {"metrics": kept + rows})
     return rows
 

@@ -14,8 +14,10 @@ from vcreg_hub.cli import app
 from vcreg_hub.config import Data, Model, Recipe, Video
 from vcreg_hub.files import write_json, write_tensors
 from vcreg_hub.regularizer.vcreg import VCReg
-from vcreg_hub.results.noise_curves import Panel, curves, draw
-from vcreg_hub.results.summary import markdown, summarise
+from vcreg_hub.results.figures import _noise_curves as noise_curves
+from vcreg_hub.results.figures import _Panel as Panel
+from vcreg_hub.results.figures import draw_noise
+from vcreg_hub.results.report import summarise, tabulated
 from vcreg_hub.rundir import RunDir
 
 PLAIN = Recipe("shapes", Model("videomae_small"), Data("action_shapes"), video=Video())
@@ -51,7 +53,7 @@ def test_plain_and_vcreg_with_seeds(tmp_path: Path) -> None:
     for (kind, sigma), of_seed in values.items():
         for seed, value in enumerate(of_seed):
             run(tmp_path, f"{kind}-{sigma}", PLAIN if kind == "plain" else VCREG, value, sigma=sigma, seed=seed)
-    found = curves(summarise([tmp_path]))
+    found = noise_curves(summarise([tmp_path]))
     assert list(found) == [PANEL] and list(found[PANEL]) == ["plain", "VCReg"]
     for kind, points in found[PANEL].items():
         assert [point.sigma for point in points] == [0.0, 2.0]
@@ -67,7 +69,7 @@ def test_splits_are_averaged_seed_by_seed(tmp_path: Path) -> None:
             for seed in (0, 1, 2) if fold < 3 else (0, 2):
                 label = f"plain-{sigma}-{fold}"
                 run(tmp_path, label, PLAIN, 10.0 * fold + seed - sigma, sigma=sigma, seed=seed, fold=fold)
-    (points,) = curves(summarise([tmp_path]))[PANEL].values()
+    (points,) = noise_curves(summarise([tmp_path]))[PANEL].values()
     assert [(point.sigma, point.folds) for point in points] == [(0.0, (1, 2, 3)), (1.0, (1, 2, 3))]
     assert points[0].values == (20.0, 22.0), "seed 1 has no third split"
     assert points[1].values == (19.0, 21.0)
@@ -77,17 +79,17 @@ def test_coefficients_chosen_level_by_level_are_one_curve_and_a_grid_is_several(
     other = replace(PLAIN, vcreg=VCReg(alpha=5.0, beta=0.3))
     run(tmp_path, "a", VCREG, 80.0)
     run(tmp_path, "b", other, 60.0, sigma=1.0)
-    assert list(curves(summarise([tmp_path]))[PANEL]) == ["VCReg"]
+    assert list(noise_curves(summarise([tmp_path]))[PANEL]) == ["VCReg"]
     run(tmp_path, "c", VCREG, 55.0, sigma=1.0)
     run(tmp_path, "d", other, 79.0)
-    series = curves(summarise([tmp_path]))[PANEL]
+    series = noise_curves(summarise([tmp_path]))[PANEL]
     assert {name: [point.mean for point in points] for name, points in series.items()} == {
         "VCReg alpha 1, beta 0.1": [80.0, 55.0],
         "VCReg alpha 5, beta 0.3": [79.0, 60.0],
     }
     longer = replace(VCREG, train=replace(VCREG.train, epochs=9))
     run(tmp_path, "longer", longer, 58.0, sigma=1.0)
-    names = list(curves(summarise([tmp_path]))[PANEL])
+    names = list(noise_curves(summarise([tmp_path]))[PANEL])
     assert len(names) == 3 and "VCReg alpha 5, beta 0.3" in names, "recipes that differ in more than noise keep apart"
 
 
@@ -95,9 +97,9 @@ def test_noise_at_test_time_alone_is_another_column_and_no_point(tmp_path: Path)
     run(tmp_path, "plain", PLAIN, 80.0, tested=1.5)
     run(tmp_path, "noisy", PLAIN, 70.0, sigma=1.5)
     rows = summarise([tmp_path])
-    (points,) = curves(rows)[PANEL].values()
+    (points,) = noise_curves(rows)[PANEL].values()
     assert [(point.sigma, point.mean) for point in points] == [(0.0, 80.0), (1.5, 70.0)]
-    table = markdown(rows).splitlines()
+    table = tabulated(rows).markdown().splitlines()
     assert "top1 (class, test) | top1 (class, σ 1.5, test)" in table[0]
     assert any("80.00 % | 40.00 %" in line for line in table)
 
@@ -105,8 +107,8 @@ def test_noise_at_test_time_alone_is_another_column_and_no_point(tmp_path: Path)
 def test_nothing_to_draw(tmp_path: Path) -> None:
     run(tmp_path / "runs", "plain", PLAIN, 80.0)
     run(tmp_path / "runs", "pixels", replace(PLAIN, video=replace(PLAIN.video, noise_place="pixels")), 70.0, sigma=1.0)
-    assert curves(summarise([tmp_path / "runs"])) == {}, "other places of noise are not compared"
-    assert not draw(summarise([tmp_path / "runs"]), tmp_path / "noise.png")
+    assert noise_curves(summarise([tmp_path / "runs"])) == {}, "other places of noise are not compared"
+    assert not draw_noise(summarise([tmp_path / "runs"]), tmp_path / "noise.png")
     assert not (tmp_path / "noise.png").exists()
 
 

@@ -4,34 +4,27 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
-import pytest
 from hub.folders import make_run, results, row
 
-from vcreg_hub.hub import plot
 from vcreg_hub.hub.card import PICTURE, write_card
 from vcreg_hub.hub.download import download
-from vcreg_hub.hub.index import read_records, write_release
+from vcreg_hub.hub.index import _write_release, read_records
 from vcreg_hub.hub.record import collect
 
 
-def test_seeds_and_twins_are_drawn_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn: list[dict[str, Any]] = []
-    plain = plot.bars
-    monkeypatch.setattr(plot, "bars", lambda rows, path: (drawn.extend(rows), plain(rows, path)))
+def test_seeds_and_twins_are_drawn_side_by_side(tmp_path: Path) -> None:
     runs = [make_run(tmp_path / f"v{s}", seed=s, values=results(row(80.0 + s))) for s in (0, 1)]
     twin = make_run(tmp_path / "p0", vcreg=None, values=results(row(70.0)))
     record = collect(runs[0], licence="mit", name="a.b", siblings=runs, twins=[twin])
-    plot.draw_results(record, tmp_path / "x.png")
-    assert [(r["label"], r["mean"], r["values"]) for r in drawn] == [
-        ("plain", 70.0, [70.0]),
-        ("VCReg", 80.5, [80.0, 81.0]),
+    assert [(one.group.label, one.mean, one.values) for one in record.pictured()] == [
+        ("plain", 70.0, (70.0,)),
+        ("VCReg", 80.5, (80.0, 81.0)),
     ]
-    write_release(record, tmp_path / "cards")
+    _write_release(record, tmp_path / "cards")
     assert (tmp_path / "cards/a.b.png").read_bytes().startswith(b"\x89PNG")
     assert "![a.b.png](a.b.png)" in (tmp_path / "cards/a.b.md").read_text(encoding="utf-8")
-    assert read_records(tmp_path / "cards")[0]["plots"] == ["a.b.png"]
+    assert read_records(tmp_path / "cards")[0].plots == ("a.b.png",)
 
 
 def test_an_export_s_card_shows_the_picture_while_there_is_something_beside_it(tmp_path: Path) -> None:

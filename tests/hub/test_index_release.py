@@ -10,11 +10,10 @@ from hub.folders import make_run, results, row
 
 from vcreg_hub.config import Model, Video, to_json
 from vcreg_hub.errors import RunFolderError, UnknownNameError
-from vcreg_hub.experiments.reproduce import EXPERIMENTS
+from vcreg_hub.experiments.table import EXPERIMENTS
 from vcreg_hub.files import read_tensors, sha256, write_tensors
-from vcreg_hub.hub import release as module
-from vcreg_hub.hub.index import cards_folder, read_card, read_records
-from vcreg_hub.hub.release import make_release
+from vcreg_hub.hub import index as module
+from vcreg_hub.hub.index import cards_folder, make_release, read_card, read_records
 from vcreg_hub.models.build import build_model
 from vcreg_hub.models.video import create_video_model
 from vcreg_hub.recipes import load_recipe
@@ -99,15 +98,15 @@ def test_the_card_of_what_ships_loads_it_as_printed(name):
     (snippet,) = re.findall(r"```python\n(.*?)\n```", card, re.DOTALL)
     names: dict = {}
     exec(compile(snippet, name, "exec"), names)
-    (record,) = [record for record in read_records(cards_folder()) if record["name"] == name]
-    classes = len(record["results"]["data"]["classes"])
+    (record,) = [record for record in read_records(cards_folder()) if record.name == name]
+    classes = len(record.results["data"]["classes"])
     assert names["logits"].shape == (1, classes) and torch.isfinite(names["logits"]).all()
 
 
 def test_what_ships_is_small_and_has_the_hash_of_its_row_and_record():
     rows = [release for release in RELEASES if release.published and release.place == "package"]
     assert len(rows) == 3 and sum(release.bytes for release in rows) < 12e6
-    recorded = {record["name"]: record["weights"]["sha256"] for record in read_records(cards_folder())}
+    recorded = {record.name: record.weights.sha256 for record in read_records(cards_folder())}
     for release in rows:
         weights = module.PACKAGED / release.full_name / "model.safetensors"
         assert sha256(weights) == release.sha256 == recorded[release.full_name]
@@ -116,11 +115,15 @@ def test_what_ships_is_small_and_has_the_hash_of_its_row_and_record():
 
 @pytest.mark.parametrize("row", [row for row in RELEASES if row.published and row.place == "package"], ids=str)
 def test_the_recipe_of_what_ships_is_the_one_it_was_trained_by(row):
-    (record,) = [record for record in read_records(cards_folder()) if record["name"] == row.full_name]
-    trained = {k: v for k, v in record["recipe"].items() if k != "assumed"}
-    now = json.loads(to_json(load_recipe(record["packaged"])))
+    (record,) = [record for record in read_records(cards_folder()) if record.name == row.full_name]
+    trained = {k: v for k, v in record.recipe.items() if k != "assumed"}
+    now = json.loads(to_json(load_recipe(record.packaged)))
     assert trained == {k: v for k, v in now.items() if k in trained}
-    assert EXPERIMENTS[row.experiment or row.full_name].vcreg == row.recipe == record["packaged"]
+    assert (
+        [one.recipe for one in EXPERIMENTS[row.experiment or row.full_name].compared]
+        == [row.recipe]
+        == [record.packaged]
+    )
 
 
 def test_what_ships_of_video_starts_a_fine_tuning_by_its_name():

@@ -1,0 +1,48 @@
+"""The table of experiments: every row fits its recipes."""
+
+from __future__ import annotations
+
+import pytest
+
+from vcreg_hub.config import differences, override
+from vcreg_hub.errors import ConfigError, UnknownNameError
+from vcreg_hub.experiments.table import EXPERIMENTS, Experiment, Variant, find_experiment
+from vcreg_hub.recipes import load_recipe
+from vcreg_hub.results.aggregate import recipe_id
+from vcreg_hub.results.report import _baselines_of
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_a_row_fits_its_recipes(name):
+    experiment = EXPERIMENTS[name]
+    (variant,) = experiment.compared
+    assert (experiment.baseline.name, variant.name) == ("plain", "vcreg"), "the names of folders that exist"
+    plain, regularized = load_recipe(experiment.baseline.recipe), load_recipe(variant.recipe)
+    assert set(differences(plain, regularized)) <= {"name", "vcreg", "assumed"}, "they differ in VCReg alone"
+    assert _baselines_of([plain, regularized]) == {recipe_id(regularized): recipe_id(plain)}
+    assert not experiment.baseline.grid
+    settings = [f"{path}={value}" for path, values in variant.grid.items() for value in values]
+    assert override(regularized, settings).vcreg is not None
+    for path, values in experiment.axis.items():
+        for value in values:
+            override(plain, [f"{path}={value}"])
+    searched = override(regularized, experiment.holding_out)
+    assert searched.data.val_fraction > 0, "the search needs clips that training does not see"
+    assert not set(experiment.seeds) & set(experiment.selection_seeds)
+
+
+def test_there_is_one_baseline_and_each_name_once():
+    plain, vcreg = Variant("plain", "a:b", baseline=True), Variant("vcreg", "a:c")
+    about = {"metric": "top1", "selection_seeds": (100,), "seeds": (0,)}
+    assert Experiment((plain, vcreg), **about).compared == (vcreg,)
+    for variants in ((vcreg,), (plain, Variant("other", "a:d", baseline=True))):
+        with pytest.raises(ConfigError, match="one variant is the baseline"):
+            Experiment(variants, **about)
+    with pytest.raises(ConfigError, match="a name of its own, got plain, plain"):
+        Experiment((plain, Variant("plain", "a:c")), **about)
+
+
+def test_an_experiment_is_found_by_its_name():
+    assert find_experiment("action_shapes") is EXPERIMENTS["action_shapes"]
+    with pytest.raises(UnknownNameError, match="did you mean 'action_shapes'"):
+        find_experiment("action_shape")
