@@ -32,13 +32,9 @@ def trained(tmp_path_factory):
 
 
 @pytest.fixture
-def vcreg(hub, monkeypatch, tmp_path):
+def vcreg(hub, default_hub, monkeypatch, tmp_path):
     """Run a command in an empty folder, logged in; returns what it printed, raises what it raised."""
-    # HF_ENDPOINT, as huggingface_hub keeps it after its import.
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
-    template = "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", hub.url + template)
-    monkeypatch.setenv("HF_TOKEN", hub.token)
+    default_hub(hub.url, hub.token)
     monkeypatch.delenv(places.FOLDER_VARIABLE, raising=False)
     monkeypatch.setenv(places.NAMESPACE_VARIABLE, "me")
     monkeypatch.chdir(tmp_path)
@@ -192,15 +188,15 @@ def test_a_preview_and_a_refusal_change_nothing(hub, vcreg, run, tmp_path):
 
 
 def test_two_publications_of_one_run_at_once(hub, vcreg, run):
-    from vcreg_hub.hub.staging import staged
+    from vcreg_hub.hub.publish import prepare_upload
 
     about = {"licence": "apache-2.0", "siblings": [], "twins": []}
-    with staged(run, "me/a", **about) as one:
-        with staged(run, "me/b", **about) as other:
-            assert one != other
-        assert not other.exists()
-        assert "hf-hub:me/a" in (one / "README.md").read_text(encoding="utf-8")
-    assert not one.exists()
+    with prepare_upload(run, "me/a", **about) as one:
+        with prepare_upload(run, "me/b", **about) as other:
+            assert one.folder != other.folder
+        assert not other.folder.exists()
+        assert "hf-hub:me/a" in (one.folder / "README.md").read_text(encoding="utf-8")
+    assert not one.folder.exists()
 
 
 def test_a_card_for_another_repo_is_rendered_for_this_one(hub, vcreg, run, tmp_path):

@@ -16,7 +16,7 @@ from ..files import write_json, write_text
 from .metadata import card_data, eval_result_files
 from .passages import passages
 from .plot import draw_results
-from .record import SEEDS, collect, is_smoke_test
+from .record import SEEDS, addressed, collect, is_smoke_test
 from .scores import scores
 
 # Its results beside the plain twin's.
@@ -30,14 +30,18 @@ def render_card(folder: str | Path, *, licence: str | None = None, **about: Any)
     return render(collect(folder, licence=licence, **about))
 
 
-def write_card(folder: str | Path, *, licence: str | None = None, **about: Any) -> Path:
+def write_card(
+    folder: str | Path, *, licence: str | None = None, record: dict[str, Any] | None = None, **about: Any
+) -> Path:
     """Render the card into `folder`/README.md, and its metrics into `folder`/.eval_results; returns the card's path.
     What it says of other seeds and of twins is kept beside it, in seeds.json, and drawn (`PICTURE`).
+
+    record: what `record.collect` gathered already, in place of `licence` and `about`.
 
     Errors: VCRegError (of `record.collect`, or HubError when rendering fails); the folder's other files are untouched.
     """
     folder = Path(folder)
-    record = collect(folder, licence=licence, **about)
+    record = dict(record or collect(folder, licence=licence, **about))
     compared = len(record["runs"]) > 1 or bool(record["twins"])
     record["plots"] = sorted({*record["plots"]} - {PICTURE} | ({PICTURE} if compared else set()))
     card, results = render(record), eval_result_files(record)
@@ -54,9 +58,9 @@ def write_card(folder: str | Path, *, licence: str | None = None, **about: Any) 
     return folder / "README.md"
 
 
-def is_as_rendered(folder: str | Path) -> bool:
+def is_as_rendered(folder: str | Path, record: dict[str, Any]) -> bool:
     """Whether a folder has no card, or the one that `write_card` renders for the repo that it names, or for none:
-    nobody has written in it."""
+    nobody has written in it. record: the folder's."""
     card = Path(folder) / "README.md"
     if not card.is_file():
         return True
@@ -64,12 +68,12 @@ def is_as_rendered(folder: str | Path) -> bool:
         text = card.read_text(encoding="utf-8")
     except UnicodeDecodeError:
         return False
-    return any(_renders(folder, repo, text) for repo in (None, *dict.fromkeys(_NAMED.findall(text))))
+    return any(_renders(record, repo, text) for repo in (None, *dict.fromkeys(_NAMED.findall(text))))
 
 
-def _renders(folder: str | Path, repo: str | None, text: str) -> bool:
+def _renders(record: dict[str, Any], repo: str | None, text: str) -> bool:
     try:
-        return text == render_card(folder, repo_id=repo)
+        return text == render(addressed(record, repo))
     except VCRegError:
         return False
 

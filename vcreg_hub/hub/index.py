@@ -15,22 +15,15 @@ from typing import Any
 from ..checkpoints.find import how_to_get
 from ..errors import RunFolderError, WeightsNotFoundError
 from ..files import write_json, write_text
-from ..releases import RELEASES, Release, find_release
+from ..releases import RELEASES, Release, cards_folder, find_release
 from .card import render
 from .markdown import number, prose
 from .plot import draw_results
 from .record import FORMAT
 from .scores import Score, scores, twin_scores
 
-PACKAGE = Path(__file__).resolve().parents[1]
 # What names a result best, where a release has several.
 _HEADLINES = ("probe_top1", "top1", "probe_mean_per_class")
-
-
-def cards_folder() -> Path | None:
-    """Where this installation has its model cards: inside the package, or beside it in a clone; None without any."""
-    places = (PACKAGE / "model_cards", PACKAGE.parent / "model_cards")
-    return next((place for place in places if place.is_dir()), None)
 
 
 def write_release(record: dict[str, Any], folder: str | Path) -> Path:

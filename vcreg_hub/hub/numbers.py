@@ -13,9 +13,10 @@ from .passages import passages
 from .record import collect
 
 
-def check_numbers(folder: Path) -> None:
+def check_numbers(folder: Path, record: dict[str, Any] | None = None) -> None:
     """IntegrityError when the model-index or the table of a folder's card, or its .eval_results, is not that of its
-    results.json (and seeds.json). A card with neither has nothing to compare.
+    results.json (and seeds.json). A card with neither has nothing to compare. record: the folder's, where it was
+    collected already.
 
     Errors: UsageError too, for a card whose header cannot be read; those of `record.collect`.
     """
@@ -24,7 +25,7 @@ def check_numbers(folder: Path) -> None:
     table = _table(folder / "README.md")
     if not said and not kept and not table:
         return
-    record = collect(folder, licence=None)
+    record = record or collect(folder, licence=None)
     if said:
         _compare("the card", said, _values(card_data(record).eval_results), folder)
     if table:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import getpass
+import json
 import os
 import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from ..errors import RunFolderError, UsageError
 
 # Names that tell nothing about a person or a machine, and turn up in ordinary text.
 _GENERIC = {"root", "user", "users", "ubuntu", "debian", "admin", "runner", "nobody", "test", "localhost", "docker"}
@@ -20,6 +23,28 @@ _PATTERNS = {
     "a Windows path": re.compile(r"(?<![\w])[A-Za-z]:\\|\\\\[\w.\-]+\\"),
     "a token": re.compile(r"\bhf_[A-Za-z0-9]{16,}\b|\bapi_org_[A-Za-z0-9]{16,}\b"),
 }
+
+
+def private_in(path: Path, allowed: frozenset[str] = frozenset()) -> list[str]:
+    """What a file gives away: in its text, or in the text that its format carries beside the data.
+
+    allowed: names that may appear although they are this machine's or this login's (the owner of the repo).
+    Errors: UsageError for text that is not UTF-8, JSON or a PNG that is none; RunFolderError for weights that are no
+    whole safetensors file.
+    """
+    from huggingface_hub import get_token
+
+    token = get_token()
+    if path.suffix == ".safetensors":
+        texts = list(_tensor_metadata(path).values())
+    elif path.suffix == ".png":
+        texts = _picture_texts(path)
+    else:
+        texts = [_text(path)]
+    found = ["the token of this login" for text in texts if token and token in text]
+    if path.suffix == ".json":
+        return found + [f"{field}: {what}" for field, what in private_fields(_json(path), allowed)]
+    return found + [part for text in texts for line in text.splitlines() for part in private_parts(line, allowed)]
 
 
 def private_parts(text: str, allowed: frozenset[str] = frozenset()) -> list[str]:
@@ -82,3 +107,38 @@ def _tells(name: str) -> bool:
 def _word(name: str) -> re.Pattern[str]:
     # Not after `hf:` or `hf-hub:`: there it is the public owner of a repo.
     return re.compile(rf"(?<![\w\-.])(?<!hf:)(?<!hub:){re.escape(name)}(?![\w\-.])", re.IGNORECASE)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not UTF-8 text: {error}") from None
+
+
+def _json(path: Path) -> object:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise UsageError(f"{path} is not JSON: {error}") from None
+
+
+def _tensor_metadata(path: Path) -> dict[str, str]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return dict(file.metadata() or {})
+    except SafetensorError as error:
+        raise RunFolderError(f"{path} is not a whole safetensors file: {error}") from None
+
+
+def _picture_texts(path: Path) -> list[str]:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as picture:
+            picture.load()  # text that stands after the pixels is read with them
+            return [f"{key}: {value}" for key, value in picture.info.items() if isinstance(value, str)]
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise UsageError(f"{path} is not a whole PNG: {error}") from None

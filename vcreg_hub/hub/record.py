@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ..checkpoints.repo_id import check_repo_id
+from ..checkpoints.client import check_repo_id
 from ..errors import RunFolderError, UsageError
 from ..files import sha256
 from .library import what_loads_it
@@ -60,8 +60,7 @@ def collect(
     _check_agreement(folder, config, licence)
     return {
         "format": FORMAT,
-        "name": one_line(name or (repo_id or "").rpartition("/")[2] or own["recipe"]["name"].rpartition(":")[2])
-        or "model",
+        "name": _name(own["recipe"], name, repo_id),
         "repo_id": repo_id,
         "tag": tag,
         "licence": licence,
@@ -77,6 +76,16 @@ def collect(
         "plots": sorted(path.name for path in folder.glob("*.png")),
         "processor": any(folder.glob("*preprocessor_config.json")),
     }
+
+
+def addressed(record: dict[str, Any], repo_id: str | None) -> dict[str, Any]:
+    """The record as `collect` gathers it for another repo, or for none. Errors: UsageError."""
+    check_repo_id(repo_id)
+    return record | {"repo_id": repo_id, "name": _name(record["recipe"], None, repo_id)}
+
+
+def _name(recipe: dict[str, Any], name: str | None, repo_id: str | None) -> str:
+    return one_line(name or (repo_id or "").rpartition("/")[2] or recipe["name"].rpartition(":")[2]) or "model"
 
 
 def is_smoke_test(recipe: dict[str, Any]) -> bool:

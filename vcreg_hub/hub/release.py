@@ -11,10 +11,10 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from ..checkpoints.locations import CONFIG, PACKAGED, WEIGHTS
+from ..checkpoints.locations import PACKAGED
 from ..errors import RunFolderError, unknown_name
 from ..files import sha256
-from ..releases import RELEASES, Release, find_release
+from ..releases import CONFIG, RELEASES, WEIGHTS, Release, find_release
 from ..rundir import RunDir
 from .export import export
 from .index import write_release

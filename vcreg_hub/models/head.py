@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from ..checkpoints.find import resolve
-from ..checkpoints.locations import CONFIG
 from ..config import Model
 from ..errors import VCRegError
 from ..placement.sites import find_blocks
+from ..releases import CONFIG
 from . import huggingface, zoo
 
 _logger = logging.getLogger("vcreg_hub")

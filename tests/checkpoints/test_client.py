@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from vcreg_hub.checkpoints.ref_name import check_ref_name
+from vcreg_hub.checkpoints.client import check_ref_name
 from vcreg_hub.errors import UsageError
 from vcreg_hub.hub.plan import check_arguments
 
