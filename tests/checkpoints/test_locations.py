@@ -87,6 +87,37 @@ def test_the_hash_of_the_export_is_checked_before_loading(hub):
     assert find_weights("resnet50_vcreg").file.read_bytes() == b"what was exported"
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_what_was_damaged_on_the_way_or_since_is_not_loaded(hub, name):
+    """`timm.create_model` compares with the hub's hashes as `vcreg download` does, also what is in the cache."""
+    hub.add("me/resnet50_vcreg.in1k", FILES)
+    hub.fault("get", "hash", match=name)
+    loads = (
+        lambda: find_weights("resnet50_vcreg"),
+        lambda: resolve("me/resnet50_vcreg.in1k"),
+        lambda: download("resnet50_vcreg"),
+    )
+    for load in loads:
+        with pytest.raises(IntegrityError, match=rf"{name} has hash .* but me/resnet50_vcreg.in1k lists .*--force"):
+            load()
+    download("resnet50_vcreg", force=True)
+    assert find_weights("resnet50_vcreg").file.read_bytes() == b"weights"
+
+
+def test_only_what_loads_a_network_is_fetched_for_it(hub):
+    hub.add("me/resnet50_vcreg.in1k", FILES | {"README.md": b"# card", "curve.png": b"png", "results.json": b"{}"})
+    folder = find_weights("resnet50_vcreg").folder
+    assert {path.name for path in folder.iterdir()} == {"config.json", "model.safetensors", "results.json"}
+    assert (download("resnet50_vcreg").folder / "README.md").is_file()
+
+
+def test_a_fault_that_passes_is_outlasted_where_a_network_is_built(hub):
+    hub.add("me/resnet50_vcreg.in1k", FILES)
+    for route, kind in (("info", "reset"), ("head", "500"), ("get", "429"), ("get", "truncated")):
+        hub.fault(route, kind)
+    assert find_weights("resnet50_vcreg").file.read_bytes() == b"weights"
+
+
 def test_a_hub_id_with_a_revision(hub):
     first = hub.add("you/net", FILES)
     hub.add("you/net", {**FILES, "model.safetensors": b"newer"})

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+from pathlib import Path
 
 import pytest
 from hub.folders import make_loadable, make_run
 from typer.testing import CliRunner
 
+from vcreg_hub import files
 from vcreg_hub.checkpoints import locations as places
 from vcreg_hub.checkpoints.find import resolve
 from vcreg_hub.cli import app
 from vcreg_hub.config import to_dict
 from vcreg_hub.errors import HubError, IntegrityError, UsageError, VCRegError, WeightsNotFoundError
-from vcreg_hub.hub.record import is_smoke_test
+from vcreg_hub.hub.record import collect, is_smoke_test
 from vcreg_hub.recipes import load_recipe
 from vcreg_hub.run import smoke_test
 
@@ -185,6 +188,26 @@ def test_a_preview_and_a_refusal_change_nothing(hub, vcreg, run, tmp_path):
         assert "verified" in vcreg("publish", *given, "--repo", repo, "--yes"), "a second run finishes it"
         assert "the files are there already" in vcreg("publish", *given, "--repo", repo, "--yes")
     assert read(tmp_path / "out") | read(run) == before
+
+
+def test_a_preview_reads_the_weights_of_an_export_once(hub, vcreg, run, tmp_path, monkeypatch):
+    vcreg("export", str(run), "--to", "out", "--licence", "apache-2.0")
+    for path in (tmp_path / "out").iterdir():
+        os.utime(path, (1_700_000_000, 1_700_000_000))
+    read, hashed, collected, copied = files._read_digest, [], [], []
+    monkeypatch.setattr(files, "_read_digest", lambda path, kind: (hashed.append(path.name), read(path, kind))[1])
+    monkeypatch.setattr("vcreg_hub.hub.verify.load_network", lambda *_: pytest.fail("the network was loaded"))
+    monkeypatch.setattr(shutil, "copyfile", lambda source, *_, **__: copied.append(source))
+    counting = lambda *given, **about: (collected.append(given), collect(*given, **about))[1]  # noqa: E731
+    for module in ("card", "numbers", "publish"):
+        monkeypatch.setattr(f"vcreg_hub.hub.{module}.collect", counting)
+    assert "nothing was sent" in vcreg("publish", "out", "--repo", REPO)
+    assert hashed.count("model.safetensors") == 1 and collected == [(Path("out"),)] and copied == []
+    # With words of one's own it is sent as it is.
+    with open(tmp_path / "out" / "README.md", "a", encoding="utf-8") as card:
+        card.write("\nMy own words.\n")
+    assert "nothing was sent" in vcreg("publish", "out", "--repo", REPO)
+    assert hashed.count("model.safetensors") == 1 and len(collected) == 2 and copied == []
 
 
 def test_two_publications_of_one_run_at_once(hub, vcreg, run):

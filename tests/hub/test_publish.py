@@ -11,7 +11,7 @@ from hub.folders import make_export, make_loadable, results, row
 from huggingface_hub import HfApi
 
 from vcreg_hub.errors import HubError, IntegrityError, UsageError
-from vcreg_hub.files import git_hash, sha256, write_json, write_tensors
+from vcreg_hub.files import sha256, write_json, write_tensors
 from vcreg_hub.hub import privacy
 from vcreg_hub.hub.bundle import read_bundle
 from vcreg_hub.hub.card import write_card
@@ -383,19 +383,6 @@ def test_another_network_is_noticed(tmp_path):
 def test_without_verification_nothing_is_downloaded(folder, hub, push):
     assert not push(folder, verify=False).verified
     assert hub.seen("get") == 0
-
-
-def test_the_git_hash_is_gits():
-    import hashlib
-    import tempfile
-    from pathlib import Path
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "x"
-        path.write_bytes(b"what is up, doc?")
-        # The example of the book "Pro Git", chapter 10.2.
-        assert git_hash(path) == "bd9dbf5aae1a3862dd1526723246b20206e5fc37"
-        assert git_hash(path) == hashlib.sha1(b"blob 16\0what is up, doc?").hexdigest()
 
 
 def test_a_hub_without_xet_is_explained(folder, hub, push, monkeypatch):
