@@ -318,7 +318,7 @@ def test_a_folder_made_on_this_machine_gives_nothing_away(tmp_path):
     bundle = read_bundle(make_loadable(tmp_path / "export", repo_id=REPO))
     everything = b"".join((bundle.folder / file.path).read_bytes() for file in bundle.files)
     assert str(tmp_path).encode() not in everything
-    assert not any(name.encode() in everything for name in privacy.machine_names() + privacy.login_names())
+    assert not any(name.encode() in everything for name in privacy._machine_names() + privacy._login_names())
 
 
 # ---- what was exported ---------------------------------------------------------------------------------------------

@@ -11,6 +11,8 @@ A file is right when it has every hash that is expected of it.
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from ..errors import IntegrityError, RunFolderError
@@ -20,6 +22,7 @@ from ..releases import CONFIG, RESULTS, WEIGHTS, cards_folder, find_release
 SUMS = "SHA256SUMS"
 # The field of results.json that holds the hashes of the export.
 EXPORTED = "files"
+_HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 def exported_checksums(folder: Path) -> dict[str, str]:
@@ -36,23 +39,14 @@ def exported_checksums(folder: Path) -> dict[str, str]:
         raise RunFolderError(f"{path} is not JSON: {error}") from None
 
 
-def release_checksums(full_name: str) -> dict[str, str]:
-    """File name -> SHA-256 that `releases.py` records for `<name>.<tag>`; empty where it records none."""
-    row = find_release(full_name)
-    if row is None or full_name != row.full_name:
-        return {}
-    recorded = {WEIGHTS: row.sha256, CONFIG: row.config_sha256}
-    return {name: digest for name, digest in recorded.items() if digest is not None}
-
-
 def expected_checksums(folder: Path, full_name: str = "") -> dict[str, list[str]]:
     """Path below `folder` -> each hash expected of it. full_name: the release that the folder is said to be."""
     found: dict[str, list[str]] = {}
     sources = (
         exported_checksums(folder),
         _sums(folder),
-        _cache_checksums(folder),
-        release_checksums(full_name),
+        cache_checksums(folder),
+        _release_checksums(full_name),
         _card_checksums(full_name),
     )
     for hashes in sources:
@@ -62,22 +56,23 @@ def expected_checksums(folder: Path, full_name: str = "") -> dict[str, list[str]
     return found
 
 
-def wrong_checksum(path: Path, expected: list[str]) -> str | None:
-    """The first of `expected` (SHA-256, or the hash git gives) that the file's content does not have."""
-    return next((digest for digest in expected if checksum_like(path, digest) != digest), None)
+def cache_checksums(folder: Path) -> dict[str, str]:
+    """Path below `folder` -> the hash that huggingface_hub's cache keeps the file under: SHA-256 of a large file, git's
+    of a small one. Empty for a folder that is not of the cache."""
+    found = {}
+    for path in folder.rglob("*"):
+        if path.is_symlink() and path.is_file() and _HASH.fullmatch(path.resolve().name):
+            found[str(PurePosixPath(path.relative_to(folder)))] = path.resolve().name
+    return found
 
 
-def checksum_like(path: Path, expected: str) -> str:
-    """The hash of a file's content, of the kind that `expected` is: git's where it is 40 digits long, else SHA-256."""
-    return git_hash(path) if len(expected) == 40 else sha256(path)
-
-
-def cached_checksum(path: Path) -> str | None:
-    """The hash that huggingface_hub's cache keeps a file under: SHA-256 of a large file, git's of a small one."""
-    if not path.is_symlink():
-        return None
-    name = path.resolve().name
-    return name if len(name) in (40, 64) and all(c in "0123456789abcdef" for c in name) else None
+def wrong_checksum(path: Path, expected: Iterable[str]) -> tuple[str, str] | None:
+    """(found, expected) of the first of the hashes, SHA-256 or git's, that the file's content does not have."""
+    for digest in expected:
+        found = git_hash(path) if len(digest) == 40 else sha256(path)
+        if found != digest:
+            return found, digest
+    return None
 
 
 def check_exported(folder: Path, hint: str) -> None:
@@ -95,13 +90,22 @@ def check_release(folder: Path, full_name: str, hint: str) -> None:
 
     hint: what to do about it.
     """
-    for name, expected in release_checksums(full_name).items():
+    for name, expected in _release_checksums(full_name).items():
         found = sha256(folder / name)
         if found != expected:
             raise IntegrityError(
                 f"{folder / name} has SHA-256 {found}, but release {full_name} has {expected}; nothing was loaded or "
                 f"deleted. To go on, {hint}; weights of your own need another tag"
             )
+
+
+def _release_checksums(full_name: str) -> dict[str, str]:
+    """File name -> SHA-256 that `releases.py` records for `<name>.<tag>`; empty where it records none."""
+    row = find_release(full_name)
+    if row is None or full_name != row.full_name:
+        return {}
+    recorded = {WEIGHTS: row.sha256, CONFIG: row.config_sha256}
+    return {name: digest for name, digest in recorded.items() if digest is not None}
 
 
 def _exported(results: object) -> dict[str, str]:
@@ -120,17 +124,11 @@ def _sums(folder: Path) -> dict[str, str]:
     return {name: digest for digest, _, name in (line.partition("  ") for line in lines) if name}
 
 
-def _cache_checksums(folder: Path) -> dict[str, str]:
-    paths = (path for path in folder.rglob("*") if path.is_file())
-    hashes = ((str(PurePosixPath(path.relative_to(folder))), cached_checksum(path)) for path in paths)
-    return {name: digest for name, digest in hashes if digest}
-
-
 def _card_checksums(full_name: str) -> dict[str, str]:
     """Name -> SHA-256 as `export` wrote them, in the record behind a release's card."""
     cards = cards_folder()
     path = None if cards is None else cards / f"{full_name}.json"
-    if path is None or not release_checksums(full_name) or not path.is_file():
+    if path is None or not _release_checksums(full_name) or not path.is_file():
         return {}
     results = json.loads(path.read_text(encoding="utf-8")).get("results")
     # The package holds what loads a release; what it tells of itself stands beside its card.

@@ -36,6 +36,10 @@ _limits: list[_Limit] = []
 _changing_limits = threading.Lock()
 
 
+class SilentHubError(HubError):
+    """A hub does not answer."""
+
+
 @dataclass(frozen=True)
 class RetryPolicy:
     """How often a call to a hub is made, and how long it is waited for.
@@ -74,12 +78,21 @@ def is_offline() -> bool:
     return bool(constants.HF_HUB_OFFLINE)
 
 
-def attempt(what: str, call: Callable[[], T], policy: RetryPolicy, expect: tuple[type[Exception], ...] = ()) -> T:
+def attempt(
+    what: str,
+    call: Callable[[], T],
+    policy: RetryPolicy,
+    expect: tuple[type[Exception], ...] = (),
+    endpoint: str | None = None,
+) -> T:
     """What `call` returns, tried again while its failures are transient. `what` begins the message of an error.
 
-    expect: exceptions that are an answer to the caller and pass as they are.
-    Errors: HubError for everything else that a hub or the network does.
+    expect: exceptions that are an answer to the caller and pass as they are. endpoint: of the hub, where it is to be
+    remembered that it does not answer: it is not waited for again for a minute.
+    Errors: SilentHubError, of such a hub; HubError for everything else that a hub or the network does.
     """
+    if endpoint is not None and (why := hub_unreachable(endpoint)):
+        raise SilentHubError(why)
     timeouts = 0
     for number in range(policy.attempts):
         try:
@@ -92,19 +105,14 @@ def attempt(what: str, call: Callable[[], T], policy: RetryPolicy, expect: tuple
         except Exception as error:
             if not _is_of_the_hub(error):
                 raise
-            timeouts += is_timeout(error)
+            timeouts += _is_timeout(error)
             last = number == policy.attempts - 1 or timeouts == policy.max_timeouts
             if last or not _is_transient(error):
+                if endpoint is not None and _is_timeout(error):
+                    raise SilentHubError(_mark_unreachable(endpoint, error)) from error
                 raise _explained(what, error) from error
             policy.sleep(_wait_after(error, number, policy))
     raise AssertionError("policy.attempts is at least 1")
-
-
-def is_timeout(error: BaseException | None) -> bool:
-    """Whether a hub did not answer in time."""
-    from huggingface_hub.utils import httpx
-
-    return isinstance(_cause(error), (httpx.TimeoutException, TimeoutError))
 
 
 def hub_unreachable(endpoint: str | None = None) -> str | None:
@@ -119,17 +127,9 @@ def hub_unreachable(endpoint: str | None = None) -> str | None:
     try:
         get_session().head(endpoint, timeout=TIMEOUT)
     except httpx.TransportError as error:
-        return mark_unreachable(endpoint, error)
+        return _mark_unreachable(endpoint, error)
     _answers[endpoint] = (time.monotonic(), None)
     return None
-
-
-def mark_unreachable(endpoint: str, error: BaseException) -> str:
-    """Note that a hub does not answer, so that it is not waited for again; returns what to say."""
-    cause = _cause(error)
-    reason = (str(cause) or type(cause).__name__).strip().splitlines()[0]
-    _answers[endpoint] = (time.monotonic(), f"{endpoint} does not answer ({reason})")
-    return f"{endpoint} does not answer ({reason})"
 
 
 def check_repo_id(repo_id: str | None) -> None:
@@ -222,6 +222,21 @@ def _cause(error: BaseException | None) -> BaseException | None:
     while isinstance(error, (RuntimeError, LocalEntryNotFoundError)) and error.__cause__ is not None:
         error = error.__cause__
     return error
+
+
+def _mark_unreachable(endpoint: str, error: BaseException) -> str:
+    """Note that a hub does not answer, so that it is not waited for again; returns what to say."""
+    cause = _cause(error)
+    reason = (str(cause) or type(cause).__name__).strip().splitlines()[0]
+    _answers[endpoint] = (time.monotonic(), f"{endpoint} does not answer ({reason})")
+    return f"{endpoint} does not answer ({reason})"
+
+
+def _is_timeout(error: BaseException | None) -> bool:
+    """Whether a hub did not answer in time."""
+    from huggingface_hub.utils import httpx
+
+    return isinstance(_cause(error), (httpx.TimeoutException, TimeoutError))
 
 
 def _is_of_the_hub(error: BaseException) -> bool:

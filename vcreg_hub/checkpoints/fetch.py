@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from ..errors import HubError, IntegrityError, UnknownNameError, WeightsNotFoundError, unknown_name
 from ..releases import CONFIG, RESULTS, WEIGHTS, is_release_file
-from .checksums import cached_checksum, check_exported, check_release, checksum_like
-from .client import RetryPolicy, attempt, hub_client, hub_unreachable, is_offline, is_timeout, mark_unreachable
+from .checksums import cache_checksums, check_exported, check_release, wrong_checksum
+from .client import RetryPolicy, SilentHubError, attempt, hub_client, is_offline
 from .load import PICKLES, refuse_pickle
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def fetch(
 
     api = api or hub_client()
     if is_offline():
-        return from_cache(repo, revision, "offline mode (HF_HUB_OFFLINE)", log)
+        return _from_cache(repo, revision, "offline mode (HF_HUB_OFFLINE)", log)
     info = None
     try:
         info = _look(repo, revision, api, retries)
@@ -75,13 +75,14 @@ def fetch(
         return None
     except RevisionNotFoundError:
         raise _unknown_revision(repo, str(revision), api, retries) from None
-    except HubError as error:
-        silent = is_timeout(error.__cause__)
-        if info is not None and not silent:
-            raise
-        if cached := from_cache(repo, revision, str(error) if silent else f"the hub does not answer ({error})", log):
+    except SilentHubError as error:
+        if cached := _from_cache(repo, revision, str(error), log):
             return cached
-        raise (HubError(f"{error}, and the local cache does not have {repo}") if silent else error) from error.__cause__
+        raise SilentHubError(f"{error}, and the local cache does not have {repo}") from error
+    except HubError as error:
+        if info is None and (cached := _from_cache(repo, revision, f"the hub does not answer ({error})", log)):
+            return cached
+        raise
     if not current:
         log(f"{repo} has moved on meanwhile: once more")
         return fetch(repo, revision, whole=whole, force=force, api=api, log=log, retries=retries)
@@ -98,10 +99,10 @@ def fetch_file(
     force: bool = False,
     api: HfApi,
     retries: RetryPolicy,
+    endpoint: str | None = None,
 ) -> Path:
     """One file of a repo as the hub serves it, compared with nothing yet. cache: a folder, the Hub's own by default.
-
-    Errors: HubError.
+    endpoint: see `client.attempt`; so are the errors.
     """
 
     def call() -> str:
@@ -116,24 +117,8 @@ def fetch_file(
         )
 
     # huggingface_hub itself asks a silent hub five times again, and goes on where the content broke off.
-    return Path(attempt(f"downloading {path} of {repo}", call, replace(retries, max_timeouts=2)))
-
-
-def from_cache(repo: str, revision: str | None, why: str, log: Log) -> Downloaded | None:
-    """What the cache has of a repo, checked against the names under which it keeps its content; None for no weights.
-
-    why: what keeps the hub from being asked. Errors: IntegrityError.
-    """
-    folder = cached_folder(repo, revision)
-    if folder is None:
-        log(f"{repo}: {why}, and the cache does not have it")
-        return None
-    for path in (path for path in folder.rglob("*") if path.is_file()):
-        if expected := cached_checksum(path):
-            _check(path, expected, f"the cache of {repo}")
-    _check_records(folder, repo, revision, AGAIN)
-    log(f"{repo}: {why}, so this is the copy in the cache")
-    return Downloaded(folder, f"{repo}, from the cache", folder.name, offline=True)
+    patient = replace(retries, max_timeouts=2)
+    return Path(attempt(f"downloading {path} of {repo}", call, patient, endpoint=endpoint))
 
 
 def cached_folder(repo: str, revision: str | None = None) -> Path | None:
@@ -167,17 +152,12 @@ def _look(repo: str, revision: str | None, api: HfApi, retries: RetryPolicy) -> 
     """What the hub says of a repo and its files. A silent one is given up after 20 seconds, and remembered as such."""
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
-    if silence := hub_unreachable(api.endpoint):
-        raise HubError(silence) from TimeoutError(silence)
-    quick = retries.impatient
+    quick, expected = retries.impatient, (RepositoryNotFoundError, RevisionNotFoundError)
 
     def look() -> ModelInfo:
         return api.model_info(repo, revision=revision, files_metadata=True, timeout=quick.timeout)
 
-    try:
-        return attempt(f"looking at {repo}", look, quick, (RepositoryNotFoundError, RevisionNotFoundError))
-    except HubError as error:
-        raise _noted(error, api) from error.__cause__
+    return attempt(f"looking at {repo}", look, quick, expected, api.endpoint)
 
 
 def _files(info: ModelInfo, repo: str, whole: bool, force: bool, api: HfApi, retries: RetryPolicy) -> Path:
@@ -192,20 +172,11 @@ def _files(info: ModelInfo, repo: str, whole: bool, force: bool, api: HfApi, ret
     for path, listed in files.items():
         if not (is_release_file(path) if whole else path in (CONFIG, WEIGHTS, RESULTS)):
             continue
-        try:
-            there = fetch_file(repo, path, str(info.sha), force=force, api=api, retries=retries)
-        except HubError as error:
-            raise _noted(error, api) from error.__cause__
+        there = fetch_file(repo, path, str(info.sha), force=force, api=api, retries=retries, endpoint=api.endpoint)
         if expected := _listed_checksum(listed):
             _check(there, expected, repo)
         folder = there.parents[len(PurePosixPath(path).parts) - 1]
     return folder
-
-
-def _noted(error: HubError, api: HfApi) -> HubError:
-    """The error, and where a hub fell silent that it did: it is not waited for again."""
-    cause = error.__cause__
-    return HubError(mark_unreachable(api.endpoint, cause)) if cause is not None and is_timeout(cause) else error
 
 
 def _is_at(repo: str, revision: str | None, commit: str, api: HfApi, retries: RetryPolicy) -> bool:
@@ -215,7 +186,24 @@ def _is_at(repo: str, revision: str | None, commit: str, api: HfApi, retries: Re
     """
     if revision == commit:
         return True
-    return fetch_file(repo, WEIGHTS, revision or "main", api=api, retries=retries).parent.name == commit
+    there = fetch_file(repo, WEIGHTS, revision or "main", api=api, retries=retries, endpoint=api.endpoint)
+    return there.parent.name == commit
+
+
+def _from_cache(repo: str, revision: str | None, why: str, log: Log) -> Downloaded | None:
+    """What the cache has of a repo, checked against the names under which it keeps its content; None for no weights.
+
+    why: what keeps the hub from being asked. Errors: IntegrityError.
+    """
+    folder = cached_folder(repo, revision)
+    if folder is None:
+        log(f"{repo}: {why}, and the cache does not have it")
+        return None
+    for name, expected in cache_checksums(folder).items():
+        _check(folder / name, expected, f"the cache of {repo}")
+    _check_records(folder, repo, revision, AGAIN)
+    log(f"{repo}: {why}, so this is the copy in the cache")
+    return Downloaded(folder, f"{repo}, from the cache", folder.name, offline=True)
 
 
 def _check_records(folder: Path, repo: str, revision: str | None, hint: str) -> None:
@@ -231,9 +219,9 @@ def _listed_checksum(listed: RepoSibling) -> str | None:
 
 
 def _check(path: Path, expected: str, origin: str) -> None:
-    if (found := checksum_like(path, expected)) != expected:
+    if wrong := wrong_checksum(path, [expected]):
         raise IntegrityError(
-            f"{path} has hash {found}, but {origin} lists {expected} for it: it was damaged on the way or since. "
+            f"{path} has hash {wrong[0]}, but {origin} lists {expected} for it: it was damaged on the way or since. "
             "Nothing was loaded or deleted; download it again with --force"
         )
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,42 @@ class Weights:
         return "transformers" if "model_type" in config else "timm"
 
 
+class Lookup:
+    """What a release's name may mean: (source, full name) of each candidate, the likeliest first, each found out when
+    it is asked for.
+
+    A bare name means its default tag in `releases.py`; where a source lacks that tag and holds exactly one `<name>.*`,
+    that one. Errors: UsageError when a bare name fits several tags of one source and none is the default.
+    """
+
+    def __init__(self, name: str, *, cache_only: bool = False) -> None:
+        self.name = name
+        self.sources = sources(cache_only=cache_only)
+
+    def __iter__(self) -> Iterator[tuple[WeightSource, str]]:
+        bare, _, tag = self.name.partition(".")
+        for source in self.sources:
+            if tag:
+                yield source, self.name
+                continue
+            for row in releases_of(bare)[:1]:
+                yield source, row.full_name
+            tags = source.tags(bare)
+            if len(tags) > 1:
+                raise UsageError(f"{source} holds {', '.join(tags)}: say which, as in {tags[0]!r}")
+            yield from ((source, full_name) for full_name in tags)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What went wrong at the sources so far."""
+        return [warning for source in self.sources for warning in source.warnings]
+
+    def failed(self) -> WeightsNotFoundError:
+        """The error of a name that no source has: where was looked, which recipe makes it, which variables help."""
+        lines = [f"there are no weights for {self.name!r} in " + ", nor in ".join(map(str, self.sources)) + "."]
+        return WeightsNotFoundError(" ".join([*lines, *(f"({line})" for line in self.warnings), how_to_get(self.name)]))
+
+
 def find_weights(name: str, *, cache_only: bool = False) -> Weights:
     """The weights of `<name>` or `<name>.<tag>` from the first place that has them, checked.
 
@@ -63,16 +99,16 @@ def find_weights(name: str, *, cache_only: bool = False) -> Weights:
     Errors: UsageError when several tags fit; WeightsNotFoundError when no place has any; IntegrityError for a file
     that differs from its release or export; UsageError for pickled weights.
     """
-    asked = sources(cache_only=cache_only)
-    for source, full_name in candidates(asked, name):
+    lookup = Lookup(name, cache_only=cache_only)
+    for source, full_name in lookup:
         folder = source.folder(full_name)
         if folder is not None:
             weights = _read_folder(folder, f"{full_name} from {source}", source.hint)
             check_release(folder, full_name, source.hint)
-            for warning in (warning for earlier in asked for warning in earlier.warnings):
+            for warning in lookup.warnings:
                 _logger.warning("%s; taking %s", warning, weights.origin)
             return weights
-    raise WeightsNotFoundError(nobody_published(name, asked))
+    raise lookup.failed()
 
 
 def resolve(source: str) -> Weights:
@@ -140,31 +176,6 @@ def check_class_count(weights: Weights) -> int:
                 f"config.json of {weights.origin} says {classes} classes, but {name}.weight has {rows} rows"
             )
     return classes
-
-
-def candidates(asked: Iterable[WeightSource], name: str) -> Iterator[tuple[WeightSource, str]]:
-    """(source, full name) of what `name` may mean, the likeliest first, each found out when it is asked for.
-
-    Errors: UsageError when a bare name fits several tags of one source and none is the default.
-    """
-    bare, _, tag = name.partition(".")
-    for source in asked:
-        if tag:
-            yield source, name
-            continue
-        for row in releases_of(bare)[:1]:
-            yield source, row.full_name
-        tags = source.tags(bare)
-        if len(tags) > 1:
-            raise UsageError(f"{source} holds {', '.join(tags)}: say which, as in {tags[0]!r}")
-        yield from ((source, full_name) for full_name in tags)
-
-
-def nobody_published(name: str, asked: Iterable[WeightSource]) -> str:
-    """What to say when no source has `name`: where was looked, which recipe makes it, which variables help."""
-    lines = [f"there are no weights for {name!r} in " + ", nor in ".join(str(source) for source in asked) + "."]
-    lines += [f"({warning})" for source in asked for warning in source.warnings]
-    return " ".join([*lines, how_to_get(name)])
 
 
 def how_to_get(name: str) -> str:

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from ..errors import HubError, UsageError, WeightsNotFoundError
-from ..releases import CARD, CONFIG, PACKAGE, cards_folder
-from .checksums import check_exported, check_release, release_checksums
-from .client import RetryPolicy, attempt, hub_client, hub_unreachable, is_offline
-from .fetch import AGAIN, Downloaded, Log, cached_folder, cached_repos, fetch, from_cache, require_weights
+from ..releases import CARD, CONFIG, PACKAGE, cards_folder, find_release
+from .checksums import check_exported, check_release
+from .client import RetryPolicy, SilentHubError, attempt, hub_client, hub_unreachable, is_offline
+from .fetch import AGAIN, Downloaded, Log, cached_folder, cached_repos, fetch, require_weights
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -137,9 +137,11 @@ class HubSource:
         retries: RetryPolicy = RetryPolicy(),  # noqa: B008
     ) -> Downloaded | None:
         repo = f"{self.namespace}/{full_name}"
-        if not self.answers() and not is_offline():
-            return from_cache(repo, revision, self.warnings[-1], log)
-        return fetch(repo, revision, whole=whole, force=force, api=api, log=log, retries=retries)
+        try:
+            return fetch(repo, revision, whole=whole, force=force, api=api, log=log, retries=retries)
+        except SilentHubError as error:
+            log(self._note(str(error.__cause__ or error)))
+            return None
 
     def tags(self, name: str) -> list[str]:
         prefix = f"{self.namespace}/{name}."
@@ -151,9 +153,13 @@ class HubSource:
         if self.cache_only or is_offline():
             return False
         if why := hub_unreachable():
-            note = f"{NAMESPACE_VARIABLE}={self.namespace}: {why}"
-            self.warnings += [note] if note not in self.warnings else []
+            self._note(why)
         return why is None
+
+    def _note(self, why: str) -> str:
+        note = f"{NAMESPACE_VARIABLE}={self.namespace}: {why}"
+        self.warnings += [note] if note not in self.warnings else []
+        return note
 
     def _listed(self, name: str) -> list[str]:
         def ask() -> list[str]:
@@ -183,8 +189,8 @@ def sources(*, cache_only: bool = False) -> list[WeightSource]:
 
 def _card_elsewhere(folder: Path, full_name: str) -> Path | None:
     """The card of a release whose folder has none: those in the package have theirs with the other cards."""
-    cards = cards_folder()
-    if cards is None or (folder / CARD).is_file() or not release_checksums(full_name):
+    cards, row = cards_folder(), find_release(full_name)
+    if cards is None or (folder / CARD).is_file() or row is None or not row.published or row.full_name != full_name:
         return None
     card = cards / f"{full_name}.md"
     return card if card.is_file() else None

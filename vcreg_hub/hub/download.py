@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 from ..checkpoints.checksums import SUMS
 from ..checkpoints.client import RetryPolicy, check_repo_id, hub_client, is_offline
 from ..checkpoints.fetch import Downloaded, fetch
-from ..checkpoints.find import candidates, nobody_published
-from ..checkpoints.locations import sources
+from ..checkpoints.find import Lookup
 from ..errors import UsageError, WeightsNotFoundError, unknown_name
 from ..files import replacing, sha256, write_text
 from ..releases import CARD, RELEASES, is_release_file
@@ -68,14 +67,14 @@ def _repo(name: str, revision: str | None, force: bool, api: HfApi, log: Log, re
 
 
 def _release(name: str, revision: str | None, force: bool, api: HfApi, log: Log, retries: RetryPolicy) -> Downloaded:
-    asked = sources()
-    for source, full_name in candidates(asked, name):
+    lookup = Lookup(name)
+    for source, full_name in lookup:
         if found := source.fetch(full_name, revision, force=force, api=api, log=log, retries=retries):
             return found
     if not name.partition(".")[0].endswith("_vcreg"):
         known = [row.full_name for row in RELEASES] + [row.name for row in RELEASES]
         raise unknown_name("release", name, known, "A repo is given as owner/name.")
-    raise WeightsNotFoundError(nobody_published(name, asked))
+    raise lookup.failed()
 
 
 def _refuse_file(to: str | Path | None) -> None:

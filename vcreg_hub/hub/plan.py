@@ -43,7 +43,17 @@ class Remote:
 
     def has(self, bundle: Bundle) -> bool:
         """Whether the branch holds the bundle, and no other files of a kind that bundles hold."""
-        return not any(changes(bundle, self))
+        return not any(self.changes(bundle))
+
+    def changes(self, bundle: Bundle) -> tuple[list[str], list[str], list[str]]:
+        """(new, changed, gone): paths of the bundle the branch lacks or has otherwise, and paths of an earlier
+        publication that the bundle no longer has. Files of other kinds are none of our business and stay."""
+        ours = {file.path: file for file in bundle.files}
+        new = [path for path in ours if path not in self.files]
+        both = {path: (file, self.files[path]) for path, file in ours.items() if path in self.files}
+        changed = [path for path, (file, there) in both.items() if not file.is_listed(there.git, there.sha256)]
+        gone = [path for path in self.files if is_release_file(path) and path not in ours]
+        return new, changed, gone
 
 
 @dataclass(frozen=True)
@@ -160,20 +170,9 @@ def list_files(api: HfApi, repo_id: str, revision: str, retries: RetryPolicy) ->
     return attempt(f"looking at {repo_id}", ask, retries)
 
 
-def changes(bundle: Bundle, remote: Remote) -> tuple[list[str], list[str], list[str]]:
-    """(new, changed, gone): paths of the bundle the branch lacks or has otherwise, and paths of an earlier
-    publication that the bundle no longer has. Files of other kinds are none of our business and stay."""
-    ours = {file.path: file for file in bundle.files}
-    new = [path for path in ours if path not in remote.files]
-    both = {path: (file, remote.files[path]) for path, file in ours.items() if path in remote.files}
-    changed = [path for path, (file, there) in both.items() if not file.is_listed(there.git, there.sha256)]
-    gone = [path for path in remote.files if is_release_file(path) and path not in ours]
-    return new, changed, gone
-
-
 def _lines(plan: Plan) -> list[str]:
     remote, bundle = plan.remote, plan.bundle
-    new, changed, gone = changes(bundle, remote)
+    new, changed, gone = remote.changes(bundle)
     if remote.exists:
         state = f"exists, {'private' if remote.private else 'public'}"
     elif plan.private is None:
@@ -217,7 +216,7 @@ def _lines(plan: Plan) -> list[str]:
 
 def _text_changes(plan: Plan, api: HfApi, retries: RetryPolicy) -> str:
     """A unified diff of the text files that are there already and change; long ones are cut."""
-    _, changed, _ = changes(plan.bundle, plan.remote)
+    _, changed, _ = plan.remote.changes(plan.bundle)
     lines: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
         for path in changed:

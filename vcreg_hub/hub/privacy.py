@@ -44,16 +44,16 @@ def private_in(path: Path, allowed: frozenset[str] = frozenset()) -> list[str]:
     found = ["the token of this login" for text in texts if token and token in text]
     if path.suffix == ".json":
         return found + [f"{field}: {what}" for field, what in private_fields(_json(path), allowed)]
-    return found + [part for text in texts for line in text.splitlines() for part in private_parts(line, allowed)]
+    return found + [part for text in texts for line in text.splitlines() for part in _private_parts(line, allowed)]
 
 
-def private_parts(text: str, allowed: frozenset[str] = frozenset()) -> list[str]:
+def _private_parts(text: str, allowed: frozenset[str] = frozenset()) -> list[str]:
     """What `text` gives away, such as ["an absolute path: /home/x/data"]; empty when it gives nothing away.
 
     allowed: names that may appear although they are this machine's or this login's (the owner of the repo).
     """
     found = [f"{what}: {m.group().strip()}" for what, pattern in _PATTERNS.items() for m in pattern.finditer(text)]
-    for what, names in (("the machine's name", machine_names()), ("the login name", login_names())):
+    for what, names in (("the machine's name", _machine_names()), ("the login name", _login_names())):
         found += [f"{what}: {name}" for name in names if name not in allowed and _word(name).search(text)]
     return found
 
@@ -62,14 +62,14 @@ def private_fields(value: Any, allowed: frozenset[str] = frozenset(), at: str = 
     """(path of the field, what it gives away) for every string inside a JSON value, keys as well."""
     if isinstance(value, dict):
         for key, inner in value.items():
-            for part in private_parts(str(key), allowed):
+            for part in _private_parts(str(key), allowed):
                 yield at or "the top level", part
             yield from private_fields(inner, allowed, f"{at}.{key}" if at else str(key))
     elif isinstance(value, (list, tuple)):
         for i, inner in enumerate(value):
             yield from private_fields(inner, allowed, f"{at}[{i}]")
     elif isinstance(value, str):
-        for part in private_parts(value, allowed):
+        for part in _private_parts(value, allowed):
             yield at, part
 
 
@@ -85,13 +85,13 @@ def without_paths(value: Any) -> Any:
     return value
 
 
-def machine_names() -> list[str]:
+def _machine_names() -> list[str]:
     """This machine's names, without the generic ones."""
     full = socket.gethostname()
     return [name for name in dict.fromkeys((full, full.partition(".")[0])) if _tells(name)]
 
 
-def login_names() -> list[str]:
+def _login_names() -> list[str]:
     """The name this process runs under, unless it is a generic one."""
     try:
         name = getpass.getuser()

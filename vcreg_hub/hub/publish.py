@@ -32,7 +32,7 @@ from .card import is_as_rendered, write_card
 from .export import export
 from .licence import check_licence
 from .numbers import check_numbers
-from .plan import Plan, Remote, changes, list_files, look, plan, tag_commit
+from .plan import Plan, Remote, list_files, look, plan, tag_commit
 from .record import collect, is_smoke_test
 from .verify import same_logits, verify_download
 
@@ -239,7 +239,7 @@ def _operations(todo: Plan) -> list[CommitOperationAdd | CommitOperationDelete]:
     """Made anew for every attempt: create_commit writes into them."""
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
-    new, changed, gone = changes(todo.bundle, todo.remote)
+    new, changed, gone = todo.remote.changes(todo.bundle)
     added = [CommitOperationAdd(path, str(todo.bundle.folder / path)) for path in (*new, *changed)]
     return [*added, *(CommitOperationDelete(path) for path in gone)]
 

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..checkpoints.checksums import expected_checksums, wrong_checksum
 from ..checkpoints.client import RetryPolicy, check_repo_id
 from ..checkpoints.fetch import cached_folder, fetch_file
-from ..checkpoints.find import candidates, refuse_only_pickles
-from ..checkpoints.locations import sources
+from ..checkpoints.find import Lookup, refuse_only_pickles
 from ..errors import IntegrityError, RunFolderError, VCRegError
 from ..files import sha256
 from ..releases import RELEASES, WEIGHTS, is_release_file
@@ -61,15 +60,17 @@ def verify(target: str | Path, *, revision: str | None = None, load: bool = True
 
 def _folder_here(name: str, revision: str | None) -> tuple[Path, str]:
     """The folder on this machine of a release or repo, and the `<name>.<tag>` that it is said to be."""
-    asked = [] if "/" in name else sources(cache_only=True)
-    for source, full_name in candidates(asked, name):
+    lookup = None if "/" in name else Lookup(name, cache_only=True)
+    for source, full_name in lookup or ():
         if (folder := source.folder(full_name, revision)) is not None:
             return folder, full_name
     if "/" in name:
         check_repo_id(name)
         if (folder := cached_folder(name, revision)) is not None:
             return folder, name.partition("/")[2]
-    looked = f"it is not in {', nor in '.join(map(str, asked))}" if asked else "the Hub's cache does not have it"
+    looked = "the Hub's cache does not have it"
+    if lookup is not None:
+        looked = f"it is not in {', nor in '.join(map(str, lookup.sources))}"
     raise VCRegError(
         f"there is no {name!r} on this machine: it is no folder, and {looked}. `vcreg download` fetches it"
     )
@@ -80,7 +81,7 @@ def _hash_check(name: str, path: Path, expected: list[str]) -> Check:
     if not expected:
         return Check(name, None, f"SHA-256 {found}; nothing recorded to compare it with")
     if wrong := wrong_checksum(path, expected):
-        return Check(name, False, f"SHA-256 {found}, recorded was {wrong}")
+        return Check(name, False, f"SHA-256 {found}, recorded was {wrong[1]}")
     return Check(name, True, f"SHA-256 {found}")
 
 
