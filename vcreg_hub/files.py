@@ -157,30 +157,22 @@ def git_hash(path: str | Path) -> str:
 
 def _digest(path: Path, kind: Literal["sha256", "git"]) -> str:
     path = path.resolve()
-    size, changed = _stamp(path)
-    key = (kind, path, size, changed)
-    if key not in _digests:
-        digest = _read_digest(path, kind)
-        # A later change must show in the time of change, which some file systems keep in whole seconds.
-        settled = 2_000_000_000 if changed % 1_000_000_000 == 0 else 50_000_000
-        if _stamp(path) != (size, changed) or time.time_ns() - changed < settled:
-            return digest
-        _digests[key] = digest
-    return _digests[key]
 
+    def stamp() -> tuple[int, int]:
+        found = path.stat()
+        return found.st_size, found.st_mtime_ns
 
-def _stamp(path: Path) -> tuple[int, int]:
-    found = path.stat()
-    return found.st_size, found.st_mtime_ns
-
-
-def _read_digest(path: Path, kind: Literal["sha256", "git"]) -> str:
-    """The hash of a file, read whole."""
+    size, changed = stamp()
+    if known := _digests.get((kind, path, size, changed)):
+        return known
     with path.open("rb") as file:
-        if kind == "sha256":
-            return hashlib.file_digest(file, "sha256").hexdigest()
-        header = b"blob %d\0" % os.fstat(file.fileno()).st_size
-        return hashlib.file_digest(file, lambda: hashlib.sha1(header)).hexdigest()
+        start = hashlib.sha256() if kind == "sha256" else hashlib.sha1(b"blob %d\0" % size)
+        digest = hashlib.file_digest(file, lambda: start).hexdigest()
+    # A later change must show in the time of change, which some file systems keep in whole seconds.
+    settled = 2_000_000_000 if changed % 1_000_000_000 == 0 else 50_000_000
+    if stamp() == (size, changed) and time.time_ns() - changed >= settled:
+        _digests[(kind, path, size, changed)] = digest
+    return digest
 
 
 def _umask() -> int:

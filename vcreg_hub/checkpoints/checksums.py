@@ -66,13 +66,19 @@ def cache_checksums(folder: Path) -> dict[str, str]:
     return found
 
 
-def wrong_checksum(path: Path, expected: Iterable[str]) -> tuple[str, str] | None:
-    """(found, expected) of the first of the hashes, SHA-256 or git's, that the file's content does not have."""
-    for digest in expected:
-        found = git_hash(path) if len(digest) == 40 else sha256(path)
-        if found != digest:
-            return found, digest
-    return None
+def wrong_checksum(path: Path, expected: Iterable[str]) -> str | None:
+    """The first of the hashes, SHA-256 or git's, that the file's content does not have."""
+    return next((each for each in expected if (git_hash if len(each) == 40 else sha256)(path) != each), None)
+
+
+def check_listed(path: Path, expected: str, origin: str) -> None:
+    """IntegrityError unless a downloaded file has the hash, SHA-256 or git's, that `origin` lists for it."""
+    found = git_hash(path) if len(expected) == 40 else sha256(path)
+    if found != expected:
+        raise IntegrityError(
+            f"{path} has hash {found}, but {origin} lists {expected} for it: it was damaged on the way or since. "
+            "Nothing was loaded or deleted; download it again with --force"
+        )
 
 
 def check_exported(folder: Path, hint: str) -> None:

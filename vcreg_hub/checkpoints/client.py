@@ -26,6 +26,8 @@ TIMEOUT = 10.0
 # Seconds for which it is remembered whether a hub answers.
 MEMORY = 60.0
 _TRANSIENT_STATUS = frozenset({408, 429, 500, 502, 503, 504})
+# A server without Xet storage, which huggingface_hub 2.x takes for granted.
+_NO_XET = re.compile(r"404.*xet-(?:write|read)-token|xet-(?:write|read)-token.*404", re.DOTALL)
 # As `git check-ref-format` has it.
 _NO_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|^[-/.]|/\.|[/.]$|\.lock(/|$)|^@?$")
 _TIMEOUTS = ("connect", "read", "write", "pool")  # the HTTP client's
@@ -91,6 +93,8 @@ def attempt(
     remembered that it does not answer: it is not waited for again for a minute.
     Errors: SilentHubError, of such a hub; HubError for everything else that a hub or the network does.
     """
+    from huggingface_hub.utils import httpx
+
     if endpoint is not None and (why := hub_unreachable(endpoint)):
         raise SilentHubError(why)
     timeouts = 0
@@ -103,15 +107,17 @@ def attempt(
         except VCRegError:
             raise
         except Exception as error:
-            if not _is_of_the_hub(error):
+            cause = _cause(error)
+            if not isinstance(cause, (OSError, httpx.HTTPError, ValueError)):  # a mistake of ours
                 raise
-            timeouts += _is_timeout(error)
-            last = number == policy.attempts - 1 or timeouts == policy.max_timeouts
-            if last or not _is_transient(error):
-                if endpoint is not None and _is_timeout(error):
-                    raise SilentHubError(_mark_unreachable(endpoint, error)) from error
-                raise _explained(what, error) from error
-            policy.sleep(_wait_after(error, number, policy))
+            silent, transient = isinstance(cause, (httpx.TimeoutException, TimeoutError)), _is_transient(cause)
+            timeouts += silent
+            if transient and number < policy.attempts - 1 and timeouts != policy.max_timeouts:
+                policy.sleep(_wait_after(cause, number, policy))
+                continue
+            if silent and endpoint is not None:
+                raise SilentHubError(_mark_unreachable(endpoint, cause)) from error
+            raise _explained(what, cause, transient) from error
     raise AssertionError("policy.attempts is at least 1")
 
 
@@ -215,7 +221,7 @@ def _hold_to_limits(request: Any) -> None:
 # ---- what failed --------------------------------------------------------------------------------------------------
 
 
-def _cause(error: BaseException | None) -> BaseException | None:
+def _cause(error: BaseException) -> BaseException:
     """What huggingface_hub wraps: in a RuntimeError where one file's upload failed, and as "not found locally"."""
     from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -224,81 +230,56 @@ def _cause(error: BaseException | None) -> BaseException | None:
     return error
 
 
-def _mark_unreachable(endpoint: str, error: BaseException) -> str:
+def _mark_unreachable(endpoint: str, cause: BaseException) -> str:
     """Note that a hub does not answer, so that it is not waited for again; returns what to say."""
-    cause = _cause(error)
     reason = (str(cause) or type(cause).__name__).strip().splitlines()[0]
     _answers[endpoint] = (time.monotonic(), f"{endpoint} does not answer ({reason})")
     return f"{endpoint} does not answer ({reason})"
 
 
-def _is_timeout(error: BaseException | None) -> bool:
-    """Whether a hub did not answer in time."""
-    from huggingface_hub.utils import httpx
-
-    return isinstance(_cause(error), (httpx.TimeoutException, TimeoutError))
-
-
-def _is_of_the_hub(error: BaseException) -> bool:
-    """Whether an exception comes from talking to a hub rather than from a mistake of ours."""
-    from huggingface_hub.utils import httpx
-
-    return isinstance(_cause(error), (OSError, httpx.HTTPError, ValueError))
-
-
-def _is_transient(error: BaseException | None) -> bool:
+def _is_transient(cause: BaseException) -> bool:
     """Whether the same call may succeed a little later: a network failure, a busy or broken server."""
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
     from huggingface_hub.utils import httpx
 
-    error = _cause(error)
-    if error is None or isinstance(error, (OfflineModeIsEnabled, LocalEntryNotFoundError)) or _lacks_xet(error):
+    if isinstance(cause, (OfflineModeIsEnabled, LocalEntryNotFoundError)) or _NO_XET.search(str(cause)):
         return False
-    if isinstance(error, HfHubHTTPError):
-        return error.response is not None and error.response.status_code in _TRANSIENT_STATUS
-    if isinstance(error, (httpx.TransportError, ConnectionError)):
+    if isinstance(cause, HfHubHTTPError):
+        return cause.response is not None and cause.response.status_code in _TRANSIENT_STATUS
+    if isinstance(cause, (httpx.TransportError, ConnectionError)):
         return True
     # A body that breaks off: as JSON, or as a file shorter than it was announced.
-    return type(error).__name__ == "JSONDecodeError" or "Consistency check failed" in str(error)
+    return type(cause).__name__ == "JSONDecodeError" or "Consistency check failed" in str(cause)
 
 
-def _lacks_xet(error: BaseException) -> bool:
-    """Whether an upload failed because the server has no Xet storage, which huggingface_hub 2.x takes for granted."""
-    text = str(error)
-    return "404" in text and ("xet-write-token" in text or "xet-read-token" in text)
-
-
-def _wait_after(error: BaseException, number: int, policy: RetryPolicy) -> float:
+def _wait_after(cause: BaseException, number: int, policy: RetryPolicy) -> float:
     """Seconds to wait after the attempt with that number (0 is the first)."""
     wait: float = policy.first_wait * 2**number
-    response = getattr(_cause(error), "response", None)
+    response = getattr(cause, "response", None)
     if response is not None and (asked := response.headers.get("Retry-After", "")).isdecimal():
         wait = max(wait, float(asked))
     return min(wait, policy.longest_wait)
 
 
-def _explained(what: str, error: BaseException) -> HubError:
+def _explained(what: str, cause: BaseException, transient: bool) -> HubError:
     """The HubError that says what failed and what to do."""
     from huggingface_hub.errors import OfflineModeIsEnabled
 
-    error = _cause(error) or error
-    if _lacks_xet(error):
+    if _NO_XET.search(str(cause)):
         return HubError(
             f"{what}: this hub has no Xet storage, which huggingface_hub uses when hf_xet is installed. "
             "Set HF_HUB_DISABLE_XET=1 in the environment and run the same command again"
         )
-    if isinstance(error, OfflineModeIsEnabled):
+    if isinstance(cause, OfflineModeIsEnabled):
         return HubError(f"{what}: offline mode is on. Unset HF_HUB_OFFLINE and TRANSFORMERS_OFFLINE to reach the hub")
-    status = getattr(getattr(error, "response", None), "status_code", None)
     hints = {
         401: "log in with `hf auth login`, or set HF_TOKEN",
         403: "the token may not do that: give it write access to this owner's repos",
         404: "check the name, and that the token may see it",
         412: "the branch has moved in between",
     }
-    if _is_transient(error):
+    hint = hints.get(getattr(getattr(cause, "response", None), "status_code", 0), "")
+    if transient:
         hint = "this tends to pass: run the same command again, it goes on from where it stopped"
-    else:
-        hint = hints.get(status or 0, "")
-    reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    reason = next((line for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
     return HubError(f"{what}: {reason.strip()}" + (f" ({hint})" if hint else ""))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import HubError, IntegrityError, UnknownNameError, WeightsNotFoundError, unknown_name
 from ..releases import CONFIG, RESULTS, WEIGHTS, is_release_file
-from .checksums import cache_checksums, check_exported, check_release, wrong_checksum
+from .checksums import cache_checksums, check_exported, check_listed, check_release
 from .client import RetryPolicy, SilentHubError, attempt, hub_client, is_offline
 from .load import PICKLES, refuse_pickle
 
@@ -174,7 +174,7 @@ def _files(info: ModelInfo, repo: str, whole: bool, force: bool, api: HfApi, ret
             continue
         there = fetch_file(repo, path, str(info.sha), force=force, api=api, retries=retries, endpoint=api.endpoint)
         if expected := _listed_checksum(listed):
-            _check(there, expected, repo)
+            check_listed(there, expected, repo)
         folder = there.parents[len(PurePosixPath(path).parts) - 1]
     return folder
 
@@ -200,7 +200,7 @@ def _from_cache(repo: str, revision: str | None, why: str, log: Log) -> Download
         log(f"{repo}: {why}, and the cache does not have it")
         return None
     for name, expected in cache_checksums(folder).items():
-        _check(folder / name, expected, f"the cache of {repo}")
+        check_listed(folder / name, expected, f"the cache of {repo}")
     _check_records(folder, repo, revision, AGAIN)
     log(f"{repo}: {why}, so this is the copy in the cache")
     return Downloaded(folder, f"{repo}, from the cache", folder.name, offline=True)
@@ -216,14 +216,6 @@ def _check_records(folder: Path, repo: str, revision: str | None, hint: str) -> 
 def _listed_checksum(listed: RepoSibling) -> str | None:
     """The hash that the hub lists for a file: SHA-256 of one kept as a large file, git's of another."""
     return listed.lfs.sha256 if listed.lfs is not None else listed.blob_id
-
-
-def _check(path: Path, expected: str, origin: str) -> None:
-    if wrong := wrong_checksum(path, [expected]):
-        raise IntegrityError(
-            f"{path} has hash {wrong[0]}, but {origin} lists {expected} for it: it was damaged on the way or since. "
-            "Nothing was loaded or deleted; download it again with --force"
-        )
 
 
 def _refuse_escape(path: str, repo: str) -> None:

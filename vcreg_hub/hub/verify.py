@@ -81,7 +81,7 @@ def _hash_check(name: str, path: Path, expected: list[str]) -> Check:
     if not expected:
         return Check(name, None, f"SHA-256 {found}; nothing recorded to compare it with")
     if wrong := wrong_checksum(path, expected):
-        return Check(name, False, f"SHA-256 {found}, recorded was {wrong[1]}")
+        return Check(name, False, f"SHA-256 {found}, recorded was {wrong}")
     return Check(name, True, f"SHA-256 {found}")
 
 
