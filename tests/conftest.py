@@ -10,10 +10,10 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 import pytest
 import torch
-from fixtures_hub import api, closed_at_the_end, hub, naps, patience
+from fixtures_hub import api, closed_at_the_end, default_hub, hub, naps, retries
 from fixtures_release import no_places, write_release
 
-__all__ = ["api", "closed_at_the_end", "hub", "naps", "no_places", "patience", "write_release"]
+__all__ = ["api", "closed_at_the_end", "default_hub", "hub", "naps", "no_places", "retries", "write_release"]
 
 # Tiny tensors gain nothing from more threads, and processes of one test would fight over the cores.
 torch.set_num_threads(1)

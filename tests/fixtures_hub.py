@@ -11,7 +11,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.utils import get_session, httpx
 from loopback import Loopback
 
-from vcreg_hub.checkpoints.retry import Patience
+from vcreg_hub.checkpoints.client import RetryPolicy
 
 
 @pytest.fixture
@@ -19,8 +19,8 @@ def naps(monkeypatch) -> list[float]:
     """The waits asked for, none of which is waited."""
     asked: list[float] = []
     awake = types.SimpleNamespace(**{**vars(time), "sleep": asked.append})
-    for module in ("utils._http", "file_download"):
-        monkeypatch.setattr(f"huggingface_hub.{module}.time", awake)
+    for module in ("huggingface_hub.utils._http", "huggingface_hub.file_download", "vcreg_hub.checkpoints.client"):
+        monkeypatch.setattr(f"{module}.time", awake)
     return asked
 
 
@@ -33,7 +33,7 @@ def hub(monkeypatch, tmp_path, naps):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.5)
     monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
     monkeypatch.delenv("HF_TOKEN", raising=False)
-    monkeypatch.setattr("vcreg_hub.checkpoints.locations._answers", {})
+    monkeypatch.setattr("vcreg_hub.checkpoints.client._answers", {})
     with Loopback() as loopback:
         yield loopback
     # One client for all tests: making one reads the certificates again. What publishing sets on it does not stay.
@@ -53,6 +53,22 @@ def api(hub) -> HfApi:
 
 
 @pytest.fixture
-def patience(naps) -> Patience:
+def retries(naps) -> RetryPolicy:
     """Three attempts, waits noted and not waited, half a second of silence."""
-    return Patience(attempts=3, timeout=0.5, sleep=naps.append)
+    return RetryPolicy(attempts=3, timeout=0.5, sleep=naps.append)
+
+
+@pytest.fixture
+def default_hub(monkeypatch, hub):
+    """Make the hub at a URL, at first the loopback hub, the one of this environment: HF_ENDPOINT, as huggingface_hub
+    keeps it after its import. With a token it is logged in to."""
+
+    def make(url: str, token: str | None = None) -> None:
+        template = "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", url)
+        monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + template)
+        if token is not None:
+            monkeypatch.setenv("HF_TOKEN", token)
+
+    make(hub.url)
+    return make

@@ -1,4 +1,4 @@
-"""Writes files whole or not at all, and reads and hashes them."""
+"""Writes files and folders whole or not at all, locks folders, hashes files."""
 
 from __future__ import annotations
 
@@ -6,15 +6,27 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from .errors import RunFolderError
 
+try:
+    import fcntl
+except ImportError:  # Windows: there nobody is kept out
+    fcntl = None  # type: ignore[assignment]
+
 if TYPE_CHECKING:
     import torch
+
+# Handles of the folders that this process holds.
+_held: set[int] = set()
+# (kind, path, size, mtime in ns) -> hash.
+_digests: dict[tuple[str, Path, int, int], str] = {}
 
 
 @contextlib.contextmanager
@@ -28,12 +40,74 @@ def replacing(path: str | Path) -> Iterator[Path]:
     try:
         yield temporary
         # mkstemp makes a file only its owner can read; a published file follows the umask like any other.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
+        temporary.chmod(0o666 & ~_umask())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replacing_folder(path: str | Path) -> Iterator[Path]:
+    """A temporary folder beside `path` that takes its place when the block ends well, and vanishes when it does not."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
+    old = temporary.with_suffix(".old")
+    try:
+        yield temporary
+        temporary.chmod(0o777 & ~_umask())
+        if path.exists():
+            path.rename(old)
+        temporary.rename(path)
+    finally:
+        if old.exists() and not path.exists():
+            old.rename(path)
+        shutil.rmtree(old, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def locked(folder: str | Path) -> Iterator[bool | None]:
+    """Keeps other processes out of a folder that exists, while the block lasts and this process lives.
+
+    Yields True where the folder is this process's alone, False where another process holds it, and None where nobody
+    can be kept out: on Windows, and on a network file system without locks.
+    """
+    # Not `filelock`: its lock is a file that stays in the folder, and where there is no flock a file that outlives a
+    # killed process and keeps the next one out.
+    if fcntl is None:
+        yield None
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        yield _lock(handle)
+    finally:
+        _held.discard(handle)
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_UN)
+        os.close(handle)
+
+
+def _lock(handle: int) -> bool | None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    _held.add(handle)
+    return True
+
+
+def _let_go() -> None:
+    # A loader's worker outlives a killed run by seconds, in which the same command could not go on.
+    for handle in _held:
+        os.close(handle)
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -72,6 +146,36 @@ def read_tensors(path: str | Path) -> dict[str, torch.Tensor]:
 
 
 def sha256(path: str | Path) -> str:
-    """The file's SHA-256 in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """The file's SHA-256 in hexadecimal. A file that did not change is read once a process."""
+    return _digest(Path(path), "sha256")
+
+
+def git_hash(path: str | Path) -> str:
+    """The hash that git gives the file's content. A file that did not change is read once a process."""
+    return _digest(Path(path), "git")
+
+
+def _digest(path: Path, kind: Literal["sha256", "git"]) -> str:
+    path = path.resolve()
+
+    def stamp() -> tuple[int, int]:
+        found = path.stat()
+        return found.st_size, found.st_mtime_ns
+
+    size, changed = stamp()
+    if known := _digests.get((kind, path, size, changed)):
+        return known
+    with path.open("rb") as file:
+        start = hashlib.sha256() if kind == "sha256" else hashlib.sha1(b"blob %d\0" % size)
+        digest = hashlib.file_digest(file, lambda: start).hexdigest()
+    # A later change must show in the time of change, which some file systems keep in whole seconds.
+    settled = 2_000_000_000 if changed % 1_000_000_000 == 0 else 50_000_000
+    if stamp() == (size, changed) and time.time_ns() - changed >= settled:
+        _digests[(kind, path, size, changed)] = digest
+    return digest
+
+
+def _umask() -> int:
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask

@@ -1,4 +1,4 @@
-"""The table of weights that can be had, and of those that could be: one row a release.
+"""The table of weights that can be had, and of those that could be: one row a release. The files that a release has.
 
 A row whose `sha256` is None has not been published: asking for it is an error that names the recipe that makes it.
 Publishing is filling in `licence` and the hashes (and adding the files, where `place` is "package").
@@ -6,8 +6,24 @@ Publishing is filling in `licence` and the hashes (and adding the files, where `
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
+
+PACKAGE = Path(__file__).resolve().parent
+CARD, CONFIG, WEIGHTS, RESULTS = "README.md", "config.json", "model.safetensors", "results.json"
+REQUIRED = (CARD, CONFIG, WEIGHTS, "recipe.json", RESULTS, "env.json")
+_FILES = tuple(
+    re.compile(pattern)
+    for pattern in (
+        *(re.escape(name) for name in REQUIRED),
+        r"(video_)?preprocessor_config\.json",
+        r"processor_config\.json",
+        r"[\w\-][\w.\-]*\.png",
+        r"\.eval_results/[\w\-][\w.\-]*\.yaml",
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -116,3 +132,14 @@ def find_release(full_name: str) -> Release | None:
     """The row of `<name>.<tag>`, or of a bare name its default row; None when there is none."""
     name, _, tag = full_name.partition(".")
     return next((row for row in RELEASES if row.name == name and tag in ("", row.tag)), None)
+
+
+def is_release_file(path: str) -> bool:
+    """Whether a file of that path, below a release's folder, may be published or downloaded."""
+    return any(pattern.fullmatch(path) for pattern in _FILES)
+
+
+def cards_folder() -> Path | None:
+    """Where this installation has its model cards: inside the package, or beside it in a clone; None without any."""
+    places = (PACKAGE / "model_cards", PACKAGE.parent / "model_cards")
+    return next((place for place in places if place.is_dir()), None)

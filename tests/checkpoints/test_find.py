@@ -182,7 +182,7 @@ def test_a_namespace_offline_uses_the_cache_and_says_so(cached, packaged, caplog
     default = cached("me/resnet50_vcreg.in1k")
     cached("you/resnet50_vcreg.cars")
     assert place.find_weights("resnet50_vcreg").folder == default
-    assert "offline mode: me/resnet50_vcreg.in1k comes from the local cache" in caplog.text
+    assert "me/resnet50_vcreg.in1k: offline mode (HF_HUB_OFFLINE), so this is the copy in the cache" in caplog.text
     with pytest.raises(WeightsNotFoundError, match=r"the local cache of VCREG_HUB_NAMESPACE=me on .* \(offline mode\)"):
         place.find_weights("convnext_tiny_vcreg")
 

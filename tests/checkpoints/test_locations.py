@@ -13,9 +13,10 @@ import pytest
 from huggingface_hub import HfApi
 from huggingface_hub.utils import get_session
 
+from vcreg_hub.checkpoints import client
 from vcreg_hub.checkpoints import locations as places
+from vcreg_hub.checkpoints.client import RetryPolicy
 from vcreg_hub.checkpoints.find import find_weights, resolve
-from vcreg_hub.checkpoints.retry import Patience
 from vcreg_hub.errors import HubError, IntegrityError, UsageError, WeightsNotFoundError
 from vcreg_hub.hub.download import download
 from vcreg_hub.hub.listing import list_releases
@@ -25,8 +26,7 @@ FILES = {"config.json": b'{"architecture": "resnet50"}', "model.safetensors": b"
 
 
 @pytest.fixture(autouse=True)
-def namespace(hub, monkeypatch, tmp_path):
-    monkeypatch.setattr(places, "hub_api", lambda: HfApi(endpoint=hub.url))
+def namespace(hub, default_hub, monkeypatch, tmp_path):
     monkeypatch.setattr(places, "PACKAGED", tmp_path / "packaged")
     monkeypatch.setenv("VCREG_HUB_NAMESPACE", "me")
     monkeypatch.delenv("VCREG_HUB_DIR", raising=False)
@@ -57,7 +57,7 @@ def test_nothing_there(hub):
 
 def test_pickled_weights_alone_are_not_taken(hub):
     hub.add("me/resnet50_vcreg.in1k", {"config.json": b"{}", "pytorch_model.bin": b"x"})
-    with pytest.raises(WeightsNotFoundError, match=r"lacks config.json or model.safetensors \(pickled weights are not"):
+    with pytest.raises(WeightsNotFoundError, match=r"pytorch_model\.bin is a pickle.*save_file"):
         find_weights("resnet50_vcreg.in1k")
 
 
@@ -78,13 +78,44 @@ def test_the_hash_of_the_export_is_checked_before_loading(hub):
     for load in (lambda: find_weights("resnet50_vcreg"), lambda: resolve("me/resnet50_vcreg.in1k")):
         for _ in range(2):  # as it is fetched, and from the cache
             with pytest.raises(
-                IntegrityError, match=rf"SHA-256 {wrong}, but results\.json .* {right}.*download --force"
+                IntegrityError, match=rf"SHA-256 {wrong}, but results\.json .* {right}.*publish the run again"
             ):
                 load()
     with pytest.raises(IntegrityError, match=rf"SHA-256 {wrong}, but .* exported with {right}.*publish the run again"):
         download("resnet50_vcreg", api=HfApi(endpoint=hub.url))
     hub.add("me/resnet50_vcreg.in1k", {"model.safetensors": b"what was exported"})
     assert find_weights("resnet50_vcreg").file.read_bytes() == b"what was exported"
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_what_was_damaged_on_the_way_or_since_is_not_loaded(hub, name):
+    """`timm.create_model` compares with the hub's hashes as `vcreg download` does, also what is in the cache."""
+    hub.add("me/resnet50_vcreg.in1k", FILES)
+    hub.fault("get", "hash", match=name)
+    loads = (
+        lambda: find_weights("resnet50_vcreg"),
+        lambda: resolve("me/resnet50_vcreg.in1k"),
+        lambda: download("resnet50_vcreg"),
+    )
+    for load in loads:
+        with pytest.raises(IntegrityError, match=rf"{name} has hash .* but me/resnet50_vcreg.in1k lists .*--force"):
+            load()
+    download("resnet50_vcreg", force=True)
+    assert find_weights("resnet50_vcreg").file.read_bytes() == b"weights"
+
+
+def test_only_what_loads_a_network_is_fetched_for_it(hub):
+    hub.add("me/resnet50_vcreg.in1k", FILES | {"README.md": b"# card", "curve.png": b"png", "results.json": b"{}"})
+    folder = find_weights("resnet50_vcreg").folder
+    assert {path.name for path in folder.iterdir()} == {"config.json", "model.safetensors", "results.json"}
+    assert (download("resnet50_vcreg").folder / "README.md").is_file()
+
+
+def test_a_fault_that_passes_is_outlasted_where_a_network_is_built(hub):
+    hub.add("me/resnet50_vcreg.in1k", FILES)
+    for route, kind in (("info", "reset"), ("head", "500"), ("get", "429"), ("get", "truncated")):
+        hub.fault(route, kind)
+    assert find_weights("resnet50_vcreg").file.read_bytes() == b"weights"
 
 
 def test_a_hub_id_with_a_revision(hub):
@@ -107,12 +138,12 @@ def test_a_hub_that_does_not_answer_is_said(hub):
 
 
 @pytest.fixture
-def unreachable(hub, monkeypatch):
+def unreachable(default_hub):
     """A hub's address where nobody listens."""
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{closed.getsockname()[1]}"
-        monkeypatch.setattr(places, "hub_api", lambda: HfApi(endpoint=url))
+        default_hub(url)
         yield url
 
 
@@ -143,7 +174,7 @@ def test_a_hub_that_cannot_be_reached_is_asked_once_and_costs_no_waiting(
     with pytest.raises(WeightsNotFoundError, match=r"does not answer .*, and the local cache does not have you/net"):
         resolve("you/net")
     said: list[str] = []
-    assert download("resnet50_vcreg", say=said.append).folder == packaged
+    assert download("resnet50_vcreg", log=said.append).folder == packaged
     assert any(note in line for line in said)
     _, notes = list_releases()
     assert len(notes) == 1 and notes[0].startswith(note)
@@ -154,13 +185,13 @@ def test_a_hub_that_cannot_be_reached_is_asked_once_and_costs_no_waiting(
 def test_a_hub_that_cannot_be_reached_leaves_the_cache(hub, monkeypatch):
     hub.add("me/resnet50_vcreg.in1k", FILES)
     there = find_weights("resnet50_vcreg").folder
-    monkeypatch.setattr(places, "_answers", {hub.url: (time.monotonic(), f"{hub.url} does not answer")})
+    monkeypatch.setattr(client, "_answers", {hub.url: (time.monotonic(), f"{hub.url} does not answer")})
     hub.log.clear()
     assert find_weights("resnet50_vcreg").folder == there
     assert download("resnet50_vcreg", api=HfApi(endpoint=hub.url)).offline
     assert hub.log == []
     # It is asked again after a while.
-    monkeypatch.setattr(places, "_answers", {hub.url: (time.monotonic() - 61, f"{hub.url} does not answer")})
+    monkeypatch.setattr(client, "_answers", {hub.url: (time.monotonic() - 61, f"{hub.url} does not answer")})
     assert find_weights("resnet50_vcreg").folder == there
     assert hub.log
 
@@ -169,11 +200,11 @@ def test_a_hub_that_falls_silent_is_not_waited_for_twice(hub, packaged, monkeypa
     there = packaged
     hub.add("me/resnet50_vcreg.in1k", FILES)
     hub.fault("head", "timeout", times=None)
-    monkeypatch.setattr(places, "PATIENCE", 0.3)
+    monkeypatch.setattr(client, "TIMEOUT", 0.3)
     started = time.monotonic()
     assert find_weights("resnet50_vcreg").folder == there
     assert time.monotonic() - started < 10, "less than one silence of the server"
-    assert "does not answer (no answer from 127.0.0.1 within 0.6 seconds)" in caplog.text
+    assert f"{hub.url} does not answer (no answer from 127.0.0.1 within 0.6 seconds)" in caplog.text
     hub.log.clear()
     assert find_weights("resnet50_vcreg").folder == there
     assert hub.log == []
@@ -184,18 +215,17 @@ def test_a_silent_hub_is_not_waited_for_by_download(hub, monkeypatch, route):
     """route: what is not answered; None for a hub that takes the connection and says nothing at all."""
     hub.add("me/x", FILES)
     online = download("me/x", api=HfApi(endpoint=hub.url))
-    monkeypatch.setattr("vcreg_hub.hub.download.PATIENCE", 0.3)
-    monkeypatch.setattr(places, "PATIENCE", 0.3)
+    monkeypatch.setattr(client, "TIMEOUT", 0.3)
     api, said = HfApi(endpoint=hub.url), []
     with socket.create_server(("127.0.0.1", 0)) as mute:
         if route is None:
             api = HfApi(endpoint=f"http://127.0.0.1:{mute.getsockname()[1]}")
         else:
-            monkeypatch.setattr(places, "_answers", {})
+            monkeypatch.setattr(client, "_answers", {})
             hub.fault(route, "timeout", times=None)
         started = time.monotonic()
         for _ in range(2):  # the second time it is remembered
-            found = download("me/x", api=api, say=said.append)
+            found = download("me/x", api=api, log=said.append)
             assert (found.folder, found.offline) == (online.folder, True)
         assert time.monotonic() - started < 4
         assert f"{api.endpoint} does not answer" in said[0] and "the copy in the cache" in said[0]
@@ -207,13 +237,13 @@ def test_a_hub_that_is_silent_is_not_waited_for(hub, monkeypatch):
     """huggingface_hub's list takes no timeout, and tries again five times by itself."""
     hub.add("me/resnet50_vcreg.mine", FILES)
     hub.fault("list", "timeout", times=None)
-    monkeypatch.setattr(places, "PATIENCE", 0.4)
+    monkeypatch.setattr(client, "TIMEOUT", 0.4)
     started = time.monotonic()
     # The other wording is that of huggingface_hub 1.
     silent = r"the list of me could not be read: (no answer from 127\.0\.0\.1|timed out)"
     with pytest.raises(WeightsNotFoundError, match=silent):
         find_weights("resnet50_vcreg")
-    listed, notes = list_releases(api=HfApi(endpoint=hub.url), patience=Patience(1, timeout=0.4, in_all=0.8))
+    listed, notes = list_releases(api=HfApi(endpoint=hub.url), retries=RetryPolicy(1, timeout=0.4, deadline=0.8))
     assert time.monotonic() - started < 10, "less than one silence of the server"
     assert len(notes) == 1
     assert re.match(r"listing me: (no answer from 127\.0\.0\.1 within 0\.8 seconds$|timed out)", notes[0])

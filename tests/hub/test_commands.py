@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import shutil
+from pathlib import Path
 
 import pytest
 from hub.folders import make_loadable, make_run
@@ -14,7 +17,7 @@ from vcreg_hub.checkpoints.find import resolve
 from vcreg_hub.cli import app
 from vcreg_hub.config import to_dict
 from vcreg_hub.errors import HubError, IntegrityError, UsageError, VCRegError, WeightsNotFoundError
-from vcreg_hub.hub.record import is_smoke_test
+from vcreg_hub.hub.record import collect, is_smoke_test
 from vcreg_hub.recipes import load_recipe
 from vcreg_hub.run import smoke_test
 
@@ -32,13 +35,9 @@ def trained(tmp_path_factory):
 
 
 @pytest.fixture
-def vcreg(hub, monkeypatch, tmp_path):
+def vcreg(hub, default_hub, monkeypatch, tmp_path):
     """Run a command in an empty folder, logged in; returns what it printed, raises what it raised."""
-    # HF_ENDPOINT, as huggingface_hub keeps it after its import.
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
-    template = "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", hub.url + template)
-    monkeypatch.setenv("HF_TOKEN", hub.token)
+    default_hub(hub.url, hub.token)
     monkeypatch.delenv(places.FOLDER_VARIABLE, raising=False)
     monkeypatch.setenv(places.NAMESPACE_VARIABLE, "me")
     monkeypatch.chdir(tmp_path)
@@ -191,16 +190,37 @@ def test_a_preview_and_a_refusal_change_nothing(hub, vcreg, run, tmp_path):
     assert read(tmp_path / "out") | read(run) == before
 
 
+def test_a_preview_reads_the_weights_of_an_export_once(hub, vcreg, run, tmp_path, monkeypatch):
+    vcreg("export", str(run), "--to", "out", "--licence", "apache-2.0")
+    for path in (tmp_path / "out").iterdir():
+        os.utime(path, (1_700_000_000, 1_700_000_000))
+    read, hashed, collected, copied = hashlib.file_digest, [], [], []
+    counted = lambda file, kind: (hashed.append(Path(file.name).name), read(file, kind))[1]  # noqa: E731
+    monkeypatch.setattr(hashlib, "file_digest", counted)
+    monkeypatch.setattr("vcreg_hub.hub.verify.load_network", lambda *_: pytest.fail("the network was loaded"))
+    monkeypatch.setattr(shutil, "copyfile", lambda source, *_, **__: copied.append(source))
+    counting = lambda *given, **about: (collected.append(given), collect(*given, **about))[1]  # noqa: E731
+    for module in ("card", "numbers", "publish"):
+        monkeypatch.setattr(f"vcreg_hub.hub.{module}.collect", counting)
+    assert "nothing was sent" in vcreg("publish", "out", "--repo", REPO)
+    assert hashed.count("model.safetensors") == 1 and collected == [(Path("out"),)] and copied == []
+    # With words of one's own it is sent as it is.
+    with open(tmp_path / "out" / "README.md", "a", encoding="utf-8") as card:
+        card.write("\nMy own words.\n")
+    assert "nothing was sent" in vcreg("publish", "out", "--repo", REPO)
+    assert hashed.count("model.safetensors") == 1 and len(collected) == 2 and copied == []
+
+
 def test_two_publications_of_one_run_at_once(hub, vcreg, run):
-    from vcreg_hub.hub.staging import staged
+    from vcreg_hub.hub.publish import prepare_upload
 
     about = {"licence": "apache-2.0", "siblings": [], "twins": []}
-    with staged(run, "me/a", **about) as one:
-        with staged(run, "me/b", **about) as other:
-            assert one != other
-        assert not other.exists()
-        assert "hf-hub:me/a" in (one / "README.md").read_text(encoding="utf-8")
-    assert not one.exists()
+    with prepare_upload(run, "me/a", **about) as one:
+        with prepare_upload(run, "me/b", **about) as other:
+            assert one.folder != other.folder
+        assert not other.folder.exists()
+        assert "hf-hub:me/a" in (one.folder / "README.md").read_text(encoding="utf-8")
+    assert not one.folder.exists()
 
 
 def test_a_card_for_another_repo_is_rendered_for_this_one(hub, vcreg, run, tmp_path):

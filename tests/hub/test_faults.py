@@ -9,7 +9,7 @@ import torch
 from hub.folders import make_export, results, row
 from loopback import routes
 
-from vcreg_hub.checkpoints.retry import Patience, attempt
+from vcreg_hub.checkpoints.client import RetryPolicy, attempt
 from vcreg_hub.errors import HubError, IntegrityError
 from vcreg_hub.files import write_json, write_tensors
 from vcreg_hub.hub.bundle import read_bundle
@@ -46,9 +46,9 @@ def newer(exported, tmp_path):
 
 
 @pytest.fixture
-def push(api, patience):
+def push(api, retries):
     def call(folder, **arguments):
-        return publish(folder, REPO, **{"api": api, "patience": patience, "same": None, **arguments})
+        return publish(folder, REPO, **{"api": api, "retries": retries, "same": None, **arguments})
 
     return call
 
@@ -181,7 +181,7 @@ def test_a_pull_request_is_opened_once(exported, newer, hub, push, route, kind):
 def test_retry_after_is_obeyed(hub, api, naps):
     hub.add(REPO, {"x": b"x"})
     hub.fault("info", "429")
-    assert attempt("asking", lambda: api.model_info(REPO), Patience(first_wait=0.25, sleep=naps.append)).id == REPO
+    assert attempt("asking", lambda: api.model_info(REPO), RetryPolicy(first_wait=0.25, sleep=naps.append)).id == REPO
     assert naps == [1.0]
 
 
@@ -191,18 +191,18 @@ def test_waits_double_and_end(hub, api, naps):
         attempt(
             "asking",
             lambda: api.model_info(REPO),
-            Patience(attempts=5, first_wait=1.0, longest_wait=3.0, sleep=naps.append),
+            RetryPolicy(attempts=5, first_wait=1.0, longest_wait=3.0, sleep=naps.append),
         )
     assert naps == [1.0, 2.0, 3.0, 3.0]
 
 
 def test_what_will_not_pass_is_not_tried_again(hub, api, naps):
     with pytest.raises(HubError, match="check the name"):
-        attempt("asking", lambda: api.model_info("me/absent"), Patience(sleep=naps.append))
+        attempt("asking", lambda: api.model_info("me/absent"), RetryPolicy(sleep=naps.append))
     assert naps == []
     assert hub.seen("info") == 1
 
 
-def test_our_own_mistakes_are_not_called_the_hubs(patience):
+def test_our_own_mistakes_are_not_called_the_hubs(retries):
     with pytest.raises(KeyError):
-        attempt("asking", lambda: {}["absent"], patience)
+        attempt("asking", lambda: {}["absent"], retries)

@@ -93,14 +93,14 @@ def test_the_cards_of_this_repository_are_rendered_from_their_numbers():
 
 
 @pytest.fixture
-def nowhere(monkeypatch, tmp_path, api):
-    monkeypatch.setattr(places, "hub_api", lambda: api)
+def nowhere(hub, default_hub, monkeypatch, tmp_path):
+    default_hub(hub.url, hub.token)
     monkeypatch.delenv(places.FOLDER_VARIABLE, raising=False)
     monkeypatch.delenv(places.NAMESPACE_VARIABLE, raising=False)
     monkeypatch.setattr(places, "PACKAGED", tmp_path / "packaged")
 
 
-def test_the_list_is_the_table_and_what_is_really_there(nowhere, hub, api, patience, cards, tmp_path, monkeypatch):
+def test_the_list_is_the_table_and_what_is_really_there(nowhere, hub, api, retries, cards, tmp_path, monkeypatch):
     files = {"config.json": b"{}", "model.safetensors": b"weights"}
     hub.add("me/convnext_atto_vcreg.in1k", files)
     hub.add("me/swin_vcreg.mine", files | {"README.md": b"its card"})
@@ -109,7 +109,7 @@ def test_the_list_is_the_table_and_what_is_really_there(nowhere, hub, api, patie
     make_export(tmp_path / "given" / NAME)
     monkeypatch.setenv(places.NAMESPACE_VARIABLE, "me")
     monkeypatch.setenv(places.FOLDER_VARIABLE, str(tmp_path / "given"))
-    listed, notes = list_releases(api=api, cards=cards, patience=patience)
+    listed, notes = list_releases(api=api, cards=cards, retries=retries)
     by_name = {entry.name: entry for entry in listed}
     assert set(by_name) == {row.full_name for row in RELEASES} | {"swin_vcreg.mine", NAME}
     assert notes == []
@@ -123,7 +123,7 @@ def test_the_list_is_the_table_and_what_is_really_there(nowhere, hub, api, patie
     assert json.dumps([entry.as_dict() for entry in listed])
 
 
-def test_the_list_says_what_cannot_be_loaded_and_why(nowhere, hub, api, patience, cards, tmp_path, monkeypatch):
+def test_the_list_says_what_cannot_be_loaded_and_why(nowhere, hub, api, retries, cards, tmp_path, monkeypatch):
     config, weights = {"config.json": b"{}"}, {"model.safetensors": b"weights"}
     hub.add("me/swin_vcreg.foreign", config | {"pytorch_model.bin": b"x"})
     hub.add("me/swin_vcreg.bare", weights)
@@ -143,7 +143,7 @@ def test_the_list_says_what_cannot_be_loaded_and_why(nowhere, hub, api, patience
     monkeypatch.setenv(places.FOLDER_VARIABLE, str(tmp_path / "given"))
 
     def troubles():
-        listed, _ = list_releases(api=api, cards=cards, patience=patience)
+        listed, _ = list_releases(api=api, cards=cards, retries=retries)
         assert all(not entry.places for entry in listed if entry.troubles)
         return {entry.name.partition(".")[2]: entry.troubles[0] for entry in listed if entry.troubles}
 
@@ -171,18 +171,18 @@ def test_the_list_compares_the_size_of_a_release(nowhere, tmp_path, monkeypatch)
     assert listed[row.full_name].places == ()
 
 
-def test_a_namespace_that_does_not_answer_is_a_note(nowhere, hub, api, patience, monkeypatch):
+def test_a_namespace_that_does_not_answer_is_a_note(nowhere, hub, api, retries, monkeypatch):
     monkeypatch.setenv(places.NAMESPACE_VARIABLE, "me")
     hub.fault("list", "500", times=None)
-    listed, notes = list_releases(api=api, patience=patience)
+    listed, notes = list_releases(api=api, retries=retries)
     assert len(listed) == len(RELEASES)
     assert len(notes) == 1
     assert "listing me" in notes[0]
 
 
-def test_offline_the_cache_is_listed(nowhere, hub, api, patience, monkeypatch):
+def test_offline_the_cache_is_listed(nowhere, hub, api, retries, monkeypatch):
     monkeypatch.setenv(places.NAMESPACE_VARIABLE, "me")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    _, notes = list_releases(api=api, patience=patience)
+    _, notes = list_releases(api=api, retries=retries)
     assert hub.log == []
     assert "offline mode" in notes[0]

@@ -31,7 +31,7 @@ def machine(monkeypatch):
     ],
 )
 def test_gives_away(text):
-    assert privacy.private_parts(text)
+    assert privacy._private_parts(text)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_gives_away(text):
     ],
 )
 def test_gives_nothing_away(text):
-    assert privacy.private_parts(text) == []
+    assert privacy._private_parts(text) == []
 
 
 def test_names_the_field():
@@ -62,9 +62,9 @@ def test_names_the_field():
 
 
 def test_the_owner_of_the_repo_may_appear():
-    assert privacy.private_parts("by mquux", allowed=frozenset({"mquux"})) == []
+    assert privacy._private_parts("by mquux", allowed=frozenset({"mquux"})) == []
 
 
 def test_generic_names_tell_nothing(monkeypatch):
     monkeypatch.setattr("getpass.getuser", lambda: "root")
-    assert privacy.private_parts("the root of data") == []
+    assert privacy._private_parts("the root of data") == []

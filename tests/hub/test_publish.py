@@ -10,16 +10,16 @@ import pytest
 from hub.folders import make_export, make_loadable, results, row
 from huggingface_hub import HfApi
 
-from vcreg_hub.checkpoints.recorded import git_hash
 from vcreg_hub.errors import HubError, IntegrityError, UsageError
 from vcreg_hub.files import sha256, write_json, write_tensors
 from vcreg_hub.hub import privacy
-from vcreg_hub.hub.bundle import is_allowed, read_bundle
+from vcreg_hub.hub.bundle import read_bundle
 from vcreg_hub.hub.card import write_card
 from vcreg_hub.hub.export import export
 from vcreg_hub.hub.plan import plan
 from vcreg_hub.hub.publish import publish
 from vcreg_hub.hub.verify import same_logits, verify
+from vcreg_hub.releases import is_release_file
 from vcreg_hub.rundir import RunDir
 
 # huggingface_hub 2.4 hands its upload stream to httpx2 by a name that httpx2 wants otherwise (2026-11).
@@ -38,11 +38,11 @@ def folder(exported, tmp_path):
 
 
 @pytest.fixture
-def push(api, patience):
+def push(api, retries):
     """`publish` to the loopback hub, comparing hashes alone."""
 
     def call(folder, repo=REPO, **arguments):
-        return publish(folder, repo, **{"api": api, "patience": patience, "same": None, **arguments})
+        return publish(folder, repo, **{"api": api, "retries": retries, "same": None, **arguments})
 
     return call
 
@@ -54,9 +54,9 @@ def contents(folder):
 # ---- the plan -----------------------------------------------------------------------------------------------------
 
 
-def test_a_plan_writes_nothing_and_says_everything(folder, hub, api, patience):
+def test_a_plan_writes_nothing_and_says_everything(folder, hub, api, retries):
     (folder / "state.pt").write_bytes(b"pickle")
-    text = plan(folder, REPO, api=api, patience=patience, tag="v1").describe()
+    text = plan(folder, REPO, api=api, retries=retries, tag="v1").describe()
     assert hub.repos == {}
     assert {route for route, _ in hub.log} == {"refs"}
     for expected in (f"{REPO} (will be made", "tag        v1", "128 bytes  model.safetensors", "state.pt (never"):
@@ -64,24 +64,24 @@ def test_a_plan_writes_nothing_and_says_everything(folder, hub, api, patience):
     assert (folder / "README.md").read_text(encoding="utf-8") in text
 
 
-def test_a_plan_shows_the_difference_from_what_is_there(folder, hub, api, push, patience):
+def test_a_plan_shows_the_difference_from_what_is_there(folder, hub, api, push, retries):
     push(folder)
     hub.add(REPO, {"notes.txt": b"somebody's own"})
     write_json(folder / "results.json", results(row(90.5)))
     write_card(folder, licence="apache-2.0")
-    text = plan(folder, REPO, api=api, patience=patience).describe()
+    text = plan(folder, REPO, api=api, retries=retries).describe()
     assert '-      "value": 81.25,' in text
     assert '+      "value": 90.5,' in text
     assert "notes.txt (not ours)" in text
     assert re.search(r"same +128 bytes  model\.safetensors", text)
 
 
-def test_a_plan_for_a_new_branch_compares_with_what_it_starts_from(folder, hub, api, push, patience):
+def test_a_plan_for_a_new_branch_compares_with_what_it_starts_from(folder, hub, api, push, retries):
     push(folder)
     main = hub.repos[REPO].branches["main"][:12]
     write_json(folder / "results.json", results(row(90.5)))
     write_card(folder)
-    text = plan(folder, REPO, api=api, patience=patience, revision="try").describe()
+    text = plan(folder, REPO, api=api, retries=retries, revision="try").describe()
     assert f"branch     try (will be created from main at {main}" in text
     assert re.search(r"same +128 bytes  model\.safetensors", text)
     assert re.search(r"changed +[\d,]+ bytes  results\.json", text)
@@ -90,15 +90,15 @@ def test_a_plan_for_a_new_branch_compares_with_what_it_starts_from(folder, hub, 
     assert set(hub.repos[REPO].branches) == {"main"}
 
 
-def test_a_plan_notes_a_card_that_does_not_know_its_repo(folder, hub, api, patience):
-    assert "the card does not say how to load it" in plan(folder, REPO, api=api, patience=patience).describe()
+def test_a_plan_notes_a_card_that_does_not_know_its_repo(folder, hub, api, retries):
+    assert "the card does not say how to load it" in plan(folder, REPO, api=api, retries=retries).describe()
     write_card(folder, licence="apache-2.0", repo_id=REPO)
-    assert "the card does not say" not in plan(folder, REPO, api=api, patience=patience).describe()
+    assert "the card does not say" not in plan(folder, REPO, api=api, retries=retries).describe()
 
 
-def test_a_plan_for_the_same_again_says_so(folder, api, push, patience):
+def test_a_plan_for_the_same_again_says_so(folder, api, push, retries):
     push(folder)
-    assert "nothing to change" in plan(folder, REPO, api=api, patience=patience).describe()
+    assert "nothing to change" in plan(folder, REPO, api=api, retries=retries).describe()
 
 
 # ---- one commit, then the tag -------------------------------------------------------------------------------------
@@ -128,7 +128,7 @@ def test_a_newer_version_replaces_the_old_one_whole(folder, hub, push):
     write_json(folder / "results.json", results(row(90.5, split="val")))
     write_card(folder, licence="apache-2.0")
     push(folder, tag="v2")
-    ours = {path: digest for path, digest in hub.files(REPO, "v2").items() if is_allowed(path)}
+    ours = {path: digest for path, digest in hub.files(REPO, "v2").items() if is_release_file(path)}
     assert ours == contents(folder)
     assert "notes.txt" in hub.files(REPO)
     assert "curve.png" in hub.files(REPO, "v1")
@@ -208,21 +208,21 @@ def test_nothing_goes_up_when_a_new_repo_is_not_private_after_all(folder, hub, p
     assert set(hub.files(REPO)) == {".gitattributes"}
 
 
-def test_without_a_login_nothing_is_asked(folder, hub, patience):
+def test_without_a_login_nothing_is_asked(folder, hub, retries):
     with pytest.raises(HubError, match="hf auth login"):
-        publish(folder, REPO, api=HfApi(endpoint=hub.url), patience=patience)
+        publish(folder, REPO, api=HfApi(endpoint=hub.url), retries=retries)
     assert hub.log == []
 
 
-def test_a_token_without_rights_is_explained(folder, hub, patience):
+def test_a_token_without_rights_is_explained(folder, hub, retries):
     with pytest.raises(HubError, match="HF_TOKEN"):
-        publish(folder, REPO, api=HfApi(endpoint=hub.url, token="hf_" + "x" * 30), patience=patience)
+        publish(folder, REPO, api=HfApi(endpoint=hub.url, token="hf_" + "x" * 30), retries=retries)
 
 
-def test_offline_mode_is_explained(folder, api, hub, patience, monkeypatch):
+def test_offline_mode_is_explained(folder, api, hub, retries, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(HubError, match="offline mode is on"):
-        publish(folder, REPO, api=api, patience=patience)
+        publish(folder, REPO, api=api, retries=retries)
 
 
 def test_a_card_that_the_hub_refuses_leaves_everything_as_it_was(folder, hub, push):
@@ -318,7 +318,7 @@ def test_a_folder_made_on_this_machine_gives_nothing_away(tmp_path):
     bundle = read_bundle(make_loadable(tmp_path / "export", repo_id=REPO))
     everything = b"".join((bundle.folder / file.path).read_bytes() for file in bundle.files)
     assert str(tmp_path).encode() not in everything
-    assert not any(name.encode() in everything for name in privacy.machine_names() + privacy.login_names())
+    assert not any(name.encode() in everything for name in privacy._machine_names() + privacy._login_names())
 
 
 # ---- what was exported ---------------------------------------------------------------------------------------------
@@ -346,7 +346,7 @@ def test_what_was_altered_after_the_export_is_not_published(loadable, tmp_path, 
     assert [what for what, ok in states.items() if ok is False] == [name]
 
 
-def test_an_export_says_its_hashes_and_may_be_made_again(loadable, tmp_path, hub, api, patience, push):
+def test_an_export_says_its_hashes_and_may_be_made_again(loadable, tmp_path, hub, api, retries, push):
     recorded = RunDir(loadable).results()["files"]
     names = ("config.json", "env.json", "model.safetensors", "recipe.json")
     assert recorded == {name: sha256(loadable / name) for name in names}
@@ -356,12 +356,12 @@ def test_an_export_says_its_hashes_and_may_be_made_again(loadable, tmp_path, hub
     other = make_loadable(tmp_path / "other", seed=1)
     export(other.with_name("other-run"), folder, licence="apache-2.0", overwrite=True)
     write_card(folder, licence="apache-2.0", repo_id=REPO)
-    assert "does not record" not in plan(folder, REPO, api=api, patience=patience).describe()
+    assert "does not record" not in plan(folder, REPO, api=api, retries=retries).describe()
     assert push(folder).verified
 
 
-def test_an_older_export_is_published_with_a_note(folder, api, patience, push):
-    assert "note: results.json does not record the hash" in plan(folder, REPO, api=api, patience=patience).describe()
+def test_an_older_export_is_published_with_a_note(folder, api, retries, push):
+    assert "note: results.json does not record the hash" in plan(folder, REPO, api=api, retries=retries).describe()
     assert push(folder).verified
 
 
@@ -383,19 +383,6 @@ def test_another_network_is_noticed(tmp_path):
 def test_without_verification_nothing_is_downloaded(folder, hub, push):
     assert not push(folder, verify=False).verified
     assert hub.seen("get") == 0
-
-
-def test_the_git_hash_is_gits():
-    import hashlib
-    import tempfile
-    from pathlib import Path
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "x"
-        path.write_bytes(b"what is up, doc?")
-        # The example of the book "Pro Git", chapter 10.2.
-        assert git_hash(path) == "bd9dbf5aae1a3862dd1526723246b20206e5fc37"
-        assert git_hash(path) == hashlib.sha1(b"blob 16\0what is up, doc?").hexdigest()
 
 
 def test_a_hub_without_xet_is_explained(folder, hub, push, monkeypatch):

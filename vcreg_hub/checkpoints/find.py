@@ -19,22 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import IntegrityError, UsageError, WeightsNotFoundError
-from ..files import sha256
-from ..releases import find_release, releases_of
-from .exported import check_exported
+from ..errors import HubError, IntegrityError, UsageError, WeightsNotFoundError
+from ..releases import CONFIG, WEIGHTS, find_release, releases_of
+from .checksums import check_exported, check_release
+from .client import check_repo_id, is_offline
+from .fetch import AGAIN as FETCH_AGAIN
+from .fetch import fetch
 from .load import PICKLES, refuse_pickle, tensor_shapes
-from .locations import (
-    CONFIG,
-    FOLDER_VARIABLE,
-    NAMESPACE_VARIABLE,
-    WEIGHTS,
-    HubPlace,
-    Place,
-    hub_folder,
-    is_offline,
-    places,
-)
+from .locations import FOLDER_VARIABLE, NAMESPACE_VARIABLE, WeightSource, sources
 
 # What to do about a folder of one's own in which a file was altered.
 AGAIN = "restore the file, or export the run again (`vcreg export`)"
@@ -64,6 +56,42 @@ def library_of_config(config: Mapping[str, Any]) -> str:
     return str(config.get("library") or ("transformers" if "model_type" in config else "timm"))
 
 
+class Lookup:
+    """What a release's name may mean: (source, full name) of each candidate, the likeliest first, each found out when
+    it is asked for.
+
+    A bare name means its default tag in `releases.py`; where a source lacks that tag and holds exactly one `<name>.*`,
+    that one. Errors: UsageError when a bare name fits several tags of one source and none is the default.
+    """
+
+    def __init__(self, name: str, *, cache_only: bool = False) -> None:
+        self.name = name
+        self.sources = sources(cache_only=cache_only)
+
+    def __iter__(self) -> Iterator[tuple[WeightSource, str]]:
+        bare, _, tag = self.name.partition(".")
+        for source in self.sources:
+            if tag:
+                yield source, self.name
+                continue
+            for row in releases_of(bare)[:1]:
+                yield source, row.full_name
+            tags = source.tags(bare)
+            if len(tags) > 1:
+                raise UsageError(f"{source} holds {', '.join(tags)}: say which, as in {tags[0]!r}")
+            yield from ((source, full_name) for full_name in tags)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What went wrong at the sources so far."""
+        return [warning for source in self.sources for warning in source.warnings]
+
+    def failed(self) -> WeightsNotFoundError:
+        """The error of a name that no source has: where was looked, which recipe makes it, which variables help."""
+        lines = [f"there are no weights for {self.name!r} in " + ", nor in ".join(map(str, self.sources)) + "."]
+        return WeightsNotFoundError(" ".join([*lines, *(f"({line})" for line in self.warnings), how_to_get(self.name)]))
+
+
 def find_weights(name: str, *, cache_only: bool = False) -> Weights:
     """The weights of `<name>` or `<name>.<tag>` from the first place that has them, checked.
 
@@ -73,17 +101,16 @@ def find_weights(name: str, *, cache_only: bool = False) -> Weights:
     Errors: UsageError when several tags fit; WeightsNotFoundError when no place has any; IntegrityError for a file
     that differs from its release or export; UsageError for pickled weights.
     """
-    asked = places(cache_only=cache_only)
-    for place in asked:
-        for full_name in candidates(place, name):
-            folder = place.folder(full_name)
-            if folder is not None:
-                weights = read_folder(folder, f"{full_name} from {place}", place.cure)
-                check_release(folder, full_name, place.cure)
-                for trouble in (trouble for earlier in asked for trouble in earlier.troubles):
-                    _logger.warning("%s; taking %s", trouble, weights.origin)
-                return weights
-    raise WeightsNotFoundError(nobody_published(name, asked))
+    lookup = Lookup(name, cache_only=cache_only)
+    for source, full_name in lookup:
+        folder = source.folder(full_name)
+        if folder is not None:
+            weights = _read_folder(folder, f"{full_name} from {source}", source.hint)
+            check_release(folder, full_name, source.hint)
+            for warning in lookup.warnings:
+                _logger.warning("%s; taking %s", warning, weights.origin)
+            return weights
+    raise lookup.failed()
 
 
 def resolve(source: str) -> Weights:
@@ -93,7 +120,7 @@ def resolve(source: str) -> Weights:
     """
     path = Path(source).expanduser()
     if path.is_dir():
-        return read_folder(path, str(path))
+        return _read_folder(path, str(path))
     if path.is_file():
         refuse_pickle(path)
         check_exported(path.parent, AGAIN)
@@ -107,30 +134,21 @@ def resolve(source: str) -> Weights:
             f"pretrained={source!r} is no folder and no file here, and no Hub id: those look like owner/name, with @ "
             "and a revision if need be"
         )
-    troubles: list[str] = []
-    folder = hub_folder(repo, troubles)
-    if folder is None:
+    where, (repo, _, revision) = repo, repo.partition("@")
+    check_repo_id(repo)
+    said: list[str] = []
+    try:
+        found = fetch(repo, revision or None, whole=False, log=said.append)
+    except (HubError, UsageError, WeightsNotFoundError) as error:
+        raise WeightsNotFoundError(f"no weights at {where} on the Hub: {error}") from error
+    if found is None:
+        reason = "there is no such repo, or it is private"
         if is_offline():
             reason = "it is not in the local cache, and offline mode is on: unset HF_HUB_OFFLINE to ask the hub"
-        else:
-            reason = "; ".join(troubles) or "there is no such repo, or it has no config.json, or it is private"
-        raise WeightsNotFoundError(f"no weights at {repo} on the Hub: {reason}")
-    return read_folder(folder, repo, HubPlace.cure)
-
-
-def read_folder(folder: Path, origin: str, cure: str = AGAIN) -> Weights:
-    """A folder's model.safetensors and config.json. cure: what to do about a file that was altered.
-
-    Errors: UsageError for pickles, WeightsNotFoundError for no weights, IntegrityError for a file whose hash is not
-    the one that the folder's results.json records.
-    """
-    file = folder / WEIGHTS
-    if not file.is_file():
-        refuse_only_pickles(folder)
-        raise WeightsNotFoundError(f"{origin} has no {WEIGHTS}")
-    check_exported(folder, cure)
-    config = _read_config(folder / CONFIG) if (folder / CONFIG).is_file() else None
-    return Weights(file, origin, config)
+        raise WeightsNotFoundError(f"no weights at {where} on the Hub: {reason}")
+    for line in said:
+        _logger.warning("%s", line)
+    return _read_folder(found.folder, where, FETCH_AGAIN)
 
 
 def refuse_only_pickles(folder: Path) -> None:
@@ -162,30 +180,6 @@ def check_class_count(weights: Weights) -> int:
     return classes
 
 
-def candidates(place: Place, name: str) -> Iterator[str]:
-    """The full names that `name` may mean at one place, the likeliest first, each found out when it is asked for.
-
-    Errors: UsageError when a bare name fits several tags and none is the default.
-    """
-    bare, _, tag = name.partition(".")
-    if tag:
-        yield name
-        return
-    for row in releases_of(bare)[:1]:
-        yield row.full_name
-    tags = place.tags(bare)
-    if len(tags) > 1:
-        raise UsageError(f"{place} holds {', '.join(tags)}: say which, as in {tags[0]!r}")
-    yield from tags
-
-
-def nobody_published(name: str, asked: list[Place]) -> str:
-    """What to say when no place has `name`: where was looked, which recipe makes it, which variables help."""
-    lines = [f"there are no weights for {name!r} in " + ", nor in ".join(str(place) for place in asked) + "."]
-    lines += [f"({trouble})" for place in asked for trouble in place.troubles]
-    return " ".join([*lines, how_to_get(name)])
-
-
 def how_to_get(name: str) -> str:
     """Whether weights of that name are published, which recipe makes them, and how to point at some."""
     lines = []
@@ -203,27 +197,19 @@ def how_to_get(name: str) -> str:
     return " ".join(lines)
 
 
-def release_hashes(full_name: str) -> dict[str, str]:
-    """File name -> SHA-256 that `releases.py` records for `<name>.<tag>`; empty where it records none."""
-    row = find_release(full_name)
-    if row is None or full_name != row.full_name:
-        return {}
-    recorded = {WEIGHTS: row.sha256, CONFIG: row.config_sha256}
-    return {name: digest for name, digest in recorded.items() if digest is not None}
+def _read_folder(folder: Path, origin: str, hint: str = AGAIN) -> Weights:
+    """A folder's model.safetensors and config.json. hint: what to do about a file that was altered.
 
-
-def check_release(folder: Path, full_name: str, cure: str) -> None:
-    """IntegrityError unless the files of `folder` have the hashes that `releases.py` records for `<name>.<tag>`.
-
-    cure: what to do about it, as the place that the folder is of says it.
+    Errors: UsageError for pickles, WeightsNotFoundError for no weights, IntegrityError for a file whose hash is not
+    the one that the folder's results.json records.
     """
-    for name, expected in release_hashes(full_name).items():
-        found = sha256(folder / name)
-        if found != expected:
-            raise IntegrityError(
-                f"{folder / name} has SHA-256 {found}, but release {full_name} has {expected}; nothing was loaded or "
-                f"deleted. To go on, {cure}; weights of your own need another tag"
-            )
+    file = folder / WEIGHTS
+    if not file.is_file():
+        refuse_only_pickles(folder)
+        raise WeightsNotFoundError(f"{origin} has no {WEIGHTS}")
+    check_exported(folder, hint)
+    config = _read_config(folder / CONFIG) if (folder / CONFIG).is_file() else None
+    return Weights(file, origin, config)
 
 
 def _read_config(path: Path) -> dict[str, Any]:

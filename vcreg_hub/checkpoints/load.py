@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import IntegrityError, UsageError
+from ..errors import IntegrityError, UsageError, some
 from ..files import read_tensors
 
 if TYPE_CHECKING:
@@ -110,11 +110,7 @@ def _complaints(own: Shapes, given: Shapes, fresh: Collection[str]) -> list[str]
         "unexpected": [name for name in given if name not in own],
         "of another shape": other,
     }
-    return [f"{len(names)} {kind} ({_some(names)})" for kind, names in kinds.items() if names]
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+    return [f"{len(names)} {kind} ({some(names, most=4)})" for kind, names in kinds.items() if names]
 
 
 def _input_adapted(tensors: dict[str, Tensor], own: Shapes) -> dict[str, Tensor]:

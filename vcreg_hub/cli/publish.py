@@ -33,7 +33,7 @@ def export(
     from ..hub.export import export as write
 
     folder = write(run, to, licence=licence, weights=weights, overwrite=overwrite)
-    named = {"licence_name": licence_name, "licence_link": licence_link}
+    named: dict[str, Any] = {"licence_name": licence_name, "licence_link": licence_link}
     try:
         card = write_card(folder, licence=licence, siblings=siblings or [], twins=twins or [], **named)
     except VCRegError as error:
@@ -90,16 +90,16 @@ def publish(
     from ..hub.plan import check_arguments, plan
 
     check_arguments(repo, revision, pr, tag)
+    from ..hub.publish import prepare_upload
     from ..hub.publish import publish as push
-    from ..hub.staging import staged
 
     named = {"licence_name": licence_name, "licence_link": licence_link}
-    with staged(run, repo, licence=licence, siblings=siblings or [], twins=twins or [], **named) as folder:
+    with prepare_upload(run, repo, licence=licence, siblings=siblings or [], twins=twins or [], **named) as bundle:
         if not yes:
-            print(plan(folder, repo, private=private, revision=revision, pr=pr, tag=tag).describe())
+            print(plan(bundle, repo, private=private, revision=revision, pr=pr, tag=tag).describe())
             print("nothing was sent; --yes does it")
             return
-        done = push(folder, repo, private=private, revision=revision, pr=pr, tag=tag, verify=verify, say=print)
+        done = push(bundle, repo, private=private, revision=revision, pr=pr, tag=tag, verify=verify, log=print)
     print(done.url)
 
 
@@ -113,7 +113,7 @@ def download(
     """Fetch a release; every hash is checked before anything is loaded."""
     from ..hub.download import download as fetch
 
-    done = fetch(name, revision=revision, to=to, force=force, say=print)
+    done = fetch(name, revision=revision, to=to, force=force, log=print)
     print(f"{done.folder}{' (from the cache)' if done.offline else ''}")
 
 

@@ -19,7 +19,7 @@ from ..files import write_json, write_text
 from ..results.figures import draw_bars
 from .card_metadata import card_data, eval_result_files
 from .card_sections import card_context, results_table
-from .record import SEEDS, Record, collect, is_smoke_test
+from .record import SEEDS, Record, addressed, collect, is_smoke_test
 
 # Its results beside the plain twin's.
 PICTURE = "results_of_all_seeds.png"
@@ -32,14 +32,16 @@ def render_card(folder: str | Path, *, licence: str | None = None, **about: Any)
     return render(collect(folder, licence=licence, **about))
 
 
-def write_card(folder: str | Path, *, licence: str | None = None, **about: Any) -> Path:
+def write_card(folder: str | Path, *, licence: str | None = None, record: Record | None = None, **about: Any) -> Path:
     """Render the card into `folder`/README.md, and its metrics into `folder`/.eval_results; returns the card's path.
     What it says of other seeds and of twins is kept beside it, in seeds.json, and drawn (`PICTURE`).
+
+    record: what `record.collect` gathered already, in place of `licence` and `about`.
 
     Errors: VCRegError (of `record.collect`, or HubError when rendering fails); the folder's other files are untouched.
     """
     folder = Path(folder)
-    record = collect(folder, licence=licence, **about)
+    record = record or collect(folder, licence=licence, **about)
     compared = len(record.runs) > 1 or bool(record.baselines)
     plots = {*record.plots} - {PICTURE} | ({PICTURE} if compared else set())
     record = replace(record, plots=tuple(sorted(plots)))
@@ -58,9 +60,9 @@ def write_card(folder: str | Path, *, licence: str | None = None, **about: Any) 
     return folder / "README.md"
 
 
-def is_as_rendered(folder: str | Path) -> bool:
+def is_as_rendered(folder: str | Path, record: Record) -> bool:
     """Whether a folder has no card, or the one that `write_card` renders for the repo that it names, or for none:
-    nobody has written in it."""
+    nobody has written in it. record: the folder's."""
     card = Path(folder) / "README.md"
     if not card.is_file():
         return True
@@ -68,19 +70,20 @@ def is_as_rendered(folder: str | Path) -> bool:
         text = card.read_text(encoding="utf-8")
     except UnicodeDecodeError:
         return False
-    return any(_renders(folder, repo, text) for repo in (None, *dict.fromkeys(_NAMED.findall(text))))
+    return any(_renders(record, repo, text) for repo in (None, *dict.fromkeys(_NAMED.findall(text))))
 
 
-def _renders(folder: str | Path, repo: str | None, text: str) -> bool:
+def _renders(record: Record, repo: str | None, text: str) -> bool:
     try:
-        return text == render_card(folder, repo_id=repo)
+        return text == render(addressed(record, repo))
     except VCRegError:
         return False
 
 
-def check_numbers(folder: Path) -> None:
+def check_numbers(folder: Path, record: Record | None = None) -> None:
     """IntegrityError when the model-index or the table of a folder's card, or its .eval_results, is not that of its
-    results.json (and seeds.json). A card with neither has nothing to compare.
+    results.json (and seeds.json). A card with neither has nothing to compare. record: the folder's, where it was
+    collected already.
 
     Errors: UsageError too, for a card whose header cannot be read; those of `record.collect`.
     """
@@ -88,7 +91,7 @@ def check_numbers(folder: Path) -> None:
     kept = {f".eval_results/{path.name}": path for path in (folder / ".eval_results").glob("*.yaml")}
     if not said and not kept and not table:
         return
-    record = collect(folder, licence=None)
+    record = record or collect(folder, licence=None)
     if said:
         _compare("the card", said, _values(card_data(record).eval_results), folder)
     if table:

@@ -11,26 +11,22 @@ The card is written into that folder afterwards, by `card.write_card`.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
-import os
 import re
 import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from ..checkpoints.exported import EXPORTED
+from ..checkpoints.checksums import EXPORTED
 from ..checkpoints.find import refuse_only_pickles
 from ..checkpoints.load import load_file
 from ..config import Model, Recipe, to_dict
 from ..errors import RunFolderError, UsageError
-from ..files import sha256, write_json
+from ..files import replacing_folder, sha256, write_json
 from ..models.build import build_model, library_of, load_network
 from ..models.libraries.library import Preprocessing
 from ..models.outputs import logits
@@ -74,7 +70,7 @@ def export(run: str | Path, to: str | Path, *, licence: str, weights: str = "mod
     if weights != "model":
         results = {**results, "metrics": [], "training": {**results.get("training", {}), "selected": weights}}
     model = _network(recipe.model, view, file)
-    with _replacing_folder(to) as folder:
+    with replacing_folder(to) as folder:
         written = library_of(recipe.model.name).save(folder, model, recipe.model, view, licence)
         _refuse_other_logits(load_network(folder), written, view)
         write_json(folder / "recipe.json", without_paths(to_dict(recipe)))
@@ -159,24 +155,3 @@ def _check_target(to: Path, overwrite: bool) -> None:
     if foreign or not (to / "config.json").is_file():
         named = ", ".join(foreign[:5]) or "no config.json"
         raise UsageError(f"{to} is not an export ({named}) and is left as it is: give another folder")
-
-
-@contextlib.contextmanager
-def _replacing_folder(to: Path) -> Iterator[Path]:
-    """A temporary folder beside `to` that takes its place when the block ends well, and vanishes when it does not."""
-    to.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=to.parent, prefix=f".{to.name}.", suffix=".part"))
-    old = temporary.with_suffix(".old")
-    try:
-        yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o777 & ~umask)
-        if to.exists():
-            to.rename(old)
-        temporary.rename(to)
-    finally:
-        if old.exists() and not to.exists():
-            old.rename(to)
-        shutil.rmtree(old, ignore_errors=True)
-        shutil.rmtree(temporary, ignore_errors=True)

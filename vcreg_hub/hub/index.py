@@ -15,10 +15,10 @@ from importlib import resources
 from pathlib import Path
 
 from ..checkpoints.find import how_to_get
-from ..checkpoints.locations import CONFIG, PACKAGED, WEIGHTS
+from ..checkpoints.locations import PACKAGED
 from ..errors import RunFolderError, WeightsNotFoundError, unknown_name
 from ..files import sha256, write_json, write_text
-from ..releases import RELEASES, Release, find_release
+from ..releases import CONFIG, RELEASES, WEIGHTS, Release, cards_folder, find_release
 from ..results.figures import draw_bars
 from ..results.tables import Table
 from ..rundir import RunDir
@@ -27,15 +27,8 @@ from .card_sections import prose, spread
 from .export import export
 from .record import FORMAT, Record, Score, collect
 
-PACKAGE = Path(__file__).resolve().parents[1]
 # What names a result best, where a release has several.
 _HEADLINES = ("probe_top1", "top1", "probe_mean_per_class")
-
-
-def cards_folder() -> Path | None:
-    """Where this installation has its model cards: inside the package, or beside it in a clone; None without any."""
-    places = (PACKAGE / "model_cards", PACKAGE.parent / "model_cards")
-    return next((place for place in places if place.is_dir()), None)
 
 
 def make_release(

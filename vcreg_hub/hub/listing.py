@@ -6,21 +6,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..checkpoints.checksums import expected_checksums, wrong_checksum
+from ..checkpoints.client import RetryPolicy, attempt, hub_client
+from ..checkpoints.fetch import cached_folder, cached_repos
 from ..checkpoints.load import PICKLES
-from ..checkpoints.locations import CONFIG, WEIGHTS, FolderPlace, HubPlace, cached_folder, cached_repos, places
-from ..checkpoints.recorded import recorded_hashes, wrong_hash
-from ..checkpoints.retry import Patience, attempt
+from ..checkpoints.locations import FolderSource, HubSource, sources
 from ..errors import HubError
-from ..releases import RELEASES, Release, find_release
-from .index import cards_folder, headline_text, read_records
-from .plan import hub_client
+from ..releases import CARD, CONFIG, RELEASES, WEIGHTS, Release, cards_folder, find_release
+from .index import headline_text, read_records
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 # A list is looked at by somebody who waits, and is worth something without the hub's part.
-QUICK = Patience(attempts=1, timeout=10.0, in_all=20.0)
-CARD = "README.md"
+QUICK = RetryPolicy(attempts=1, timeout=10.0, deadline=20.0)
 # Bytes up to which a file is hashed for the list: a tenth of a second each.
 HASHED = 20_000_000
 
@@ -62,13 +61,13 @@ def list_releases(
     *,
     api: HfApi | None = None,
     cards: Path | None = None,
-    patience: Patience = QUICK,
+    retries: RetryPolicy = QUICK,
 ) -> tuple[list[Listed], list[str]]:
     """(releases, notes): every row of the table and everything else found in the places, sorted by task and name.
 
     notes: one line for each place that could not be asked, such as a namespace while there is no network.
     """
-    held, notes = _held(api, patience)
+    held, notes = _held(api, retries)
     folder = cards or cards_folder()
     headlines = {record.name: headline_text(record) for record in read_records(folder)} if folder else {}
     names = dict.fromkeys([row.full_name for row in RELEASES] + sorted(held))
@@ -76,26 +75,26 @@ def list_releases(
     return sorted(listed, key=lambda entry: (entry.task, not entry.places, entry.name)), notes
 
 
-def _held(api: HfApi | None, patience: Patience) -> tuple[dict[str, list[_Found]], list[str]]:
+def _held(api: HfApi | None, retries: RetryPolicy) -> tuple[dict[str, list[_Found]], list[str]]:
     """Full name -> where it is."""
     held: dict[str, list[_Found]] = {}
     notes: list[str] = []
-    for place in places():
-        if isinstance(place, HubPlace):
-            found = _of_namespace(place, api, patience, notes)
+    for place in sources():
+        if isinstance(place, HubSource):
+            found = _of_namespace(place, api, retries, notes)
         else:
-            assert isinstance(place, FolderPlace)
+            assert isinstance(place, FolderSource)
             folders = (path for path in sorted(place.path.glob("*_vcreg.*")) if path.is_dir())
             found = {path.name: _in_folder(str(place), path, path.name) for path in folders}
-        notes += place.troubles
+        notes += place.warnings
         for name, where in found.items():
             held.setdefault(name, []).append(where)
     return held, notes
 
 
-def _of_namespace(place: HubPlace, api: HfApi | None, patience: Patience, notes: list[str]) -> dict[str, _Found]:
+def _of_namespace(place: HubSource, api: HfApi | None, retries: RetryPolicy, notes: list[str]) -> dict[str, _Found]:
     if not place.answers():
-        if not place.troubles:
+        if not place.warnings:
             notes.append(f"offline mode: of {place.namespace} only what the cache holds is listed")
         return _of_cache(place)
     asked = api or hub_client()
@@ -104,7 +103,7 @@ def _of_namespace(place: HubPlace, api: HfApi | None, patience: Patience, notes:
         return list(asked.list_models(author=place.namespace, full=True))
 
     try:
-        infos = attempt(f"listing {place.namespace}", ask, patience)
+        infos = attempt(f"listing {place.namespace}", ask, retries)
     except HubError as error:
         notes.append(str(error))
         return {}
@@ -116,7 +115,7 @@ def _of_namespace(place: HubPlace, api: HfApi | None, patience: Patience, notes:
     return {name: where for name, where in found.items() if _is_release(name)}
 
 
-def _of_cache(place: HubPlace) -> dict[str, _Found]:
+def _of_cache(place: HubSource) -> dict[str, _Found]:
     names = [repo.partition("/")[2] for repo in cached_repos() if repo.startswith(f"{place.namespace}/")]
     found = {}
     for name in filter(_is_release, names):
@@ -145,11 +144,11 @@ def _lacks(files: set[str]) -> str | None:
 
 def _altered(folder: Path, full_name: str) -> str | None:
     """Which file is not the recorded one. Of a large one only the size is looked at: `vcreg verify` reads it whole."""
-    row, recorded = find_release(full_name), recorded_hashes(folder, full_name)
+    row, recorded = find_release(full_name), expected_checksums(folder, full_name)
     if row is not None and row.full_name == full_name and row.bytes not in (None, (folder / WEIGHTS).stat().st_size):
         return f"{WEIGHTS} has not the size that is recorded of it"
     for name in (CONFIG, WEIGHTS):
-        if (folder / name).stat().st_size <= HASHED and wrong_hash(folder / name, recorded.get(name, [])):
+        if (folder / name).stat().st_size <= HASHED and wrong_checksum(folder / name, recorded.get(name, [])):
             return f"{name} has not the hash that is recorded of it (`vcreg verify` names both)"
     return None
 

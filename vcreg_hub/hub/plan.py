@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+import tempfile
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..checkpoints.exported import exported_hashes
-from ..checkpoints.ref_name import check_ref_name
-from ..checkpoints.repo_id import check_repo_id
-from ..checkpoints.retry import Patience, attempt
+from ..checkpoints.checksums import exported_checksums
+from ..checkpoints.client import RetryPolicy, attempt, check_ref_name, check_repo_id, hub_client
+from ..checkpoints.fetch import fetch_file
 from ..errors import HubError, UsageError
-from .bundle import Bundle, is_allowed, read_bundle
+from ..releases import CARD, is_release_file
+from .bundle import Bundle, read_bundle
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -22,20 +23,37 @@ _TEXT = (".md", ".json", ".yaml")
 
 
 @dataclass(frozen=True)
+class RemoteFile:
+    """What a hub lists of a file: the hash git has for it, and its SHA-256 where it is kept as a large one."""
+
+    git: str
+    sha256: str | None
+
+
+@dataclass(frozen=True)
 class Remote:
     """A repo's branch as it is. head: its newest commit, None for a repo or branch that is not there. base: what a
-    new branch starts from. files: path -> (git hash, sha256 where it is kept as a large file), of a branch that is not
-    there those it would start with."""
+    new branch starts from. files: by path; of a branch that is not there those it would start with."""
 
     exists: bool
     private: bool
     head: str | None
     base: str | None
-    files: dict[str, tuple[str, str | None]]
+    files: dict[str, RemoteFile]
 
     def has(self, bundle: Bundle) -> bool:
         """Whether the branch holds the bundle, and no other files of a kind that bundles hold."""
-        return not any(changes(bundle, self))
+        return not any(self.changes(bundle))
+
+    def changes(self, bundle: Bundle) -> tuple[list[str], list[str], list[str]]:
+        """(new, changed, gone): paths of the bundle the branch lacks or has otherwise, and paths of an earlier
+        publication that the bundle no longer has. Files of other kinds are none of our business and stay."""
+        ours = {file.path: file for file in bundle.files}
+        new = [path for path in ours if path not in self.files]
+        both = {path: (file, self.files[path]) for path, file in ours.items() if path in self.files}
+        changed = [path for path, (file, there) in both.items() if not file.is_listed(there.git, there.sha256)]
+        gone = [path for path in self.files if is_release_file(path) and path not in ours]
+        return new, changed, gone
 
 
 @dataclass(frozen=True)
@@ -57,7 +75,7 @@ class Plan:
 
 
 def plan(
-    folder: str | Path,
+    folder: str | Path | Bundle,
     repo_id: str,
     *,
     api: HfApi | None = None,
@@ -65,18 +83,19 @@ def plan(
     revision: str | None = None,
     pr: bool = False,
     tag: str | None = None,
-    patience: Patience = Patience(),  # noqa: B008
+    retries: RetryPolicy = RetryPolicy(),  # noqa: B008
 ) -> Plan:
     """What `publish` with the same arguments would do. Reads the hub, writes nothing.
 
-    private: True for a repo that only its owner sees; None leaves a repo as it is and makes a new one as the owner's
-    settings have it. revision: the branch, main by default. pr: open a pull request instead of pushing.
+    folder: an export folder with its card, or what `read_bundle` made of it. private: True for a repo that only its
+    owner sees; None leaves a repo as it is and makes a new one as the owner's settings have it. revision: the branch,
+    main by default. pr: open a pull request instead of pushing.
     Errors: UsageError for a folder that is not ready, or arguments that do not go together; HubError.
     """
     check_arguments(repo_id, revision, pr, tag)
-    bundle = read_bundle(folder, repo_id.partition("/")[0])
+    bundle = folder if isinstance(folder, Bundle) else read_bundle(folder, repo_id.partition("/")[0])
     api = api or hub_client()
-    remote = look(api, repo_id, revision or "main", patience)
+    remote = look(api, repo_id, revision or "main", retries)
     if pr and not remote.exists:
         raise UsageError(f"there is no {repo_id} to open a pull request for: publish it without --pr")
     if private is not None and remote.exists and remote.private is not private:
@@ -85,11 +104,11 @@ def plan(
             f"{repo_id} is {has} and stays so: publishing never changes who sees a repo that exists. Make it {asked} "
             "in its settings first, or give another name"
         )
-    held = tag_commit(api, repo_id, tag, patience) if tag is not None and remote.exists else None
+    held = tag_commit(api, repo_id, tag, retries) if tag is not None and remote.exists else None
     if held and not (held == remote.head and remote.has(bundle)):
         raise UsageError(f"{repo_id} has a tag {tag} already, at {held[:12]}, and tags never move: give another one")
     made = Plan(bundle, repo_id, remote, private, revision or "main", pr, tag)
-    return Plan(**{**vars(made), "diff": _text_changes(made, api, patience)})
+    return replace(made, diff=_text_changes(made, api, retries))
 
 
 def check_arguments(repo_id: str, revision: str | None, pr: bool, tag: str | None) -> None:
@@ -107,69 +126,53 @@ def check_arguments(repo_id: str, revision: str | None, pr: bool, tag: str | Non
         raise UsageError("a pull request goes to main (--pr with --revision): give one of the two")
 
 
-def hub_client() -> HfApi:
-    """The hub of this environment: HF_ENDPOINT, and the token of huggingface_hub's own login or HF_TOKEN."""
-    from huggingface_hub import HfApi
-
-    return HfApi(library_name="vcreg_hub")
-
-
-def look(api: HfApi, repo_id: str, branch: str, patience: Patience) -> Remote:
+def look(api: HfApi, repo_id: str, branch: str, retries: RetryPolicy) -> Remote:
     """The repo's branch as it is now. Errors: HubError."""
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
     what = f"looking at {repo_id}"
     expected = (RepositoryNotFoundError, RevisionNotFoundError)
     try:
-        refs = attempt(what, lambda: api.list_repo_refs(repo_id), patience, expected)
-        info = attempt(what, lambda: api.model_info(repo_id, timeout=patience.timeout), patience, expected)
+        refs = attempt(what, lambda: api.list_repo_refs(repo_id), retries, expected)
+        info = attempt(what, lambda: api.model_info(repo_id, timeout=retries.timeout), retries, expected)
     except RepositoryNotFoundError:
         return Remote(False, False, None, None, {})
     heads = {ref.name: ref.target_commit for ref in refs.branches}
     head = heads.get(branch)
     base = heads.get("main", info.sha)
     start = head or base
-    files = attempt(what, lambda: list_files(api, repo_id, start, patience), patience) if start else {}
+    files = list_files(api, repo_id, start, retries) if start else {}
     return Remote(True, bool(info.private), head, base, files)
 
 
-def tag_commit(api: HfApi, repo_id: str, tag: str, patience: Patience) -> str | None:
+def tag_commit(api: HfApi, repo_id: str, tag: str, retries: RetryPolicy) -> str | None:
     """The commit that a tag names, None when there is no such tag. Errors: HubError."""
     from huggingface_hub.errors import RevisionNotFoundError
 
     what, expected = f"looking at tag {tag} of {repo_id}", (RevisionNotFoundError,)
     try:
         return attempt(
-            what, lambda: api.model_info(repo_id, revision=tag, timeout=patience.timeout), patience, expected
+            what, lambda: api.model_info(repo_id, revision=tag, timeout=retries.timeout), retries, expected
         ).sha
     except RevisionNotFoundError:
         return None
 
 
-def list_files(api: HfApi, repo_id: str, revision: str, patience: Patience) -> dict[str, tuple[str, str | None]]:
-    """Path -> (git hash, sha256 where it is kept as a large file) of every file at a revision."""
-    # Not list_repo_tree: it takes no timeout, and would wait for a silent hub for ever.
-    info = api.model_info(repo_id, revision=revision, files_metadata=True, timeout=patience.timeout)
-    return {file.rfilename: (str(file.blob_id), file.lfs.sha256 if file.lfs else None) for file in info.siblings or []}
+def list_files(api: HfApi, repo_id: str, revision: str, retries: RetryPolicy) -> dict[str, RemoteFile]:
+    """Every file at a revision, by path. Errors: HubError."""
 
+    def ask() -> dict[str, RemoteFile]:
+        # Not list_repo_tree: it takes no timeout, and would wait for a silent hub for ever.
+        info = api.model_info(repo_id, revision=revision, files_metadata=True, timeout=retries.timeout)
+        files = info.siblings or []
+        return {file.rfilename: RemoteFile(str(file.blob_id), file.lfs.sha256 if file.lfs else None) for file in files}
 
-def changes(bundle: Bundle, remote: Remote) -> tuple[list[str], list[str], list[str]]:
-    """(new, changed, gone): paths of the bundle the branch lacks or has otherwise, and paths of an earlier
-    publication that the bundle no longer has. Files of other kinds are none of our business and stay."""
-    ours = {file.path: file for file in bundle.files}
-    new = [path for path in ours if path not in remote.files]
-    changed = []
-    for path, file in ours.items():
-        git, large = remote.files.get(path, ("", None))
-        if path in remote.files and file.sha256 != large and (large is not None or file.git != git):
-            changed.append(path)
-    gone = [path for path in remote.files if is_allowed(path) and path not in ours]
-    return new, changed, gone
+    return attempt(f"looking at {repo_id}", ask, retries)
 
 
 def _lines(plan: Plan) -> list[str]:
     remote, bundle = plan.remote, plan.bundle
-    new, changed, gone = changes(bundle, remote)
+    new, changed, gone = remote.changes(bundle)
     if remote.exists:
         state = f"exists, {'private' if remote.private else 'public'}"
     elif plan.private is None:
@@ -191,18 +194,18 @@ def _lines(plan: Plan) -> list[str]:
         mark = "new" if file.path in new else "changed" if file.path in changed else "same"
         lines.append(f"  {mark:<8} {file.size:>12,} bytes  {file.path}")
     lines += [f"  removed  {'':>12}        {path}" for path in gone]
-    lines += [f"  kept     {'':>12}        {path} (not ours)" for path in remote.files if not is_allowed(path)]
-    lines += [f"  stays    {'':>12}        {path} (never published)" for path in bundle.left]
+    lines += [f"  kept     {'':>12}        {path} (not ours)" for path in remote.files if not is_release_file(path)]
+    lines += [f"  stays    {'':>12}        {path} (never published)" for path in bundle.skipped]
     if not (new or changed or gone):
         lines.append(f"nothing to change: {'the branch' if remote.head else 'main'} holds these files already")
     if plan.diff:
         lines += ["", "difference from what is there", plan.diff]
-    if not exported_hashes(bundle.folder):
+    if not exported_checksums(bundle.folder):
         lines.append(
             "note: results.json does not record the hash of the exported weights (it is not from this version's "
             "`vcreg export`): whether they were altered since could not be checked"
         )
-    card = (bundle.folder / "README.md").read_text(encoding="utf-8")
+    card = (bundle.folder / CARD).read_text(encoding="utf-8")
     if plan.repo_id not in card:
         lines.append(
             f"note: the card does not say how to load it from {plan.repo_id}, and is left as it was written; "
@@ -211,25 +214,19 @@ def _lines(plan: Plan) -> list[str]:
     return [*lines, "", "card", card]
 
 
-def _text_changes(plan: Plan, api: HfApi, patience: Patience) -> str:
+def _text_changes(plan: Plan, api: HfApi, retries: RetryPolicy) -> str:
     """A unified diff of the text files that are there already and change; long ones are cut."""
-    import tempfile
-
-    _, changed, _ = changes(plan.bundle, plan.remote)
+    _, changed, _ = plan.remote.changes(plan.bundle)
     lines: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
         for path in changed:
             if not path.endswith(_TEXT):
                 continue
-
-            def fetch(path: str = path) -> str:
-                at = plan.remote.head or plan.remote.base
-                return api.hf_hub_download(plan.repo_id, path, revision=at, cache_dir=folder)
-
-            there = attempt(f"reading {path} of {plan.repo_id}", fetch, patience)
+            at = str(plan.remote.head or plan.remote.base)
+            there = fetch_file(plan.repo_id, path, at, cache=folder, api=api, retries=retries)
             new = (plan.bundle.folder / path).read_text(encoding="utf-8").splitlines()
             try:
-                old = Path(there).read_text(encoding="utf-8").splitlines()
+                old = there.read_text(encoding="utf-8").splitlines()
             except UnicodeDecodeError:
                 raise HubError(f"{path} of {plan.repo_id} is not text") from None
             change = list(difflib.unified_diff(old, new, f"there/{path}", f"here/{path}", n=1, lineterm=""))

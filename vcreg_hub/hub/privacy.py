@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import getpass
+import json
 import os
 import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from ..errors import RunFolderError, UsageError
 
 # Names that tell nothing about a person or a machine, and turn up in ordinary text.
 _GENERIC = {"root", "user", "users", "ubuntu", "debian", "admin", "runner", "nobody", "test", "localhost", "docker"}
@@ -22,13 +25,35 @@ _PATTERNS = {
 }
 
 
-def private_parts(text: str, allowed: frozenset[str] = frozenset()) -> list[str]:
+def private_in(path: Path, allowed: frozenset[str] = frozenset()) -> list[str]:
+    """What a file gives away: in its text, or in the text that its format carries beside the data.
+
+    allowed: names that may appear although they are this machine's or this login's (the owner of the repo).
+    Errors: UsageError for text that is not UTF-8, JSON or a PNG that is none; RunFolderError for weights that are no
+    whole safetensors file.
+    """
+    from huggingface_hub import get_token
+
+    token = get_token()
+    if path.suffix == ".safetensors":
+        texts = list(_tensor_metadata(path).values())
+    elif path.suffix == ".png":
+        texts = _picture_texts(path)
+    else:
+        texts = [_text(path)]
+    found = ["the token of this login" for text in texts if token and token in text]
+    if path.suffix == ".json":
+        return found + [f"{field}: {what}" for field, what in private_fields(_json(path), allowed)]
+    return found + [part for text in texts for line in text.splitlines() for part in _private_parts(line, allowed)]
+
+
+def _private_parts(text: str, allowed: frozenset[str] = frozenset()) -> list[str]:
     """What `text` gives away, such as ["an absolute path: /home/x/data"]; empty when it gives nothing away.
 
     allowed: names that may appear although they are this machine's or this login's (the owner of the repo).
     """
     found = [f"{what}: {m.group().strip()}" for what, pattern in _PATTERNS.items() for m in pattern.finditer(text)]
-    for what, names in (("the machine's name", machine_names()), ("the login name", login_names())):
+    for what, names in (("the machine's name", _machine_names()), ("the login name", _login_names())):
         found += [f"{what}: {name}" for name in names if name not in allowed and _word(name).search(text)]
     return found
 
@@ -37,14 +62,14 @@ def private_fields(value: Any, allowed: frozenset[str] = frozenset(), at: str = 
     """(path of the field, what it gives away) for every string inside a JSON value, keys as well."""
     if isinstance(value, dict):
         for key, inner in value.items():
-            for part in private_parts(str(key), allowed):
+            for part in _private_parts(str(key), allowed):
                 yield at or "the top level", part
             yield from private_fields(inner, allowed, f"{at}.{key}" if at else str(key))
     elif isinstance(value, (list, tuple)):
         for i, inner in enumerate(value):
             yield from private_fields(inner, allowed, f"{at}[{i}]")
     elif isinstance(value, str):
-        for part in private_parts(value, allowed):
+        for part in _private_parts(value, allowed):
             yield at, part
 
 
@@ -60,13 +85,13 @@ def without_paths(value: Any) -> Any:
     return value
 
 
-def machine_names() -> list[str]:
+def _machine_names() -> list[str]:
     """This machine's names, without the generic ones."""
     full = socket.gethostname()
     return [name for name in dict.fromkeys((full, full.partition(".")[0])) if _tells(name)]
 
 
-def login_names() -> list[str]:
+def _login_names() -> list[str]:
     """The name this process runs under, unless it is a generic one."""
     try:
         name = getpass.getuser()
@@ -82,3 +107,38 @@ def _tells(name: str) -> bool:
 def _word(name: str) -> re.Pattern[str]:
     # Not after `hf:` or `hf-hub:`: there it is the public owner of a repo.
     return re.compile(rf"(?<![\w\-.])(?<!hf:)(?<!hub:){re.escape(name)}(?![\w\-.])", re.IGNORECASE)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not UTF-8 text: {error}") from None
+
+
+def _json(path: Path) -> object:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise UsageError(f"{path} is not JSON: {error}") from None
+
+
+def _tensor_metadata(path: Path) -> dict[str, str]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return dict(file.metadata() or {})
+    except SafetensorError as error:
+        raise RunFolderError(f"{path} is not a whole safetensors file: {error}") from None
+
+
+def _picture_texts(path: Path) -> list[str]:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as picture:
+            picture.load()  # text that stands after the pixels is read with them
+            return [f"{key}: {value}" for key, value in picture.info.items() if isinstance(value, str)]
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise UsageError(f"{path} is not a whole PNG: {error}") from None

@@ -1,5 +1,6 @@
 """Publishing a folder to a Hub: one commit that is there whole or not at all, looked at afterwards, then the tag.
 
+    prepare  a folder of its own with a card for this repo; the run or export that was given stays as it is
     plan     what would be done (plan.py); the folder is complete and clean before the hub hears of it
     repo     made if need be, and asked whether it is as private as it should be before a byte goes up
     commit   one, onto the commit the plan was made on; a branch that moved in between is never overwritten
@@ -11,20 +12,34 @@ Every step may be repeated: after any failure the same command finishes the job 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ..checkpoints.retry import Patience, attempt, explained, is_of_the_hub, is_transient, wait_after
-from ..checkpoints.silence import silence_limited
-from ..errors import HubError
-from .plan import Plan, Remote, changes, hub_client, list_files, look, plan, tag_commit
+from ..checkpoints.client import RetryPolicy, attempt, hub_client
+from ..checkpoints.find import refuse_only_pickles
+from ..config import to_dict
+from ..errors import HubError, UsageError, VCRegError
+from ..releases import CARD, CONFIG
+from ..rundir import RunDir
+from .bundle import Bundle, read_bundle, refuse_altered
+from .card import is_as_rendered, write_card
+from .export import export
+from .licence import check_licence
+from .numbers import check_numbers
+from .plan import Plan, Remote, list_files, look, plan, tag_commit
+from .record import collect, is_smoke_test
 from .verify import same_logits, verify_download
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+
+Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -39,8 +54,49 @@ class Published:
     tag: str | None
 
 
+@contextlib.contextmanager
+def prepare_upload(
+    run: Path, repo_id: str, *, licence: str | None, siblings: list[Path], twins: list[Path], **named: str | None
+) -> Iterator[Bundle]:
+    """What to publish as `repo_id`, with a card that names it; removed at the end. `run` stays as it is.
+
+    run: a run folder, which is exported, or an export folder. An export in whose card somebody has written is given as
+    it is, unless a licence, siblings or twins for a new card are given. What comes of it is the same every time: a
+    second publication finds what the first one sent.
+
+    Errors: UsageError for a run without a licence, a smoke test or pickles; IntegrityError for an export that was
+    altered; those of `export`, `record.collect` and `read_bundle`.
+    """
+    refuse_only_pickles(run)
+    _refuse_smoke_test(run)
+    about: dict[str, Any] = {"licence": licence, "repo_id": repo_id, "siblings": siblings, "twins": twins, **named}
+    owner, exported, record = repo_id.partition("/")[0], (run / CONFIG).is_file(), None
+    if exported:
+        refuse_altered(run)
+        anew = bool(licence or siblings or twins) or not (run / CARD).is_file()
+        with contextlib.nullcontext() if anew else contextlib.suppress(VCRegError):
+            record = collect(run, **about)
+        if not (anew or (record is not None and is_as_rendered(run, record))):
+            yield read_bundle(run, owner, record=record)
+            return
+        check_numbers(run, None if siblings or twins else record)
+    elif licence is None:
+        raise UsageError("publishing a run needs --licence, the licence of its weights, such as apache-2.0")
+    else:
+        check_licence(licence, named.get("licence_name"), named.get("licence_link"))
+    with tempfile.TemporaryDirectory(prefix="vcreg-publish-") as scratch:
+        folder = Path(scratch) / "export"
+        if exported:
+            _link_files(run, folder)
+        else:
+            assert licence is not None
+            record = collect(export(run, folder, licence=licence), **about)
+        write_card(folder, record=record)
+        yield read_bundle(folder, owner, origin=run if exported else None, record=record)
+
+
 def publish(
-    folder: str | Path,
+    folder: str | Path | Bundle,
     repo_id: str,
     *,
     api: HfApi | None = None,
@@ -49,31 +105,32 @@ def publish(
     pr: bool = False,
     tag: str | None = None,
     verify: bool = True,
-    say: Callable[[str], None] = lambda _: None,
-    patience: Patience = Patience(),  # noqa: B008
+    log: Log = lambda _: None,
+    retries: RetryPolicy = RetryPolicy(),  # noqa: B008
     same: Callable[[Path, Path], None] | None = same_logits,
 ) -> Published:
     """Publish an export folder with its card; `plan` with the same arguments shows what this would do.
 
-    api: the hub, `HfApi()` of this environment by default; its token comes from huggingface_hub's login or HF_TOKEN.
-    verify: download it again into an empty cache and compare. say: is told each step. same: raises IntegrityError
-    unless two folders hold the same network; None compares hashes alone.
+    folder: or what `prepare_upload` or `read_bundle` made of one. api: the hub, `HfApi()` of this environment by
+    default; its token comes from huggingface_hub's login or HF_TOKEN. verify: download it again into an empty cache
+    and compare. log: is told each step. same: raises IntegrityError unless two folders hold the same network; None
+    compares hashes alone.
 
     Errors: UsageError (see `plan`); HubError when the hub refuses, fails for good, or the branch moved in between;
     IntegrityError when what came back is not what went up, and then nothing is tagged.
     """
     api = api or hub_client()
     _require_token(api)
-    todo = plan(folder, repo_id, api=api, private=private, revision=revision, pr=pr, tag=tag, patience=patience)
-    say(todo.describe())
-    todo = _ready_repo(todo, api, patience, say)
-    commit, url, pushed = _push(todo, api, patience, say)
+    todo = plan(folder, repo_id, api=api, private=private, revision=revision, pr=pr, tag=tag, retries=retries)
+    log(todo.describe())
+    todo = _ready_repo(todo, api, retries, log)
+    commit, url, pushed = _push(todo, api, retries, log)
     if verify:
-        verify_download(todo.bundle, repo_id, commit, api=api, patience=patience, same=same)
-        say(f"verified: what the hub serves at {commit[:12]} is what was sent")
+        verify_download(todo.bundle, repo_id, commit, api=api, retries=retries, same=same)
+        log(f"verified: what the hub serves at {commit[:12]} is what was sent")
     if tag:
-        _tag(todo, commit, api, patience)
-        say(f"tagged {tag}")
+        _tag(todo, commit, api, retries)
+        log(f"tagged {tag}")
     return Published(repo_id, commit, url, pushed, verify, tag)
 
 
@@ -84,88 +141,76 @@ def _require_token(api: HfApi) -> None:
         raise HubError("publishing needs a login: `hf auth login`, or a token with write access in HF_TOKEN")
 
 
-def _ready_repo(todo: Plan, api: HfApi, patience: Patience, say: Callable[[str], None]) -> Plan:
+def _ready_repo(todo: Plan, api: HfApi, retries: RetryPolicy, log: Log) -> Plan:
     """The plan on a repo and branch that exist; both are made if need be."""
     repo, branch = todo.repo_id, todo.branch
     if not todo.remote.exists:
         attempt(
             f"making {repo}",
             lambda: api.create_repo(repo, private=todo.private, exist_ok=True),
-            patience,
+            retries,
         )
-        todo = _at(todo, look(api, repo, branch, patience))
+        todo = replace(todo, remote=look(api, repo, branch, retries))
         # create_repo ignores `private` for a repo that exists, and somebody may have made it a moment ago.
         if todo.private is not None and todo.remote.private is not todo.private:
             raise HubError(
                 f"{repo} is {'private' if todo.remote.private else 'public'} although it was to be "
                 f"{'private' if todo.private else 'public'}; nothing was uploaded. Look at its settings"
             )
-        say(f"made {repo} ({'private' if todo.remote.private else 'public'})")
+        log(f"made {repo} ({'private' if todo.remote.private else 'public'})")
     if todo.remote.head is None and branch != "main":
         attempt(
             f"making branch {branch} of {repo}",
             lambda: api.create_branch(repo, branch=branch, revision=todo.remote.base, exist_ok=True),
-            patience,
+            retries,
         )
-        todo = _at(todo, look(api, repo, branch, patience))
+        todo = replace(todo, remote=look(api, repo, branch, retries))
     if todo.remote.head is None:
         raise HubError(f"{repo} has no branch {branch}, although it was just made; nothing was uploaded")
     return todo
 
 
-def _at(todo: Plan, remote: Remote) -> Plan:
-    return Plan(**{**vars(todo), "remote": remote})
-
-
-def _push(todo: Plan, api: HfApi, patience: Patience, say: Callable[[str], None]) -> tuple[str, str, bool]:
+def _push(todo: Plan, api: HfApi, retries: RetryPolicy, log: Log) -> tuple[str, str, bool]:
     """(commit, its address, whether it had to be made)."""
     head, title = str(todo.remote.head), f"Publish {todo.repo_id.partition('/')[2]} ({todo.bundle.digest[:12]})"
-    for number in range(patience.attempts):
-        if done := _already_there(todo, api, title, head, patience):
-            say(f"the files are there already, at {done[0][:12]}")
-            return (*done, number > 0)
-        try:
-            with silence_limited(patience.timeout, patience.in_all):
-                info = api.create_commit(
-                    todo.repo_id,
-                    _operations(todo),
-                    commit_message=title,
-                    revision=None if todo.pr else todo.branch,
-                    create_pr=todo.pr,
-                    parent_commit=head,
-                )
-        except Exception as error:
-            if not is_of_the_hub(error):
-                raise
-            if _is_race(error) or not is_transient(error) or number == patience.attempts - 1:
-                return _settle(todo, api, title, head, error, patience)
-            # Its answer may be lost and the commit there: that is looked up before anything is sent again.
-            patience.sleep(wait_after(error, number, patience))
-            continue
-        say(f"pushed {info.oid[:12]}" + (f" as {info.pr_url}" if info.pr_url else ""))
+    sent = False
+
+    def commit() -> tuple[str, str, bool]:
+        nonlocal sent
+        # The answer to an earlier attempt may be lost and its commit there: nothing is sent twice.
+        if done := _already_there(todo, api, title, head, retries):
+            log(f"the files are there already, at {done[0][:12]}")
+            return (*done, sent)
+        sent = True
+        info = api.create_commit(
+            todo.repo_id,
+            _operations(todo),
+            commit_message=title,
+            revision=None if todo.pr else todo.branch,
+            create_pr=todo.pr,
+            parent_commit=head,
+        )
+        log(f"pushed {info.oid[:12]}" + (f" as {info.pr_url}" if info.pr_url else ""))
         return info.oid, info.pr_url or info.commit_url, True
-    raise AssertionError("patience.attempts is at least 1")
+
+    try:
+        return attempt(f"publishing to {todo.repo_id}; nothing was changed there", commit, retries)
+    except HubError:
+        if sent and (done := _already_there(todo, api, title, head, retries)):
+            return (*done, True)
+        raise
 
 
-def _settle(
-    todo: Plan, api: HfApi, title: str, head: str, error: Exception, patience: Patience
-) -> tuple[str, str, bool]:
-    """After a commit that failed for good: the commit if it landed all the same, else the error."""
-    if done := _already_there(todo, api, title, head, patience):
-        return (*done, True)
-    raise explained(f"publishing to {todo.repo_id}; nothing was changed there", error) from error
-
-
-def _already_there(todo: Plan, api: HfApi, title: str, head: str, patience: Patience) -> tuple[str, str] | None:
+def _already_there(todo: Plan, api: HfApi, title: str, head: str, retries: RetryPolicy) -> tuple[str, str] | None:
     """The commit and address that hold the bundle already: the branch's, or an open pull request's.
 
     Errors: HubError when somebody else's commit has landed on the branch since the plan was made.
     """
-    remote = look(api, todo.repo_id, todo.branch, patience)
+    remote = look(api, todo.repo_id, todo.branch, retries)
     if remote.has(todo.bundle) and remote.head is not None:
         return remote.head, f"{api.endpoint}/{todo.repo_id}/commit/{remote.head}"
     if todo.pr:
-        return _open_pull_request(todo, api, title, patience)
+        return _open_pull_request(todo, api, title, retries)
     if remote.head != head:
         raise HubError(
             f"somebody pushed {str(remote.head)[:12]} to {todo.branch} of {todo.repo_id} since this command looked; "
@@ -174,17 +219,17 @@ def _already_there(todo: Plan, api: HfApi, title: str, head: str, patience: Pati
     return None
 
 
-def _open_pull_request(todo: Plan, api: HfApi, title: str, patience: Patience) -> tuple[str, str] | None:
+def _open_pull_request(todo: Plan, api: HfApi, title: str, retries: RetryPolicy) -> tuple[str, str] | None:
     def mine() -> list[int]:
         listed = api.get_repo_discussions(todo.repo_id, discussion_type="pull_request", discussion_status="open")
         return [pull.num for pull in listed if pull.is_pull_request and pull.title == title]
 
     what = f"looking at the pull requests of {todo.repo_id}"
-    for number in attempt(what, mine, patience):
-        refs = attempt(what, lambda: api.list_repo_refs(todo.repo_id, include_pull_requests=True), patience)
+    for number in attempt(what, mine, retries):
+        refs = attempt(what, lambda: api.list_repo_refs(todo.repo_id, include_pull_requests=True), retries)
         commits = [ref.target_commit for ref in refs.pull_requests or [] if ref.name.endswith(f"/{number}")]
         for commit in commits:
-            files = attempt(what, partial(list_files, api, todo.repo_id, commit, patience), patience)
+            files = list_files(api, todo.repo_id, commit, retries)
             if Remote(True, False, commit, None, files).has(todo.bundle):
                 return commit, f"{api.endpoint}/{todo.repo_id}/discussions/{number}"
     return None
@@ -194,18 +239,37 @@ def _operations(todo: Plan) -> list[CommitOperationAdd | CommitOperationDelete]:
     """Made anew for every attempt: create_commit writes into them."""
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
-    new, changed, gone = changes(todo.bundle, todo.remote)
+    new, changed, gone = todo.remote.changes(todo.bundle)
     added = [CommitOperationAdd(path, str(todo.bundle.folder / path)) for path in (*new, *changed)]
     return [*added, *(CommitOperationDelete(path) for path in gone)]
 
 
-def _is_race(error: Exception) -> bool:
-    return getattr(getattr(error, "response", None), "status_code", None) in (409, 412)
-
-
-def _tag(todo: Plan, commit: str, api: HfApi, patience: Patience) -> None:
+def _tag(todo: Plan, commit: str, api: HfApi, retries: RetryPolicy) -> None:
     repo, tag = todo.repo_id, str(todo.tag)
-    attempt(f"tagging {repo}", lambda: api.create_tag(repo, tag=tag, revision=commit, exist_ok=True), patience)
-    held = tag_commit(api, repo, tag, patience)
+    attempt(f"tagging {repo}", lambda: api.create_tag(repo, tag=tag, revision=commit, exist_ok=True), retries)
+    held = tag_commit(api, repo, tag, retries)
     if held != commit:
         raise HubError(f"tag {tag} of {repo} is at {str(held)[:12]}, not at {commit[:12]}: give another tag")
+
+
+def _link_files(folder: Path, to: Path) -> None:
+    """Make `to` hold the files of `folder` by links: a preview copies no weights."""
+    for path in sorted(folder.rglob("*")):
+        target = to / path.relative_to(folder)
+        if path.is_dir():
+            if not path.is_symlink():
+                target.mkdir(parents=True)
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.symlink(path.absolute(), target)
+        except OSError:  # Windows, without the right to make links
+            shutil.copyfile(path, target)
+
+
+def _refuse_smoke_test(run: Path) -> None:
+    if (run / "recipe.json").is_file() and is_smoke_test(to_dict(RunDir(run).recipe())):
+        raise UsageError(
+            f"{run} is a smoke test, or was trained on made-up images: its numbers would pass for results. Nothing was "
+            "sent or written"
+        )

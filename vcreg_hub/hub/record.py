@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from ..checkpoints.repo_id import check_repo_id
+from ..checkpoints.client import check_repo_id
 from ..config import to_dict
 from ..errors import RunFolderError, UsageError
 from ..files import sha256
@@ -228,7 +228,7 @@ def collect(
     _check_agreement(folder, config, licence)
     found = loader_of(config, own.recipe["model"]["name"], video=own.recipe.get("video") is not None)
     return Record(
-        name=one_line(name or (repo_id or "").rpartition("/")[2] or own.recipe["name"].rpartition(":")[2]) or "model",
+        name=_name(own.recipe, name, repo_id),
         repo_id=repo_id,
         tag=tag,
         licence=licence,
@@ -247,6 +247,16 @@ def collect(
         plots=tuple(sorted(path.name for path in folder.glob("*.png"))),
         processor=any(folder.glob("*preprocessor_config.json")),
     )
+
+
+def addressed(record: Record, repo_id: str | None) -> Record:
+    """The record as `collect` gathers it for another repo, or for none. Errors: UsageError."""
+    check_repo_id(repo_id)
+    return replace(record, repo_id=repo_id, name=_name(record.recipe, None, repo_id))
+
+
+def _name(recipe: Document, name: str | None, repo_id: str | None) -> str:
+    return one_line(name or (repo_id or "").rpartition("/")[2] or recipe["name"].rpartition(":")[2]) or "model"
 
 
 def is_smoke_test(recipe: Document) -> bool:

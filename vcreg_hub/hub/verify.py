@@ -8,15 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from ..checkpoints.find import candidates, refuse_only_pickles
-from ..checkpoints.locations import WEIGHTS, HubPlace, cached_folder, places
-from ..checkpoints.recorded import recorded_hashes, wrong_hash
-from ..checkpoints.repo_id import check_repo_id
-from ..checkpoints.retry import Patience, attempt
+from ..checkpoints.checksums import expected_checksums, wrong_checksum
+from ..checkpoints.client import RetryPolicy, check_repo_id
+from ..checkpoints.fetch import cached_folder, fetch_file
+from ..checkpoints.find import Lookup, refuse_only_pickles
 from ..errors import IntegrityError, VCRegError
 from ..files import sha256
-from ..releases import RELEASES
-from .bundle import Bundle, is_allowed
+from ..releases import RELEASES, WEIGHTS, is_release_file
+from .bundle import Bundle
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -46,10 +45,10 @@ def verify(target: str | Path, *, revision: str | None = None, load: bool = True
         folder, full_name = _folder_here(str(target), revision)
     refuse_only_pickles(folder)
     # An older revision of a release's repo may hold other weights.
-    recorded = recorded_hashes(folder, full_name if revision in (None, "main") else "")
+    expected = expected_checksums(folder, full_name if revision in (None, "main") else "")
     there = {str(PurePosixPath(path.relative_to(folder))): path for path in folder.rglob("*") if path.is_file()}
-    checks = [_hash_check(name, there[name], recorded.get(name, [])) for name in sorted(filter(is_allowed, there))]
-    gone = [name for name in recorded if name not in there]
+    checks = [_hash_check(name, there[name], expected.get(name, [])) for name in sorted(filter(is_release_file, there))]
+    gone = [name for name in expected if name not in there]
     checks += [Check(name, False, "its hash is recorded, but it is not there") for name in gone]
     if WEIGHTS in there:
         checks.append(_release_check(there[WEIGHTS], full_name))
@@ -60,30 +59,27 @@ def verify(target: str | Path, *, revision: str | None = None, load: bool = True
 
 def _folder_here(name: str, revision: str | None) -> tuple[Path, str]:
     """The folder on this machine of a release or repo, and the `<name>.<tag>` that it is said to be."""
-    asked = [] if "/" in name else places(cache_only=True)
-    for place in asked:
-        for full_name in candidates(place, name):
-            if isinstance(place, HubPlace):
-                folder = cached_folder(f"{place.namespace}/{full_name}", revision)
-            else:
-                folder = place.folder(full_name)
-            if folder is not None:
-                return folder, full_name
+    lookup = None if "/" in name else Lookup(name, cache_only=True)
+    for source, full_name in lookup or ():
+        if (folder := source.folder(full_name, revision)) is not None:
+            return folder, full_name
     if "/" in name:
         check_repo_id(name)
         if (folder := cached_folder(name, revision)) is not None:
             return folder, name.partition("/")[2]
-    looked = f"it is not in {', nor in '.join(map(str, asked))}" if asked else "the Hub's cache does not have it"
+    looked = "the Hub's cache does not have it"
+    if lookup is not None:
+        looked = f"it is not in {', nor in '.join(map(str, lookup.sources))}"
     raise VCRegError(
         f"there is no {name!r} on this machine: it is no folder, and {looked}. `vcreg download` fetches it"
     )
 
 
-def _hash_check(name: str, path: Path, recorded: list[str]) -> Check:
+def _hash_check(name: str, path: Path, expected: list[str]) -> Check:
     found = sha256(path)
-    if not recorded:
+    if not expected:
         return Check(name, None, f"SHA-256 {found}; nothing recorded to compare it with")
-    if wrong := wrong_hash(path, recorded):
+    if wrong := wrong_checksum(path, expected):
         return Check(name, False, f"SHA-256 {found}, recorded was {wrong}")
     return Check(name, True, f"SHA-256 {found}")
 
@@ -112,7 +108,7 @@ def verify_download(
     revision: str,
     *,
     api: HfApi,
-    patience: Patience = Patience(),  # noqa: B008
+    retries: RetryPolicy = RetryPolicy(),  # noqa: B008
     same: Callable[[Path, Path], None] | None = None,
 ) -> None:
     """Download a revision into an empty cache and compare it with the bundle, file by file, then by `same`.
@@ -121,13 +117,7 @@ def verify_download(
     """
     with tempfile.TemporaryDirectory() as cache:
         for file in bundle.files:
-
-            def fetch(path: str = file.path) -> str:
-                return api.hf_hub_download(
-                    repo_id, path, revision=revision, cache_dir=cache, etag_timeout=patience.timeout
-                )
-
-            there = Path(attempt(f"downloading {file.path} of {repo_id}", fetch, patience))
+            there = fetch_file(repo_id, file.path, revision, cache=cache, api=api, retries=retries)
             found = sha256(there)
             if found != file.sha256:
                 raise IntegrityError(

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..checkpoints.locations import CONFIG
 from ..config import Model
 from ..placement.sites import find_blocks
+from ..releases import CONFIG
 
 _logger = logging.getLogger("vcreg_hub")
 _trained: weakref.WeakKeyDictionary[nn.Module, tuple[str, ...]] = weakref.WeakKeyDictionary()

@@ -19,11 +19,11 @@ from torch import nn
 
 from ..checkpoints.find import Weights, check_class_count, find_weights
 from ..checkpoints.load import check_names, tensor_shapes
-from ..checkpoints.locations import PACKAGED, WEIGHTS
+from ..checkpoints.locations import PACKAGED
 from ..errors import UnknownNameError, UsageError, WeightsNotFoundError, unknown_name
 from ..regularizer.attachment import attach
 from ..regularizer.vcreg import VCReg, checked_vcreg
-from ..releases import RELEASES, releases_of
+from ..releases import RELEASES, WEIGHTS, releases_of
 from . import cifar  # noqa: F401  (registers resnet32_cifar, which resnet32_cifar_vcreg delegates to)
 
 SUFFIX = "_vcreg"

@@ -6,21 +6,14 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ..config import Recipe, differences
 from ..errors import UsageError
+from ..files import locked
 from ..rundir import RunDir
-
-try:
-    import fcntl
-except ImportError:  # Windows: there nobody is kept out
-    fcntl = None  # type: ignore[assignment]
-
-_held: set[int] = set()
 
 
 @contextlib.contextmanager
@@ -40,43 +33,10 @@ def claimed(out: str | Path | None, recipe: Recipe, overwrite: bool, accelerator
 @contextlib.contextmanager
 def alone_in(folder: RunDir, accelerator: Any) -> Iterator[None]:
     """A folder that exists, for these processes alone while the block lasts. Errors: UsageError."""
-    handle = None
-    if accelerator.is_main_process:
-        handle = os.open(folder.path, os.O_RDONLY) if fcntl is not None else None
-    free = _agreed(handle is None or _lock(handle))
-    try:
-        if not free:
+    with locked(folder.path) if accelerator.is_main_process else contextlib.nullcontext() as free:
+        if _agreed(free) is False:
             raise UsageError(f"another run is at work in {folder.path}; wait for it to end, or choose another folder")
         yield
-    finally:
-        if handle is not None:
-            _held.discard(handle)
-            with contextlib.suppress(OSError):
-                fcntl.flock(handle, fcntl.LOCK_UN)
-            os.close(handle)
-
-
-def _lock(handle: int) -> bool:
-    """Lock an open folder for this process; whether it was free. The lock is no file, and ends with the process."""
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a network file system without locks: then nobody can be kept out
-        return True
-    _held.add(handle)
-    return True
-
-
-def _let_go() -> None:
-    # A loader's worker outlives a killed run by seconds, in which the same command could not go on.
-    for handle in _held:
-        os.close(handle)
-    _held.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_let_go)
 
 
 def claim(folder: RunDir, recipe: Recipe, overwrite: bool, accelerator: Any) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from ...errors import DataError
+from ...files import locked
 from .rar import unpack
 
 _SCRATCH = ".unpacking-classes-"
@@ -61,17 +60,9 @@ def alone_in(folder: Path) -> Iterator[None]:
     Errors: DataError when another process is at it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DataError(f"{folder}: another process is preparing a data set there") from None
-        except OSError:  # a network file system without locks: then nobody can be kept out
-            yield
-            return
-        for left in folder.glob(f"{_SCRATCH}*"):
+    with locked(folder) as free:
+        if free is False:
+            raise DataError(f"{folder}: another process is preparing a data set there")
+        for left in folder.glob(f"{_SCRATCH}*") if free else ():
             shutil.rmtree(left, ignore_errors=True)
         yield
-    finally:
-        os.close(handle)

@@ -1,0 +1,141 @@
+"""The hashes that are expected of a release's files, and whether the files have them.
+
+    results.json "files"   by `export`: the weights, what their library reads beside them, recipe.json, env.json
+    SHA256SUMS             by `vcreg download --to`: every file, as it was fetched
+    a cache                huggingface_hub keeps each file under its hash
+    releases.py            the weights and config.json of a release; what else it was exported with, in model_cards/
+
+A file is right when it has every hash that is expected of it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+
+from ..errors import IntegrityError, RunFolderError
+from ..files import git_hash, sha256
+from ..releases import CONFIG, RESULTS, WEIGHTS, cards_folder, find_release
+
+SUMS = "SHA256SUMS"
+# The field of results.json that holds the hashes of the export.
+EXPORTED = "files"
+_HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+
+
+def exported_checksums(folder: Path) -> dict[str, str]:
+    """File name -> SHA-256 at the export; empty where none is recorded (another's results.json, an older version).
+
+    Errors: RunFolderError for a results.json that is not JSON.
+    """
+    path = folder / RESULTS
+    if not path.is_file():
+        return {}
+    try:
+        return _exported(json.loads(path.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise RunFolderError(f"{path} is not JSON: {error}") from None
+
+
+def expected_checksums(folder: Path, full_name: str = "") -> dict[str, list[str]]:
+    """Path below `folder` -> each hash expected of it. full_name: the release that the folder is said to be."""
+    found: dict[str, list[str]] = {}
+    sources = (
+        exported_checksums(folder),
+        _sums(folder),
+        cache_checksums(folder),
+        _release_checksums(full_name),
+        _card_checksums(full_name),
+    )
+    for hashes in sources:
+        for name, digest in hashes.items():
+            if digest not in found.setdefault(name, []):
+                found[name].append(digest)
+    return found
+
+
+def cache_checksums(folder: Path) -> dict[str, str]:
+    """Path below `folder` -> the hash that huggingface_hub's cache keeps the file under: SHA-256 of a large file, git's
+    of a small one. Empty for a folder that is not of the cache."""
+    found = {}
+    for path in folder.rglob("*"):
+        if path.is_symlink() and path.is_file() and _HASH.fullmatch(path.resolve().name):
+            found[str(PurePosixPath(path.relative_to(folder)))] = path.resolve().name
+    return found
+
+
+def wrong_checksum(path: Path, expected: Iterable[str]) -> str | None:
+    """The first of the hashes, SHA-256 or git's, that the file's content does not have."""
+    return next((each for each in expected if (git_hash if len(each) == 40 else sha256)(path) != each), None)
+
+
+def check_listed(path: Path, expected: str, origin: str) -> None:
+    """IntegrityError unless a downloaded file has the hash, SHA-256 or git's, that `origin` lists for it."""
+    found = git_hash(path) if len(expected) == 40 else sha256(path)
+    if found != expected:
+        raise IntegrityError(
+            f"{path} has hash {found}, but {origin} lists {expected} for it: it was damaged on the way or since. "
+            "Nothing was loaded or deleted; download it again with --force"
+        )
+
+
+def check_exported(folder: Path, hint: str) -> None:
+    """IntegrityError unless every file of an export that is there has the hash recorded of it. hint: what to do."""
+    for name, expected in exported_checksums(folder).items():
+        if (folder / name).is_file() and (found := sha256(folder / name)) != expected:
+            raise IntegrityError(
+                f"{folder / name} has SHA-256 {found}, but {RESULTS} beside it says it was exported with {expected}: "
+                f"it was altered since. Nothing was loaded or deleted. To go on, {hint}"
+            )
+
+
+def check_release(folder: Path, full_name: str, hint: str) -> None:
+    """IntegrityError unless the files of `folder` have the hashes that `releases.py` records for `<name>.<tag>`.
+
+    hint: what to do about it.
+    """
+    for name, expected in _release_checksums(full_name).items():
+        found = sha256(folder / name)
+        if found != expected:
+            raise IntegrityError(
+                f"{folder / name} has SHA-256 {found}, but release {full_name} has {expected}; nothing was loaded or "
+                f"deleted. To go on, {hint}; weights of your own need another tag"
+            )
+
+
+def _release_checksums(full_name: str) -> dict[str, str]:
+    """File name -> SHA-256 that `releases.py` records for `<name>.<tag>`; empty where it records none."""
+    row = find_release(full_name)
+    if row is None or full_name != row.full_name:
+        return {}
+    recorded = {WEIGHTS: row.sha256, CONFIG: row.config_sha256}
+    return {name: digest for name, digest in recorded.items() if digest is not None}
+
+
+def _exported(results: object) -> dict[str, str]:
+    """The record in the content of a results.json. A repo of somebody else may hold a file of that name: none then."""
+    files = results.get(EXPORTED) if isinstance(results, dict) else None
+    if not isinstance(files, dict) or not all(isinstance(digest, str) for digest in files.values()):
+        return {}
+    return files
+
+
+def _sums(folder: Path) -> dict[str, str]:
+    """Name -> SHA-256 of the folder's SHA256SUMS; empty without one."""
+    if not (folder / SUMS).is_file():
+        return {}
+    lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
+    return {name: digest for digest, _, name in (line.partition("  ") for line in lines) if name}
+
+
+def _card_checksums(full_name: str) -> dict[str, str]:
+    """Name -> SHA-256 as `export` wrote them, in the record behind a release's card."""
+    cards = cards_folder()
+    path = None if cards is None else cards / f"{full_name}.json"
+    if path is None or not _release_checksums(full_name) or not path.is_file():
+        return {}
+    results = json.loads(path.read_text(encoding="utf-8")).get("results")
+    # The package holds what loads a release; what it tells of itself stands beside its card.
+    return {name: digest for name, digest in _exported(results).items() if name not in ("recipe.json", "env.json")}

@@ -1,0 +1,285 @@
+"""The one door to a Hub: the client, which failures pass by themselves and how long to wait for that, what names a
+Hub takes, and whether it answers at all.
+
+HF_ENDPOINT, HF_HUB_OFFLINE, the login and the cache are huggingface_hub's own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ..errors import HubError, UsageError, VCRegError
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+T = TypeVar("T")
+# Seconds that a silent hub is waited for by somebody who asks for something small.
+TIMEOUT = 10.0
+# Seconds for which it is remembered whether a hub answers.
+MEMORY = 60.0
+_TRANSIENT_STATUS = frozenset({408, 429, 500, 502, 503, 504})
+# A server without Xet storage, which huggingface_hub 2.x takes for granted.
+_NO_XET = re.compile(r"404.*xet-(?:write|read)-token|xet-(?:write|read)-token.*404", re.DOTALL)
+# As `git check-ref-format` has it.
+_NO_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|^[-/.]|/\.|[/.]$|\.lock(/|$)|^@?$")
+_TIMEOUTS = ("connect", "read", "write", "pool")  # the HTTP client's
+# Address of a hub -> when it was asked, and what kept it from answering, None when it did.
+_answers: dict[str, tuple[float, str | None]] = {}
+# What the requests of this process are held to.
+_limits: list[_Limit] = []
+_changing_limits = threading.Lock()
+
+
+class SilentHubError(HubError):
+    """A hub does not answer."""
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """How often a call to a hub is made, and how long it is waited for.
+
+    attempts: at one call. first_wait: seconds before the second attempt, doubled for each further one; a Retry-After
+    of the hub comes first. longest_wait bounds both. timeout: seconds without a byte before a connection is given up.
+    deadline: seconds after which an attempt makes no further request. max_timeouts: how many attempts may end in
+    silence, any number by default. What a file is, before its content comes, is asked for 2 * TIMEOUT seconds at most.
+    """
+
+    attempts: int = 4
+    first_wait: float = 1.0
+    longest_wait: float = 120.0
+    timeout: float = 60.0
+    deadline: float | None = None
+    max_timeouts: int | None = None
+    sleep: Callable[[float], None] = lambda seconds: time.sleep(seconds)
+
+    @property
+    def impatient(self) -> RetryPolicy:
+        """The same for a question that somebody waits for: a silent hub is given up within `2 * TIMEOUT` seconds."""
+        return replace(self, timeout=min(self.timeout, TIMEOUT), deadline=2 * TIMEOUT, max_timeouts=2)
+
+
+def hub_client() -> HfApi:
+    """The hub of this environment, with the token of huggingface_hub's own login or HF_TOKEN."""
+    from huggingface_hub import HfApi
+
+    return HfApi(library_name="vcreg_hub")
+
+
+def is_offline() -> bool:
+    """Whether huggingface_hub is told to ask no hub (HF_HUB_OFFLINE)."""
+    from huggingface_hub import constants
+
+    return bool(constants.HF_HUB_OFFLINE)
+
+
+def attempt(
+    what: str,
+    call: Callable[[], T],
+    policy: RetryPolicy,
+    expect: tuple[type[Exception], ...] = (),
+    endpoint: str | None = None,
+) -> T:
+    """What `call` returns, tried again while its failures are transient. `what` begins the message of an error.
+
+    expect: exceptions that are an answer to the caller and pass as they are. endpoint: of the hub, where it is to be
+    remembered that it does not answer: it is not waited for again for a minute.
+    Errors: SilentHubError, of such a hub; HubError for everything else that a hub or the network does.
+    """
+    from huggingface_hub.utils import httpx
+
+    if endpoint is not None and (why := hub_unreachable(endpoint)):
+        raise SilentHubError(why)
+    timeouts = 0
+    for number in range(policy.attempts):
+        try:
+            with _limited(policy.timeout, policy.deadline):
+                return call()
+        except expect:
+            raise
+        except VCRegError:
+            raise
+        except Exception as error:
+            cause = _cause(error)
+            if not isinstance(cause, (OSError, httpx.HTTPError, ValueError)):  # a mistake of ours
+                raise
+            silent, transient = isinstance(cause, (httpx.TimeoutException, TimeoutError)), _is_transient(cause)
+            timeouts += silent
+            if transient and number < policy.attempts - 1 and timeouts != policy.max_timeouts:
+                policy.sleep(_wait_after(cause, number, policy))
+                continue
+            if silent and endpoint is not None:
+                raise SilentHubError(_mark_unreachable(endpoint, cause)) from error
+            raise _explained(what, cause, transient) from error
+    raise AssertionError("policy.attempts is at least 1")
+
+
+def hub_unreachable(endpoint: str | None = None) -> str | None:
+    """What keeps the hub (that of this environment) from answering, None when it answers. It is asked once a minute,
+    without huggingface_hub's retries: those cost 23 seconds for every file of a hub that cannot be reached."""
+    from huggingface_hub.utils import get_session, httpx
+
+    endpoint = endpoint or hub_client().endpoint
+    asked, why = _answers.get(endpoint, (-MEMORY, None))
+    if time.monotonic() - asked < MEMORY:
+        return why
+    try:
+        get_session().head(endpoint, timeout=TIMEOUT)
+    except httpx.TransportError as error:
+        return _mark_unreachable(endpoint, error)
+    _answers[endpoint] = (time.monotonic(), None)
+    return None
+
+
+def check_repo_id(repo_id: str | None) -> None:
+    """UsageError unless `repo_id` is None or `owner/name` as a Hub takes it."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    if repo_id is None:
+        return
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        raise UsageError(f"{repo_id!r} is not a repo: {error}") from None
+    if repo_id.count("/") != 1:
+        raise UsageError(f"{repo_id!r} is not a repo: give owner/name")
+
+
+def check_ref_name(kind: str, name: str) -> None:
+    """UsageError unless git takes `name` for a branch or tag. kind: what it is to be, for the message."""
+    if found := _NO_REF.search(name):
+        why = f"{found.group()!r} cannot stand there" if found.group() else "it is empty"
+        raise UsageError(f"{kind} {name!r} is no name that git takes ({why}): give one such as v1")
+
+
+# ---- how long a request may take ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class _Limit:
+    """What one call in one thread allows: seconds of silence, and the time after which it makes no further request."""
+
+    timeout: float
+    deadline: float | None
+    begun: float
+    thread: int
+
+
+@contextlib.contextmanager
+def _limited(timeout: float, deadline: float | None) -> Iterator[None]:
+    """Inside, a connection to a hub that is silent for `timeout` seconds is given up, as a timeout of the HTTP
+    client's: huggingface_hub itself waits for ever wherever it takes no timeout.
+
+    deadline: huggingface_hub tries some calls five times again by itself; that many seconds after the beginning no
+    further request is made, and a TimeoutError raised instead.
+    """
+    from huggingface_hub.utils import get_session
+
+    # Not huggingface_hub.set_client_factory: it would replace the client of a user who needs one of their own (a
+    # proxy, certificates), and there is no way to ask for the factory in use.
+    limit = _Limit(timeout, deadline, time.monotonic(), threading.get_ident())
+    with _changing_limits:
+        _limits.append(limit)
+        session = get_session()
+        hooks = session.event_hooks
+        if _hold_to_limits not in hooks["request"]:
+            session.event_hooks = hooks | {"request": [*hooks["request"], _hold_to_limits]}
+    try:
+        yield
+    finally:
+        with _changing_limits:
+            _limits.remove(limit)
+            session = get_session()
+            if not _limits and _hold_to_limits in (hooks := session.event_hooks)["request"]:
+                kept = [hook for hook in hooks["request"] if hook is not _hold_to_limits]
+                session.event_hooks = hooks | {"request": kept}
+
+
+def _hold_to_limits(request: Any) -> None:
+    """A request hook of the HTTP client: httpx's in huggingface_hub 1.x, httpx2's from 2.0 on."""
+    # Timeouts hold in all threads, since huggingface_hub uploads in threads of its own.
+    for limit in tuple(_limits):
+        timeout, deadline = limit.timeout, limit.deadline
+        if request.method == "HEAD":  # what a file is, before its content is asked for
+            timeout, deadline = min(timeout, TIMEOUT), min(deadline or math.inf, 2 * TIMEOUT)
+        late = deadline is not None and time.monotonic() > limit.begun + deadline
+        if late and limit.thread == threading.get_ident():
+            raise TimeoutError(f"no answer from {request.url.host} within {deadline:g} seconds")
+        asked = request.extensions.get("timeout") or {}
+        # For every call: one that takes no timeout says "none", and the second try of a file asks for a minute.
+        request.extensions["timeout"] = {what: min(asked.get(what) or timeout, timeout) for what in _TIMEOUTS}
+
+
+# ---- what failed --------------------------------------------------------------------------------------------------
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What huggingface_hub wraps: in a RuntimeError where one file's upload failed, and as "not found locally"."""
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    while isinstance(error, (RuntimeError, LocalEntryNotFoundError)) and error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _mark_unreachable(endpoint: str, cause: BaseException) -> str:
+    """Note that a hub does not answer, so that it is not waited for again; returns what to say."""
+    reason = (str(cause) or type(cause).__name__).strip().splitlines()[0]
+    _answers[endpoint] = (time.monotonic(), f"{endpoint} does not answer ({reason})")
+    return f"{endpoint} does not answer ({reason})"
+
+
+def _is_transient(cause: BaseException) -> bool:
+    """Whether the same call may succeed a little later: a network failure, a busy or broken server."""
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+    from huggingface_hub.utils import httpx
+
+    if isinstance(cause, (OfflineModeIsEnabled, LocalEntryNotFoundError)) or _NO_XET.search(str(cause)):
+        return False
+    if isinstance(cause, HfHubHTTPError):
+        return cause.response is not None and cause.response.status_code in _TRANSIENT_STATUS
+    if isinstance(cause, (httpx.TransportError, ConnectionError)):
+        return True
+    # A body that breaks off: as JSON, or as a file shorter than it was announced.
+    return type(cause).__name__ == "JSONDecodeError" or "Consistency check failed" in str(cause)
+
+
+def _wait_after(cause: BaseException, number: int, policy: RetryPolicy) -> float:
+    """Seconds to wait after the attempt with that number (0 is the first)."""
+    wait: float = policy.first_wait * 2**number
+    response = getattr(cause, "response", None)
+    if response is not None and (asked := response.headers.get("Retry-After", "")).isdecimal():
+        wait = max(wait, float(asked))
+    return min(wait, policy.longest_wait)
+
+
+def _explained(what: str, cause: BaseException, transient: bool) -> HubError:
+    """The HubError that says what failed and what to do."""
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    if _NO_XET.search(str(cause)):
+        return HubError(
+            f"{what}: this hub has no Xet storage, which huggingface_hub uses when hf_xet is installed. "
+            "Set HF_HUB_DISABLE_XET=1 in the environment and run the same command again"
+        )
+    if isinstance(cause, OfflineModeIsEnabled):
+        return HubError(f"{what}: offline mode is on. Unset HF_HUB_OFFLINE and TRANSFORMERS_OFFLINE to reach the hub")
+    hints = {
+        401: "log in with `hf auth login`, or set HF_TOKEN",
+        403: "the token may not do that: give it write access to this owner's repos",
+        404: "check the name, and that the token may see it",
+        412: "the branch has moved in between",
+    }
+    hint = hints.get(getattr(getattr(cause, "response", None), "status_code", 0), "")
+    if transient:
+        hint = "this tends to pass: run the same command again, it goes on from where it stopped"
+    reason = next((line for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
+    return HubError(f"{what}: {reason.strip()}" + (f" ({hint})" if hint else ""))

@@ -1,0 +1,236 @@
+"""The one download: a repo's files into the Hub's cache, each compared with the hash that the Hub lists for it.
+
+Nothing is loaded here, nothing is deleted, and only files of the kinds that `publish` sends are taken. Finished files
+stay in the cache; one that broke off starts over, unless huggingface_hub goes on with it within the same call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from ..errors import HubError, IntegrityError, UnknownNameError, WeightsNotFoundError, unknown_name
+from ..releases import CONFIG, RESULTS, WEIGHTS, is_release_file
+from .checksums import cache_checksums, check_exported, check_listed, check_release
+from .client import RetryPolicy, SilentHubError, attempt, hub_client, is_offline
+from .load import PICKLES, refuse_pickle
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+    from huggingface_hub.hf_api import ModelInfo, RepoSibling
+
+# What to do about a file of the cache that was altered.
+AGAIN = "`vcreg download --force` fetches it again"
+Log = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Downloaded:
+    """Files on this machine. source: where they came from. commit: of the repo, None for a folder.
+
+    offline: whether they are from the cache because the hub was not asked or did not answer. card: where that lies
+    when it is not in the folder.
+    """
+
+    folder: Path
+    source: str
+    commit: str | None = None
+    offline: bool = False
+    card: Path | None = None
+
+
+def fetch(
+    repo: str,
+    revision: str | None = None,
+    *,
+    whole: bool = True,
+    force: bool = False,
+    api: HfApi | None = None,
+    log: Log = lambda _: None,
+    retries: RetryPolicy = RetryPolicy(),  # noqa: B008
+) -> Downloaded | None:
+    """The published files of a repo in the cache, checked; None when there is no such repo, or (offline) none of it in
+    the cache.
+
+    revision: a branch, tag or commit. whole: every published file; else config.json, the weights, and results.json for
+    its hashes. force: fetch again what is there already. log: is told what happens.
+
+    Errors: WeightsNotFoundError for a repo without weights; UsageError for pickled ones; UnknownNameError for a
+    revision; IntegrityError when a file is not what the hub, the export or the table of releases says it is (both
+    hashes are named, nothing is deleted) or when the repo names a file outside of its folder; HubError.
+    """
+    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+
+    api = api or hub_client()
+    if is_offline():
+        return _from_cache(repo, revision, "offline mode (HF_HUB_OFFLINE)", log)
+    info = None
+    try:
+        info = _look(repo, revision, api, retries)
+        folder = _files(info, repo, whole, force, api, retries)
+        current = _is_at(repo, revision, str(info.sha), api, retries)
+    except RepositoryNotFoundError:
+        return None
+    except RevisionNotFoundError:
+        raise _unknown_revision(repo, str(revision), api, retries) from None
+    except SilentHubError as error:
+        if cached := _from_cache(repo, revision, str(error), log):
+            return cached
+        raise SilentHubError(f"{error}, and the local cache does not have {repo}") from error
+    except HubError as error:
+        if info is None and (cached := _from_cache(repo, revision, f"the hub does not answer ({error})", log)):
+            return cached
+        raise
+    if not current:
+        log(f"{repo} has moved on meanwhile: once more")
+        return fetch(repo, revision, whole=whole, force=force, api=api, log=log, retries=retries)
+    _check_records(folder, repo, revision, f"publish the run again: {repo} itself holds what was not exported so")
+    return Downloaded(folder, f"{repo} on {api.endpoint}", str(info.sha))
+
+
+def fetch_file(
+    repo: str,
+    path: str,
+    revision: str,
+    *,
+    cache: str | Path | None = None,
+    force: bool = False,
+    api: HfApi,
+    retries: RetryPolicy,
+    endpoint: str | None = None,
+) -> Path:
+    """One file of a repo as the hub serves it, compared with nothing yet. cache: a folder, the Hub's own by default.
+    endpoint: see `client.attempt`; so are the errors.
+    """
+
+    def call() -> str:
+        # The cache of now: huggingface_hub reads its default once, at import.
+        return api.hf_hub_download(
+            repo,
+            path,
+            revision=revision,
+            force_download=force,
+            cache_dir=cache or _cache(),
+            etag_timeout=retries.timeout,
+        )
+
+    # huggingface_hub itself asks a silent hub five times again, and goes on where the content broke off.
+    patient = replace(retries, max_timeouts=2)
+    return Path(attempt(f"downloading {path} of {repo}", call, patient, endpoint=endpoint))
+
+
+def cached_folder(repo: str, revision: str | None = None) -> Path | None:
+    """What the Hub's cache has of a repo with its weights; None for nothing."""
+    from huggingface_hub import try_to_load_from_cache
+
+    there = try_to_load_from_cache(repo, WEIGHTS, revision=revision, cache_dir=_cache())
+    return Path(there).parent if isinstance(there, str) else None
+
+
+def cached_repos() -> list[str]:
+    """The model repos in the Hub's cache."""
+    from huggingface_hub import CacheNotFound, scan_cache_dir
+
+    try:
+        return [repo.repo_id for repo in scan_cache_dir(_cache()).repos if repo.repo_type == "model"]
+    except CacheNotFound:
+        return []
+
+
+def require_weights(names: set[str], origin: str) -> None:
+    """UsageError that says how to convert where there are only pickles, WeightsNotFoundError where there is neither."""
+    if WEIGHTS in names:
+        return
+    if pickles := sorted(name for name in names if PurePosixPath(name).suffix.lower() in PICKLES):
+        refuse_pickle(pickles[0])
+    raise WeightsNotFoundError(f"{origin} has no {WEIGHTS}")
+
+
+def _look(repo: str, revision: str | None, api: HfApi, retries: RetryPolicy) -> ModelInfo:
+    """What the hub says of a repo and its files. A silent one is given up after 20 seconds, and remembered as such."""
+    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+
+    quick, expected = retries.impatient, (RepositoryNotFoundError, RevisionNotFoundError)
+
+    def look() -> ModelInfo:
+        return api.model_info(repo, revision=revision, files_metadata=True, timeout=quick.timeout)
+
+    return attempt(f"looking at {repo}", look, quick, expected, api.endpoint)
+
+
+def _files(info: ModelInfo, repo: str, whole: bool, force: bool, api: HfApi, retries: RetryPolicy) -> Path:
+    """The folder in the cache that holds the repo's files at that commit, each compared with the hash listed for it."""
+    files = {file.rfilename: file for file in info.siblings or []}
+    for path in files:
+        _refuse_escape(path, repo)
+    require_weights(set(files), repo)
+    if not whole and CONFIG not in files:
+        raise WeightsNotFoundError(f"{repo} has no {CONFIG}")
+    folder = Path()
+    for path, listed in files.items():
+        if not (is_release_file(path) if whole else path in (CONFIG, WEIGHTS, RESULTS)):
+            continue
+        there = fetch_file(repo, path, str(info.sha), force=force, api=api, retries=retries, endpoint=api.endpoint)
+        if expected := _listed_checksum(listed):
+            check_listed(there, expected, repo)
+        folder = there.parents[len(PurePosixPath(path).parts) - 1]
+    return folder
+
+
+def _is_at(repo: str, revision: str | None, commit: str, api: HfApi, retries: RetryPolicy) -> bool:
+    """Let the cache know which commit the branch or tag is, so that offline mode finds it by that name.
+
+    False when it is another commit by now.
+    """
+    if revision == commit:
+        return True
+    there = fetch_file(repo, WEIGHTS, revision or "main", api=api, retries=retries, endpoint=api.endpoint)
+    return there.parent.name == commit
+
+
+def _from_cache(repo: str, revision: str | None, why: str, log: Log) -> Downloaded | None:
+    """What the cache has of a repo, checked against the names under which it keeps its content; None for no weights.
+
+    why: what keeps the hub from being asked. Errors: IntegrityError.
+    """
+    folder = cached_folder(repo, revision)
+    if folder is None:
+        log(f"{repo}: {why}, and the cache does not have it")
+        return None
+    for name, expected in cache_checksums(folder).items():
+        check_listed(folder / name, expected, f"the cache of {repo}")
+    _check_records(folder, repo, revision, AGAIN)
+    log(f"{repo}: {why}, so this is the copy in the cache")
+    return Downloaded(folder, f"{repo}, from the cache", folder.name, offline=True)
+
+
+def _check_records(folder: Path, repo: str, revision: str | None, hint: str) -> None:
+    """IntegrityError unless the files are those of the release that the repo is called like, and of the export."""
+    if revision in (None, "main"):
+        check_release(folder, repo.partition("/")[2], AGAIN)
+    check_exported(folder, hint)
+
+
+def _listed_checksum(listed: RepoSibling) -> str | None:
+    """The hash that the hub lists for a file: SHA-256 of one kept as a large file, git's of another."""
+    return listed.lfs.sha256 if listed.lfs is not None else listed.blob_id
+
+
+def _refuse_escape(path: str, repo: str) -> None:
+    """IntegrityError for a file name that would leave the folder it is put in."""
+    parts = path.replace("\\", "/").split("/")
+    if not path or "\0" in path or path.startswith(("/", "~")) or ":" in parts[0] or {"", ".", ".."} & set(parts):
+        raise IntegrityError(f"{repo} names a file {path!r}, outside of its folder: nothing of it was taken")
+
+
+def _unknown_revision(repo: str, revision: str, api: HfApi, retries: RetryPolicy) -> UnknownNameError:
+    refs = attempt(f"looking at {repo}", lambda: api.list_repo_refs(repo), retries)
+    return unknown_name(f"revision of {repo}", revision, [ref.name for ref in (*refs.branches, *refs.tags)])
+
+
+def _cache() -> str:
+    from huggingface_hub import constants
+
+    return constants.HF_HUB_CACHE
