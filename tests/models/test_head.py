@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from vcreg_hub.config import Data, Eval, Model, Recipe, Train, override
+from vcreg_hub.config import Data, Model, Recipe, Train, override
 from vcreg_hub.errors import UsageError
 from vcreg_hub.files import write_json
 from vcreg_hub.hub.export import export
@@ -18,7 +18,7 @@ from vcreg_hub.models.build import build_model
 from vcreg_hub.models.head import renew_head, trained_classes
 from vcreg_hub.models.video import build_video_model
 from vcreg_hub.run import evaluate_run, train
-from vcreg_hub.run.walk import build
+from vcreg_hub.run.build import build
 from vcreg_hub.rundir import RunDir
 
 SHIRTS = ("shirt", "coat", "bag")
@@ -31,7 +31,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         model=Model("test_resnet"),
         data=Data("synthetic:8", image_size=32),
         train=Train(batch_size=8, max_steps=1),
-        eval=Eval(protocols=()),
+        evals=(),
     )
     return train(recipe, tmp_path_factory.mktemp("head") / "run", say=lambda text: None).path
 
@@ -106,5 +106,5 @@ def test_a_training_on_other_classes_starts_fresh_and_an_evaluation_on_them_is_r
     assert not torch.equal(fresh["fc.weight"], tensors["fc.weight"])
 
     with pytest.raises(UsageError, match="has other classes than this network was trained for"):
-        evaluate_run(other, ["eval.protocols=classification", "data.split_seed=1"])
-    assert evaluate_run(other, ["eval.protocols=probe", "data.split_seed=1"])
+        evaluate_run(other, ["evals=classification", "data.split_seed=1"])
+    assert evaluate_run(other, ["evals=linear_probe", "data.split_seed=1"])

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..config import Data, Eval, Model, Optim, Recipe, Train, VCReg
+from ..config import Data, Model, Optim, Recipe, Train, VCReg
+from ..evals.classification import Classification
+from ..evals.linear_probe import LinearProbe
 
 
 def convnext_atto() -> Recipe:
@@ -21,7 +23,7 @@ def convnext_atto() -> Recipe:
         data=Data("digits", labels="superclass", image_size=32, crop="pad", hflip=0.0, workers=0),
         optim=Optim("adamw", lr=2e-3, weight_decay=0.05, norm_weight_decay=0.0, warmup_epochs=1, schedule_per="step"),
         train=Train(epochs=10, batch_size=64),
-        eval=Eval(("classification", "probe")),
+        evals=(Classification(), LinearProbe()),
     )
 
 

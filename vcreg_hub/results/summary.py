@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..config import Recipe, to_json
+from ..config import Recipe, VCReg, to_json
 from ..errors import RunFolderError, UsageError
 from ..files import write_json, write_text
 from ..rundir import RunDir
@@ -59,7 +59,7 @@ def _made_of(recipe: Recipe) -> dict[str, Any]:
     noise, split and seed alone share it."""
     vcreg, video = recipe.vcreg, recipe.video
     made: dict[str, Any] = {"model": recipe.model.name, "vcreg": None}
-    if vcreg is not None:
+    if isinstance(vcreg, VCReg):
         made["vcreg"] = f"alpha {vcreg.alpha:g}, beta {vcreg.beta:g}"
     if video is not None:
         clean = replace(recipe, name="", video=replace(video, noise=0.0, split=1), train=replace(recipe.train, seed=0))

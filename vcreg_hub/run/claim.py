@@ -1,6 +1,4 @@
-"""Whose folder it is: the one a run takes for itself and keeps others out of, and the dated one it takes when none is
-named.
-"""
+"""Locks a run folder; picks a dated default."""
 
 from __future__ import annotations
 
@@ -25,7 +23,7 @@ _held: set[int] = set()
 
 @contextlib.contextmanager
 def claimed(out: str | Path | None, recipe: Recipe, overwrite: bool, accelerator: Any) -> Iterator[RunDir]:
-    """The folder `out` (without it the default one), taken for this recipe (`claim`) and for this run alone: until the
+    """The folder `out` (without it the default one), taken for this recipe and for this run alone: until the
     block ends, or its process does, no other run gets in. Errors: UsageError.
     """
     folder = RunDir(out if out is not None else _agreed(default_folder(recipe)))
@@ -33,7 +31,7 @@ def claimed(out: str | Path | None, recipe: Recipe, overwrite: bool, accelerator
     if accelerator.is_main_process:
         folder.path.mkdir(parents=True, exist_ok=True)
     with alone_in(folder, accelerator):
-        claim(folder, recipe, overwrite, accelerator)
+        _claim(folder, recipe, overwrite, accelerator)
         yield folder
 
 
@@ -79,7 +77,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_let_go)
 
 
-def claim(folder: RunDir, recipe: Recipe, overwrite: bool, accelerator: Any) -> None:
+def _claim(folder: RunDir, recipe: Recipe, overwrite: bool, accelerator: Any) -> None:
     """Take the folder for this recipe and write the recipe there.
 
     Every process comes to the same answer before any of them writes. A folder that holds anything but a run is never

@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 from data.video.stored_rar import pack, write_stored_rar
 
-from vcreg_hub.data.video import class_archives, measurement
+from vcreg_hub.data.datasets import VIDEO_SETS
+from vcreg_hub.data.video import class_archives
+from vcreg_hub.data.video import index as video_index
 from vcreg_hub.data.video.action_shapes import ActionShapes, make
 from vcreg_hub.data.video.decode import measure
 from vcreg_hub.data.video.hmdb51 import prepare, read_splits, source_of
 from vcreg_hub.data.video.index import TEST, TRAIN, UNUSED, read_index
 from vcreg_hub.data.video.rar import unpack
-from vcreg_hub.data.video.sets import VIDEO_SETS
 from vcreg_hub.errors import DataError
 
 SPEC = ActionShapes(sources=9, clips_per_source=1, height=16, width=16, min_frames=3, max_frames=8)
@@ -111,12 +112,12 @@ def test_an_interrupted_preparation_goes_on_where_it_was(
     assert len(unpacked) == 3 == len(list((out / "videos").iterdir()))
     (out / ".unpacking-classes-left").mkdir()  # as a kill leaves it
     monkeypatch.setattr(class_archives, "unpack", lambda archive, folder, keep: unpack_all(Path(archive), folder, keep))
-    monkeypatch.setattr(measurement, "measure", count_some)
+    monkeypatch.setattr(video_index, "measure", count_some)
     with pytest.raises(KeyboardInterrupt):
         prepare(packed, out, video_set=ROW, say=lambda text: None)
     assert len(set(unpacked)) == len(unpacked) == 6 and not list(out.glob(".unpacking*"))
     assert not (out / "dataset.json").exists()
-    monkeypatch.setattr(measurement, "measure", lambda path: (counted.append(path.name), measure(path))[1])
+    monkeypatch.setattr(video_index, "measure", lambda path: (counted.append(path.name), measure(path))[1])
     index = prepare(packed, out, video_set=ROW, say=lambda text: None)
     assert len(set(counted)) == len(counted) == len(index.clips) == 54
     assert index.clips == prepare(root, tmp_path / "plain", video_set=ROW, say=lambda text: None).clips

@@ -17,12 +17,11 @@ from importlib import metadata
 from pathlib import Path
 
 from ...errors import DataError, counted, some
+from ..datasets import VIDEO_SETS, VideoSet
 from .class_archives import alone_in, unpack_classes, unpack_set
 from .folder import SUFFIXES
-from .index import ABOUT, TEST, TRAIN, Clip, VideoIndex, read_index, write_index
-from .measurement import Tick, measured
+from .index import ABOUT, TEST, TRAIN, Clip, Tick, VideoIndex, measured, read_index, write_index
 from .rar import refuse_other_kinds, unpack
-from .sets import VIDEO_SETS, VideoSet
 
 HMDB51 = VIDEO_SETS["hmdb51"]
 _SPLIT_FILE = re.compile(r"(?P<name>.+)_test_split(?P<split>\d+)\.txt")

@@ -14,17 +14,16 @@ import pytest
 import torch
 
 from vcreg_hub.config import Data, Train, Video
-from vcreg_hub.data.splits import carve_by_source
+from vcreg_hub.data.datasets import VIDEO_SETS
 from vcreg_hub.data.video.action_shapes import ActionShapes, make
+from vcreg_hub.data.video.batches import video_test_loader, video_train_loader, video_val_loader
+from vcreg_hub.data.video.datasets import ClipList, VideoData, load_videos
 from vcreg_hub.data.video.decode import UnreadableVideoError
 from vcreg_hub.data.video.failures import Failures
 from vcreg_hub.data.video.hmdb51 import prepare
 from vcreg_hub.data.video.index import TEST, TRAIN, Clip
-from vcreg_hub.data.video.loader import video_test_loader, video_train_loader, video_val_loader
-from vcreg_hub.data.video.sampling import evaluation_clips
-from vcreg_hub.data.video.sets import VIDEO_SETS
+from vcreg_hub.data.video.sampling import carve_by_source, evaluation_clips
 from vcreg_hub.data.video.transforms import resize_short
-from vcreg_hub.data.video.videos import ClipList, VideoData, load_videos
 from vcreg_hub.errors import ConfigError, DataError, UnknownNameError
 
 SPEC = ActionShapes(sources=8, clips_per_source=2, height=24, width=32, min_frames=2, max_frames=50)

@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vcreg_hub.config import Data, Train
-from vcreg_hub.data.image.images import ImageData, load_images
-from vcreg_hub.data.image.loader import test_loader as fixed_loader
-from vcreg_hub.data.image.loader import train_loader
+from vcreg_hub.data.image.batches import test_loader as fixed_loader
+from vcreg_hub.data.image.batches import train_loader
+from vcreg_hub.data.image.module import ImageData, load_images
 from vcreg_hub.data.image.source import UnreadableImageError
 from vcreg_hub.errors import ConfigError, UnknownNameError
 
