@@ -20,7 +20,7 @@ from evals.video_share import Projection, load, run
 from vcreg_hub.data.datasets import VIDEO_SETS
 from vcreg_hub.data.video.action_shapes import ActionShapes, make
 from vcreg_hub.data.video.hmdb51 import prepare
-from vcreg_hub.data.video.sampling import crop_offsets, evaluation_clips
+from vcreg_hub.data.video.sampling import _crop_offsets, _evaluation_clips
 from vcreg_hub.data.video.transforms import resize_short
 from vcreg_hub.errors import DataError
 from vcreg_hub.evals.multi_view import _average, _evaluate, _merge_by_number, _metrics, _views
@@ -59,8 +59,8 @@ def test_every_view_computed_singly_gives_the_same_scores(root: Path, merge: str
             full = np.stack([f.to_ndarray(format="rgb24") for f in container.decode(video=0)])
         frames = resize_short(torch.from_numpy(full).permute(0, 3, 1, 2), 16)
         wanted = []
-        for indices in evaluation_clips(len(full), 4, 2, 5):
-            for offset in crop_offsets(16, 21, 16, 3):
+        for indices in _evaluation_clips(len(full), 4, 2, 5):
+            for offset in _crop_offsets(16, 21, 16, 3):
                 view = (frames[indices][..., offset : offset + 16].double() / 255).permute(0, 2, 3, 1)
                 view = ((view - torch.tensor(videos.mean)) / torch.tensor(videos.std)).permute(0, 3, 1, 2)
                 score = model(view[None].float()).logits[0].double()

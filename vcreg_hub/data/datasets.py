@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
 
-if TYPE_CHECKING:
-    from ..config import Data
-
-
-class ImageSet(NamedTuple):
-    """Images under a name. module: of `data.image`, with a function `load` that gives their `Source`."""
-
-    module: str
-    about: str
-
-    def read(self) -> Callable[[Data], Any]:
-        """The module's `load`."""
-        return importlib.import_module(f"{__package__}.image.{self.module}").load
-
-
+# What `data.image.module` reads.
 IMAGE_SETS = {
-    "digits": ImageSet("digits", "1,797 handwritten digits, 8 x 8 grey (scikit-learn); class, superclass"),
-    "fashion_mnist": ImageSet("fashion_mnist", "70,000 images of clothes, 28 x 28 grey; class, superclass"),
-    "folder": ImageSet("folder", "class folders of images at data.root (ImageFolder), plain or in tar files"),
-    "hf": ImageSet("hf", "hf:<id, local folder or parquet file>: any data set of the `datasets` library"),
-    "imagenet": ImageSet("imagenet", "ImageNet-1k at data.root: folder, tar, hfds/<id>, hfids/<id>, wds/<folder>"),
-    "synthetic": ImageSet("synthetic", "synthetic[:<classes>x<channels>]: made-up images for trying things out"),
+    "digits": "1,797 handwritten digits, 8 x 8 grey (scikit-learn); class, superclass",
+    "fashion_mnist": "70,000 images of clothes, 28 x 28 grey; class, superclass",
+    "folder": "class folders of images at data.root (ImageFolder), plain or in tar files",
+    "hf": "hf:<id, local folder or parquet file>: any data set of the `datasets` library",
+    "imagenet": "ImageNet-1k at data.root: folder, tar, hfds/<id>, hfids/<id>, wds/<folder>",
+    "synthetic": "synthetic[:<classes>x<channels>]: made-up images for trying things out",
 }
 
 

@@ -43,7 +43,8 @@ def passages(record: dict[str, Any]) -> dict[str, Any]:
             (name, _settings(section))
             for name in ("model", "data", "video", "optim", "train", "eval")
             if (section := record["recipe"].get(name))
-        ],
+        ]
+        + [("evals", _settings(section)) for section in record["recipe"].get("evals") or ()],
         "data": _data(record),
         "environment": _environment(record),
         "limitations": _limitations(record),

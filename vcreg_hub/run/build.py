@@ -26,7 +26,13 @@ def build(recipe: Recipe) -> tuple[DataModule, nn.Module]:
     data = recipe_data(recipe)
     set_seed(recipe.train.seed)
     try:
-        network = _network(recipe, data)
+        network = build_model(
+            recipe.model,
+            num_classes=data.num_classes,
+            in_chans=data.in_chans,
+            image_size=recipe.data.image_size,
+            frames=recipe.video.frames if recipe.video else None,
+        )
     except OSError as error:  # what huggingface_hub raises offline, and torch on a failed download
         raise WeightsNotFoundError(
             f"the pretrained weights of {recipe.model.name} could not be had ({str(error).strip().splitlines()[0]}); "
@@ -77,14 +83,3 @@ def recipe_data(recipe: Recipe, cfg: Data | None = None) -> DataModule:
 def example_input(data: DataModule) -> Tensor:
     """Zeros in the shape of one input."""
     return zeros(1, *data.input_shape)
-
-
-def _network(recipe: Recipe, data: DataModule) -> nn.Module:
-    """The network, in training mode. Errors: those of `build_model`."""
-    return build_model(
-        recipe.model,
-        num_classes=data.num_classes,
-        in_chans=data.in_chans,
-        image_size=recipe.data.image_size,
-        frames=recipe.video.frames if recipe.video else None,
-    )

@@ -62,38 +62,34 @@ def train(
     accelerator = make_accelerator(recipe)
     log = say if accelerator.is_main_process else _silent
     with claimed(out, recipe, overwrite, accelerator) as folder:
-        _train(recipe, folder, accelerator, bar, log, tracker)
+        if folder.complete():
+            folder.results()  # a damaged one must not pass for a finished run
+            log(f"{folder.path} is complete already; --overwrite runs it again")
+            return folder
+        if tracker is not None:
+            start_tracker(accelerator, tracker, folder.path, recipe)
+        processes = accelerator.num_processes
+        log(f"processes: {processes}, device: {accelerator.device}, precision: {recipe.train.precision}")
+        data, network = build(recipe)
+        context = evaluation_context(recipe, data, network, accelerator)
+        if accelerator.is_main_process:
+            _note_start(folder, network)
+        attachment = _attached(recipe, network, data)
+        log(_describe(recipe, data, network, attachment))
+        # Of a run that goes on the beginning is not known, and half a figure would pass for a whole one.
+        with measured(accelerator.is_main_process and not (folder.path / "state").exists()) as emissions:
+            outcome = _fitted(recipe, context, attachment, folder, bar, log)
+        selected = _select(folder, outcome, recipe.train.keep, data.noun)
+        metrics = evaluate(recipe, replace(context, network=outcome.network), selected)
+        lost = lost_files(data, accelerator)
+        for part, paths in lost.items():
+            log(f"{len(paths)} {_PARTS[part]} clips did not decode; results.json lists them")
+        if accelerator.is_main_process:
+            _finish(recipe, folder, data, outcome, metrics, lost, selected, emissions, processes)
+        accelerator.wait_for_everyone()
+        if tracker is not None:
+            accelerator.end_training()
     return folder
-
-
-def _train(recipe: Recipe, folder: RunDir, accelerator: Any, bar: bool, log: _Log, tracker: str | None) -> None:
-    """`train` in a folder that is taken."""
-    if folder.complete():
-        folder.results()  # a damaged one must not pass for a finished run
-        log(f"{folder.path} is complete already; --overwrite runs it again")
-        return
-    if tracker is not None:
-        start_tracker(accelerator, tracker, folder.path, recipe)
-    log(f"processes: {accelerator.num_processes}, device: {accelerator.device}, precision: {recipe.train.precision}")
-    data, network = build(recipe)
-    context = evaluation_context(recipe, data, network, accelerator)
-    if accelerator.is_main_process:
-        _note_start(folder, network)
-    attachment = _attached(recipe, network, data)
-    log(_describe(recipe, data, network, attachment))
-    # Of a run that goes on the beginning is not known, and half a figure would pass for a whole one.
-    with measured(accelerator.is_main_process and not (folder.path / "state").exists()) as emissions:
-        outcome = _fitted(recipe, context, attachment, folder, bar, log)
-    selected = _select(folder, outcome, recipe.train.keep, data.noun)
-    metrics = evaluate(recipe, replace(context, network=outcome.network), selected)
-    lost = lost_files(data, accelerator)
-    for part, paths in lost.items():
-        log(f"{len(paths)} {_PARTS[part]} clips did not decode; results.json lists them")
-    if accelerator.is_main_process:
-        _finish(recipe, folder, data, outcome, metrics, lost, selected, emissions, accelerator.num_processes)
-    accelerator.wait_for_everyone()
-    if tracker is not None:
-        accelerator.end_training()
 
 
 # ---- the training itself -----------------------------------------------------------------------------------------

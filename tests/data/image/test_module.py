@@ -235,13 +235,15 @@ def test_idx_round_trip(tmp_path: Path) -> None:
 
 
 def test_a_source_whose_labels_do_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from vcreg_hub.data.datasets import ImageSet
+    from vcreg_hub.data.datasets import IMAGE_SETS
+    from vcreg_hub.data.image import module
 
     def broken(cfg: Data) -> object:
         source = digits.load(cfg)
         return replace(source, class_names=source.class_names[:7])
 
-    monkeypatch.setattr(ImageSet, "read", lambda row: broken)
+    assert module._READERS.keys() == IMAGE_SETS.keys()
+    monkeypatch.setitem(module._READERS, "digits", broken)
     with pytest.raises(DataError, match="labels run from 0 to 9, there are 7 classes"):
         load_images(Data("digits"))
 

@@ -22,7 +22,7 @@ from vcreg_hub.data.video.decode import UnreadableVideoError
 from vcreg_hub.data.video.failures import Failures
 from vcreg_hub.data.video.hmdb51 import prepare
 from vcreg_hub.data.video.index import TEST, TRAIN, Clip
-from vcreg_hub.data.video.sampling import carve_by_source, evaluation_clips
+from vcreg_hub.data.video.sampling import _evaluation_clips, carve_by_source
 from vcreg_hub.data.video.transforms import resize_short
 from vcreg_hub.errors import ConfigError, DataError, UnknownNameError
 
@@ -165,7 +165,7 @@ def test_test_items_give_the_views_of_the_protocol(root: Path, videos: VideoData
                 values.append(weight * view.double().mean())
         wanted = [
             resized[indices][..., offset : offset + 16].double().mean()
-            for indices in evaluation_clips(len(full), 4, 2, 5)
+            for indices in _evaluation_clips(len(full), 4, 2, 5)
             for offset in (0, 2, 5)
         ]
         assert sum(values).item() == pytest.approx(np.mean(wanted))

@@ -1,32 +1,44 @@
 """Labelled images by name: where they come from and how they are split.
 
-Adding a data set is one row of `data.datasets` and a function that returns a `Source`. Everything that makes results
-comparable happens here, once: the test images are the data set's own where it has any, the validation images are carved
-from the training images only, and the indices depend on the finest labels and `split_seed` alone, so that a run on
-superclasses and a probe of the classes see the same images.
+Adding a data set is a row of `IMAGE_SETS`, one of `_READERS`, and a function that returns a `Source`. Everything that
+makes results comparable happens here, once: the test images are the data set's own where it has any, the validation
+images are carved from the training images only, and the indices depend on the finest labels and `split_seed` alone, so
+that a run on superclasses and a probe of the classes see the same images.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from PIL import Image
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ...config import Data, Train
 from ...errors import ConfigError, DataError, unknown_name
 from ..batches import TrainLoader
 from ..datasets import IMAGE_SETS
+from ..module import DataModule
 from ..splits import carve, stratified
+from . import digits, fashion_mnist, folder, hf, imagenet, synthetic
 from .batches import test_loader, train_loader
 from .source import Reader, Source, Split
 from .stream import Stream
 
 # Share of the training images that becomes the test split of a data set that has neither test nor validation images.
-TEST_FRACTION = 0.2
+_TEST_FRACTION = 0.2
+
+# A row each of `IMAGE_SETS`.
+_READERS: dict[str, Callable[[Data], Source]] = {
+    "digits": digits.load,
+    "fashion_mnist": fashion_mnist.load,
+    "folder": folder.load,
+    "hf": hf.load,
+    "imagenet": imagenet.load,
+    "synthetic": synthetic.load,
+}
 
 
 class Images(Dataset):
@@ -76,10 +88,9 @@ class ImageData:
 
 
 @dataclass(frozen=True)
-class ImageModule:
-    """Images as a `DataModule`. cfg: as asked for. sets: as they were found."""
+class ImageModule(DataModule):
+    """Images under the face of every data set."""
 
-    cfg: Data
     sets: ImageData
     single_view = "single view"
     noun = "images"
@@ -90,31 +101,8 @@ class ImageModule:
         return cls(cfg, load_images(cfg))
 
     @property
-    def class_names(self) -> tuple[str, ...]:
-        return self.sets.class_names
-
-    @property
-    def num_classes(self) -> int:
-        return self.sets.num_classes
-
-    @property
-    def in_chans(self) -> int:
-        return self.sets.in_chans
-
-    @property
-    def mean(self) -> tuple[float, ...]:
-        return self.sets.mean
-
-    @property
-    def std(self) -> tuple[float, ...]:
-        return self.sets.std
-
-    @property
     def input_shape(self) -> tuple[int, ...]:
         return self.in_chans, self.cfg.image_size, self.cfg.image_size
-
-    def size(self, split: str) -> int:
-        return len(getattr(self.sets, split))
 
     def labels(self, split: str) -> np.ndarray | None:
         part = getattr(self.sets, split)
@@ -126,36 +114,8 @@ class ImageModule:
     def eval_batches(self, split: str, batch_size: int) -> DataLoader:
         return test_loader(self.sets, self.cfg, split, batch_size)
 
-    def row_fields(self) -> dict[str, Any]:
-        return {}
-
     def describe(self) -> dict[str, Any]:
-        return {
-            "name": self.cfg.name,
-            "labels": self.cfg.labels,
-            "train": self.size("train"),
-            "val": self.size("val"),
-            "test": self.size("test"),
-            "classes": list(self.class_names),
-            "in_chans": self.in_chans,
-            "mean": list(self.mean),
-            "std": list(self.std),
-            "image_size": self.cfg.image_size,
-            "resize": self.cfg.resize,
-            "interpolation": self.cfg.interpolation,
-        }
-
-    def __str__(self) -> str:
-        return f"{self.cfg.name}/{self.cfg.labels}"
-
-    def lost(self) -> Tensor | None:
-        return None
-
-    def lost_paths(self, flags: Tensor) -> dict[str, list[str]]:
-        return {}
-
-    def refuse_lost(self, paths: dict[str, list[str]]) -> None:
-        """An image that cannot be read has ended the run already."""
+        return super().describe() | {"resize": self.cfg.resize, "interpolation": self.cfg.interpolation}
 
 
 def load_images(cfg: Data) -> ImageData:
@@ -167,7 +127,7 @@ def load_images(cfg: Data) -> ImageData:
     row, _, rest = cfg.name.partition(":")
     if row not in IMAGE_SETS or (row == "hf" and not rest):
         raise unknown_name("data set", cfg.name, IMAGE_SETS, "`folder` and `hf:<id>` read your own images.")
-    source = IMAGE_SETS[row].read()(cfg)
+    source = _READERS[row](cfg)
     mean, std = cfg.mean or source.mean, cfg.std or source.std
     if not len(mean) == len(std) == len(source.mean) or min(std) <= 0:
         raise ConfigError(f"data.mean={mean} and data.std={std}: expected {len(source.mean)} values each, std positive")
@@ -190,7 +150,7 @@ def _splits(source: Source, cfg: Data) -> tuple[Images | Stream, Images, Images 
     if test is None:
         test, val = val, None
     if test is None:
-        kept, held_out = carve(source.train.classes, TEST_FRACTION, cfg.split_seed)
+        kept, held_out = carve(source.train.classes, _TEST_FRACTION, cfg.split_seed)
         tested = _images(source.train, held_out)
     else:
         tested = _images(test)

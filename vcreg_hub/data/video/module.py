@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from ...config import Data, Train, Video
 from ...errors import ConfigError
 from ..batches import TrainLoader
+from ..module import DataModule
 from .batches import video_test_loader, video_train_loader, video_val_loader
 from .datasets import ClipList, VideoData, load_videos
 from .decode import UnreadableVideoError
@@ -19,12 +20,11 @@ from .failures import Failures
 
 
 @dataclass(frozen=True)
-class VideoModule:
-    """Clips as a `DataModule`. failures: the clips that this process could not read, whatever for."""
+class VideoModule(DataModule):
+    """Clips under the face of every data set. failures: the clips that this process could not read, whatever for."""
 
-    cfg: Data
-    video: Video
     sets: VideoData
+    video: Video
     failures: Failures
     noun = "clips"
 
@@ -37,27 +37,7 @@ class VideoModule:
             if value not in (None, cfg.image_size):
                 raise ConfigError(f"data.{name}={value}: clips have data.image_size={cfg.image_size} throughout")
         sets = load_videos(cfg, video)
-        return cls(cfg, video, sets, Failures(sets.index, video.max_failed))
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        return self.sets.class_names
-
-    @property
-    def num_classes(self) -> int:
-        return self.sets.num_classes
-
-    @property
-    def in_chans(self) -> int:
-        return self.sets.in_chans
-
-    @property
-    def mean(self) -> tuple[float, ...]:
-        return self.sets.mean
-
-    @property
-    def std(self) -> tuple[float, ...]:
-        return self.sets.std
+        return cls(cfg, sets, video, Failures(sets.index, video.max_failed))
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -78,9 +58,6 @@ class VideoModule:
     def part(self, split: str) -> ClipList:
         """The clips of a split."""
         return getattr(self.sets, split)
-
-    def size(self, split: str) -> int:
-        return len(self.part(split))
 
     def labels(self, split: str) -> np.ndarray | None:
         return self.part(split).labels
@@ -104,17 +81,8 @@ class VideoModule:
     def describe(self) -> dict[str, Any]:
         left_out = [clip.path for clip in self.sets.left_out]
         return {
-            "name": self.cfg.name,
-            "labels": self.cfg.labels,
+            **super().describe(),
             "split": self.video.split,
-            "train": self.size("train"),
-            "val": self.size("val"),
-            "test": self.size("test"),
-            "classes": list(self.class_names),
-            "in_chans": self.in_chans,
-            "mean": list(self.mean),
-            "std": list(self.std),
-            "image_size": self.cfg.image_size,
             "resize": None,
             "interpolation": self.cfg.interpolation,
             "frames": self.video.frames,
@@ -124,7 +92,7 @@ class VideoModule:
         }
 
     def __str__(self) -> str:
-        return f"{self.cfg.name}/{self.cfg.labels} split {self.video.split}"
+        return f"{super().__str__()} split {self.video.split}"
 
     def lost(self) -> Tensor | None:
         return self.failures.flags

@@ -61,7 +61,7 @@ class Views:
         return torch.from_numpy(pairs / pairs.sum())
 
 
-def evaluation_clips(length: int, frames: int = 16, stride: int = 2, clips: int = 10) -> list[list[int]]:
+def _evaluation_clips(length: int, frames: int = 16, stride: int = 2, clips: int = 10) -> list[list[int]]:
     """Frame indices of every test clip, (clips, frames), identical ones included.
 
     Every stride-th frame of the video is kept, and the last kept one repeated until there are `frames`;
@@ -73,7 +73,7 @@ def evaluation_clips(length: int, frames: int = 16, stride: int = 2, clips: int 
     return [kept[s : s + frames] for s in _starts(len(kept) - frames, clips)]
 
 
-def crop_offsets(height: int, width: int, size: int, crops: int = 3) -> list[int]:
+def _crop_offsets(height: int, width: int, size: int, crops: int = 3) -> list[int]:
     """Where each square crop of `size` begins on the long side: left, centre, right (top, centre, bottom when
     height >= width) for three of them."""
     return _starts(max(height, width) - size, crops)
@@ -90,8 +90,8 @@ def distinct_views(
     length: int, height: int, width: int, *, frames: int, stride: int, size: int, clips: int, crops: int
 ) -> Views:
     """The distinct test views of a video of `length` frames of `height` x `width` pixels."""
-    clip_counts = Counter(tuple(indices) for indices in evaluation_clips(length, frames, stride, clips))
-    crop_counts = Counter(crop_offsets(*short_side_size(height, width, size), size, crops))
+    clip_counts = Counter(tuple(indices) for indices in _evaluation_clips(length, frames, stride, clips))
+    crop_counts = Counter(_crop_offsets(*short_side_size(height, width, size), size, crops))
     return Views(
         clips=tuple(clip_counts),
         clip_counts=tuple(clip_counts.values()),
