@@ -198,6 +198,16 @@ def test_what_cannot_be_is_refused(digits: ImageData, data: Data, train: Train, 
         train_loader(digits, data, train, **place)
 
 
+def test_several_views_of_an_image_lie_side_by_side(digits: ImageData) -> None:
+    still = replace(DATA, augment="none", crop="none")
+    (views, labels), *_ = train_loader(digits, still, TRAIN, views=2)
+    (once, also), *_ = epoch(digits, data=still)
+    assert views.shape == (32, 2, 1, 8, 8) and torch.equal(labels, also)
+    assert torch.equal(views[:, 0], once) and torch.equal(views[:, 1], once), "the same where nothing is random"
+    varied = next(iter(train_loader(digits, DATA, TRAIN, views=2)))[0]
+    assert not torch.equal(varied[:, 0], varied[:, 1])
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_fixed_batches_hold_everything_in_order(workers: int) -> None:
     data = replace(DATA, val_fraction=0.1, workers=workers)

@@ -130,6 +130,13 @@ def test_repeats_are_views_of_the_same_frames_side_by_side(root: Path, videos: V
     assert not torch.equal(varied[0], varied[1])
 
 
+def test_views_of_a_clip_keep_an_axis_of_their_own(root: Path, videos: VideoData) -> None:
+    views, labels = next(iter(video_train_loader(videos, data(root), TRAIN_CFG, VIDEO, views=2)))
+    assert views.shape == (8, 2, 4, 3, 16, 16) and labels.shape == (8,) and not torch.equal(views[:, 0], views[:, 1])
+    with pytest.raises(ConfigError, match=r"video\.repeats=3: the task takes 2 views"):
+        video_train_loader(videos, data(root), TRAIN_CFG, replace(VIDEO, repeats=3), views=2)
+
+
 def test_mixing_pairs_a_batch_with_its_reverse_in_every_frame(root: Path, videos: VideoData) -> None:
     still = data(root, crop="none", hflip=0.0)
     plain, labels = next(iter(video_train_loader(videos, still, TRAIN_CFG, VIDEO)))
