@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..config import Data, Train, Video
+from ..config import Data, Train
 
 if TYPE_CHECKING:
     import numpy as np
@@ -110,17 +110,3 @@ class DataModule:
 
     def __str__(self) -> str:
         return f"{self.cfg.name}/{self.cfg.labels}"
-
-
-def load_data(cfg: Data, video: Video | None = None) -> DataModule:
-    """The images that the settings name, or with `video` its clips.
-
-    Errors: those of `load_images` and `load_videos`.
-    """
-    if video is None:
-        from .image.module import ImageModule
-
-        return ImageModule.load(cfg)
-    from .video.module import VideoModule
-
-    return VideoModule.load(cfg, video)

@@ -8,7 +8,8 @@ from pathlib import Path
 from torch import Tensor, nn, zeros
 
 from ..config import Data, Recipe
-from ..data.module import DataModule, load_data
+from ..data import load_data
+from ..data.module import DataModule
 from ..errors import ConfigError, WeightsNotFoundError
 from ..models.build import build_model, kind_of
 from ..models.head import renew_head
