@@ -14,12 +14,12 @@ from data.video.stored_rar import COMPRESSED, pack, stored_rar
 from typer.testing import CliRunner
 
 from vcreg_hub.cli import app, main
+from vcreg_hub.data.datasets import OWN_VIDEOS, VIDEO_SETS
 from vcreg_hub.data.video import action_shapes, hmdb51
 from vcreg_hub.data.video.action_shapes import ActionShapes, make
 from vcreg_hub.data.video.decode import write_video
 from vcreg_hub.data.video.hmdb51 import prepare
 from vcreg_hub.data.video.index import read_index
-from vcreg_hub.data.video.sets import OWN_VIDEOS, VIDEO_SETS
 from vcreg_hub.errors import DataError
 
 runner = CliRunner()

@@ -9,8 +9,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vcreg_hub.config import Data, Eval, Model, Optim, Recipe, Train, from_json, override, to_json
+from vcreg_hub.config import (
+    Data,
+    Eval,
+    Model,
+    Optim,
+    Recipe,
+    Train,
+    Video,
+    differences,
+    from_json,
+    override,
+    to_dict,
+    to_json,
+)
 from vcreg_hub.errors import ConfigError, UnknownNameError
+from vcreg_hub.evals.classification import Classification
+from vcreg_hub.evals.linear_probe import LinearProbe
+from vcreg_hub.evals.multi_view import MultiView
 from vcreg_hub.recipes import addresses, load_recipe
 from vcreg_hub.regularizer.vcreg import VCReg
 
@@ -28,12 +44,16 @@ def test_every_recipe_survives_json(address):
     lr=st.floats(1e-8, 1e3),
     betas=st.tuples(st.floats(0, 0.999), st.floats(0, 0.999)),
     delta=st.none() | st.floats(1e-3, 10),
-    protocols=st.lists(st.text(max_size=8), max_size=3).map(tuple),
+    evals=st.lists(
+        st.sampled_from([Classification(), MultiView(), LinearProbe(labels=None, data=Data("digits"))])
+        | st.floats(1e-6, 1e6).map(lambda penalty: LinearProbe(penalty=penalty)),
+        max_size=3,
+    ).map(tuple),
     root=st.none() | st.text(max_size=20),
 )
-def test_values_survive_json(lr, betas, delta, protocols, root):
+def test_values_survive_json(lr, betas, delta, evals, root):
     recipe = replace(
-        PLAIN, optim=Optim(lr=lr, betas=betas), vcreg=VCReg(delta=delta), eval=Eval(protocols),
+        PLAIN, optim=Optim(lr=lr, betas=betas), vcreg=VCReg(delta=delta), evals=evals,
         data=replace(PLAIN.data, root=root),
     )  # fmt: skip
     assert from_json(to_json(recipe)) == recipe
@@ -93,11 +113,25 @@ def test_override_reaches_every_kind_of_field():
         ("data.mean=[NaN]", ConfigError, "mean is finite"),
         ("data.std=[0]", ConfigError, "std is numbers above 0"),
         ("eval.batch_size=0", ConfigError, "batch_size is 1 or more"),
-        ("eval.probe_lambda=0", ConfigError, "probe_lambda is a number above 0"),
+        (
+            "evals=linear_prob",
+            UnknownNameError,
+            "evals[0]: unknown evaluation 'linear_prob'; did you mean 'linear_probe'?",
+        ),
+        ("evals=numpy:array", ConfigError, "numpy:array is no evaluation"),
+        ("evals=no_such.module:Mine", ConfigError, "no_such.module:Mine cannot be had"),
+        ("evals.linear_probe.penalty=1", UnknownNameError, "add others with --set evals=classification,<name>"),
+        ("evals.classification.label=x", UnknownNameError, "did you mean 'evals.classification.labels'"),
+        ("evals.1.labels=x", UnknownNameError, "The recipe has classification"),
+        ('evals=[{"type":"linear_probe","penalty":0}]', ConfigError, "penalty is a number above 0"),
+        ('evals=[{"type":"linear_probe","penality":1}]', UnknownNameError, "did you mean 'evals[0].penalty'"),
+        ("task=clasification", UnknownNameError, "did you mean 'classification'?"),
+        ("task=null", ConfigError, "task is null, a name such as classification"),
+        ("vcreg=vcregg", UnknownNameError, "did you mean 'vcreg'?"),
         ("eval.split=train", ConfigError, "'test', 'val'"),
         ("name=../mine", ConfigError, "without a slash"),
         ("name=..", ConfigError, "without a slash"),
-        ("eval.protocols=", ConfigError, "eval.protocols is a JSON list"),
+        ("evals=", ConfigError, "evals is a JSON list, or names"),
         ("optim.betas=0.9,0.99", ConfigError, "optim.betas is a JSON list such as '[0.5, 0.9]', got '0.9,0.99'"),
         ("where=null", ConfigError, "where is text, got None"),
     ],
@@ -132,19 +166,63 @@ def test_text_or_something_else():
 
 
 @pytest.mark.parametrize(
-    ("typed", "names"),
+    ("typed", "found"),
     [
-        ("probe", ("probe",)),
-        ("[classification]", ("classification",)),
-        ("[classification, probe]", ("classification", "probe")),
-        ("classification,probe", ("classification", "probe")),
-        ("['probe']", ("probe",)),
-        ('["classification","probe"]', ("classification", "probe")),
+        ("linear_probe", (LinearProbe(),)),
+        ("[classification]", (Classification(),)),
+        ("[classification, linear_probe]", (Classification(), LinearProbe())),
+        ("classification,linear_probe", (Classification(), LinearProbe())),
+        ("['linear_probe']", (LinearProbe(),)),
+        ('["classification","linear_probe"]', (Classification(), LinearProbe())),
+        ('[{"type":"linear_probe","penalty":2}]', (LinearProbe(penalty=2.0),)),
+        ("vcreg_hub.evals.linear_probe:LinearProbe", (LinearProbe(),)),
         ("[]", ()),
     ],
 )
-def test_names_need_no_quotes(typed, names):
-    assert override(PLAIN, [f"eval.protocols={typed}"]).eval.protocols == names
+def test_evaluations_are_named_without_quotes(typed, found):
+    assert override(PLAIN, [f"evals={typed}"]).evals == found
+
+
+def test_an_evaluation_is_changed_by_its_name_or_place_and_kept_where_it_is_named_again():
+    both = override(PLAIN, ["evals=classification,linear_probe", "evals.1.penalty=3", "evals.0.labels=class"])
+    assert both.evals == (Classification(labels="class"), LinearProbe(penalty=3.0))
+    assert override(both, ["evals=linear_probe"]).evals == (LinearProbe(penalty=3.0),)
+    other = override(both, ["evals.linear_probe.data.name=synthetic", "data.image_size=32"]).evals[1]
+    assert other.data == Data("synthetic"), "it starts from the recipe's own data"
+    assert differences(both, override(both, ["evals.linear_probe.penalty=4"])) == ["evals.linear_probe.penalty"]
+    assert differences(both, PLAIN) == ["evals"]
+
+
+def test_what_is_told_by_a_tag_says_it():
+    values = to_dict(replace(PLAIN, evals=(LinearProbe(),), vcreg=VCReg()))
+    assert values["evals"][0] == {"type": "linear_probe", "data": None, "labels": "class", "penalty": 1.0}
+    assert values["vcreg"]["type"] == "vcreg" and values["task"] == {"type": "classification"}
+
+
+OLD = {"protocols": ["classification", "probe"], "split": "val", "batch_size": 8, "probe_labels": "superclass",
+       "probe_lambda": 2.0}  # fmt: skip
+
+
+@pytest.mark.parametrize("video", [None, Video()])
+def test_a_recipe_of_the_old_form_is_read(video):
+    probe = LinearProbe(labels="superclass", penalty=2.0)
+    kind = Classification() if video is None else MultiView()
+    recipe = replace(PLAIN, eval=Eval("val", 8), evals=(kind, probe), vcreg=VCReg(alpha=1.0), video=video)
+    values = json.loads(to_json(recipe))
+    del values["evals"], values["vcreg"]["type"]
+    values |= {"eval": OLD, "task": "classification"}
+    assert from_json(json.dumps(values)) == recipe
+
+
+def test_old_settings_are_taken_with_a_line_that_names_the_new_ones(caplog):
+    old = ["eval.protocols=classification,probe", "eval.probe_labels=superclass", "eval.probe_lambda=2"]
+    assert override(PLAIN, old).evals == (Classification(), LinearProbe(labels="superclass", penalty=2.0))
+    said = [record.message for record in caplog.records]
+    assert len(said) == 3 and said[0].endswith("use --set evals=[classification,linear_probe]")
+    assert said[2].endswith("use --set evals.linear_probe.penalty=2")
+    clips = override(replace(PLAIN, video=Video()), ['eval.protocols=["classification"]'])
+    assert clips.evals == (MultiView(),), "of clips the old protocol was that of many views"
+    assert override(PLAIN, ["eval.protocols=[]"]).evals == ()
 
 
 @pytest.mark.parametrize(
@@ -154,6 +232,9 @@ def test_names_need_no_quotes(typed, names):
         (lambda v: v["train"].update(epoch=1), "'train.epochs'"),
         (lambda v: v.update(name=3), "name is text, got 3"),
         (lambda v: v["vcreg"].update(delta="x"), "vcreg.delta"),
+        (lambda v: v["vcreg"].update(type="vcre"), "vcreg: unknown regularizer 'vcre'"),
+        (lambda v: v["evals"][0].update(type=3), "evals[0].type is text, got 3"),
+        (lambda v: v.update(task={"type": "simclr"}), "unknown task 'simclr'; known: classification"),
     ],
 )
 def test_a_broken_recipe_file_is_refused(change, part):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from vcreg_hub.config import override
-from vcreg_hub.data.video.sets import OWN_VIDEOS, VIDEO_SETS
+from vcreg_hub.data.datasets import OWN_VIDEOS, VIDEO_SETS
 from vcreg_hub.experiments.table import EXPERIMENTS
 from vcreg_hub.recipes import load_recipe
 

@@ -15,16 +15,15 @@ import av
 import numpy as np
 import pytest
 import torch
-from evals.video_share import VIDEO, Projection, load, run
+from evals.video_share import Projection, load, run
 
+from vcreg_hub.data.datasets import VIDEO_SETS
 from vcreg_hub.data.video.action_shapes import ActionShapes, make
 from vcreg_hub.data.video.hmdb51 import prepare
-from vcreg_hub.data.video.loader import video_test_loader
-from vcreg_hub.data.video.sampling import crop_offsets, evaluation_clips
-from vcreg_hub.data.video.sets import VIDEO_SETS
+from vcreg_hub.data.video.sampling import _crop_offsets, _evaluation_clips
 from vcreg_hub.data.video.transforms import resize_short
 from vcreg_hub.errors import DataError
-from vcreg_hub.evals.multi_view import accuracies, average, merge_by_number, views
+from vcreg_hub.evals.multi_view import _average, _evaluate, _merge_by_number, _metrics, _views
 
 SPEC = ActionShapes(sources=5, clips_per_source=1, height=24, width=32, min_frames=3, max_frames=30)
 
@@ -49,9 +48,10 @@ def alone() -> SimpleNamespace:
 @pytest.mark.parametrize("merge", ["probability", "score"])
 def test_every_view_computed_singly_gives_the_same_scores(root: Path, merge: str) -> None:
     """Decode all, resize all, take all 15 views, average plainly; against distinct views with weights."""
-    data, videos = load(root)
+    data = load(root)
+    videos = data.sets
     model, repeated = Projection(), 0
-    for item in video_test_loader(videos, data, VIDEO):
+    for item in data.test_items("test"):
         if not len(item.frames):
             continue
         clip = videos.index.clips[item.number]
@@ -59,16 +59,16 @@ def test_every_view_computed_singly_gives_the_same_scores(root: Path, merge: str
             full = np.stack([f.to_ndarray(format="rgb24") for f in container.decode(video=0)])
         frames = resize_short(torch.from_numpy(full).permute(0, 3, 1, 2), 16)
         wanted = []
-        for indices in evaluation_clips(len(full), 4, 2, 5):
-            for offset in crop_offsets(16, 21, 16, 3):
+        for indices in _evaluation_clips(len(full), 4, 2, 5):
+            for offset in _crop_offsets(16, 21, 16, 3):
                 view = (frames[indices][..., offset : offset + 16].double() / 255).permute(0, 2, 3, 1)
                 view = ((view - torch.tensor(videos.mean)) / torch.tensor(videos.std)).permute(0, 3, 1, 2)
                 score = model(view[None].float()).logits[0].double()
                 wanted.append(score.softmax(0) if merge == "probability" else score)
-        shown = list(views(item, 16, videos.mean, videos.std, batch_size=4))
+        shown = list(_views(item, data, batch_size=4))
         assert all(len(part) <= 4 and part.shape[1:] == (4, 3, 16, 16) for part in shown)
         scores = torch.cat([model(part).logits for part in shown])
-        assert torch.allclose(average(scores, item.weights, merge), torch.stack(wanted).mean(0), atol=1e-4)
+        assert torch.allclose(_average(scores, item.weights, merge), torch.stack(wanted).mean(0), atol=1e-4)
         repeated += len(scores) < 15
     assert repeated, "some file was short enough for views to coincide"
 
@@ -76,16 +76,16 @@ def test_every_view_computed_singly_gives_the_same_scores(root: Path, merge: str
 def test_probabilities_and_scores_average_differently() -> None:
     scores = torch.tensor([[10.0, 0.0], [-2.0, 0.0], [-2.0, 0.0]])
     thirds = torch.full((3,), 1 / 3)
-    assert average(scores, thirds).argmax() == 1 and average(scores, thirds, "score").argmax() == 0
-    assert average(scores, thirds).sum().item() == pytest.approx(1)
+    assert _average(scores, thirds).argmax() == 1 and _average(scores, thirds, "score").argmax() == 0
+    assert _average(scores, thirds).sum().item() == pytest.approx(1)
 
 
 def test_merging_drops_padding_and_repeats_and_restores_the_order() -> None:
     rows = torch.arange(12.0).view(6, 2)
-    merged = merge_by_number(torch.tensor([7, 3, -1, 7, 5, -1]), rows, [3, 5, 7])
+    merged = _merge_by_number(torch.tensor([7, 3, -1, 7, 5, -1]), rows, [3, 5, 7])
     assert torch.equal(merged, rows[[1, 4, 0]])
     with pytest.raises(DataError, match="1 of 2 clips were never evaluated, such as clip 9"):
-        merge_by_number(torch.tensor([7, 3]), rows, [3, 9])
+        _merge_by_number(torch.tensor([7, 3]), rows, [3, 9])
 
 
 def test_accuracies() -> None:
@@ -94,31 +94,31 @@ def test_accuracies() -> None:
     rows[0, 0] = rows[1, 0] = rows[2, 3] = rows[3, 1] = rows[5, 6] = 0.7
     rows[2, 0] = 0.2
     rows[4] = torch.nan
-    found = dict(accuracies(rows, labels))
+    found = dict(_metrics(rows, labels))
     assert found["top1"] == pytest.approx(100 * 4 / 6)
     assert found["top5"] == pytest.approx(100 * 5 / 6)
     assert found["mean_per_class"] == pytest.approx(100 * (2 / 3 + 1 / 2 + 1) / 3)
     assert found["undecodable"] == 1
-    assert "top5" not in dict(accuracies(rows[:, :5], labels.clamp(max=4)))
+    assert "top5" not in dict(_metrics(rows[:, :5], labels.clamp(max=4)))
 
 
 def test_a_file_that_does_not_decode_is_wrong_even_for_class_zero() -> None:
-    found = dict(accuracies(torch.full((1, 3), torch.nan), torch.tensor([0])))
+    found = dict(_metrics(torch.full((1, 3), torch.nan), torch.tensor([0])))
     assert found == {"top1": 0.0, "mean_per_class": 0.0, "undecodable": 1.0}
 
 
 def test_the_model_is_put_back_and_must_fit(root: Path, alone: SimpleNamespace) -> None:
-    from vcreg_hub.evals.multi_view import evaluate
-
-    data, videos = load(root)
+    data = load(root)
     model = Projection().train()
-    shown = {"size": 16, "mean": videos.mean, "std": videos.std, "batch_size": 8}
-    first = dict(evaluate(model, video_test_loader(videos, data, VIDEO), alone, videos.test, **shown))
-    assert model.training and first["undecodable"] == 1
+
+    def found(network: Projection, world: int = 1) -> dict[str, float]:
+        return dict(_evaluate(network, data.test_items("test", 0, world), alone, data, "test", batch_size=8))
+
+    assert found(model)["undecodable"] == 1 and model.training
     with pytest.raises(DataError, match="the network has 4 classes, action_shapes has 6"):
-        dict(evaluate(Projection(4), video_test_loader(videos, data, VIDEO), alone, videos.test, **shown))
+        found(Projection(4))
     with pytest.raises(DataError, match="never evaluated"):
-        dict(evaluate(model, video_test_loader(videos, data, VIDEO, world=2), alone, videos.test, **shown))
+        found(model, world=2)
 
 
 def test_two_processes_find_what_one_finds(root: Path, tmp_path: Path, alone: SimpleNamespace) -> None:
@@ -143,4 +143,4 @@ def test_two_processes_find_what_one_finds(root: Path, tmp_path: Path, alone: Si
     one = run(root, alone, 0, 1)
     for rank in (0, 1):
         assert json.loads((tmp_path / f"found.{rank}").read_text()) == one
-    assert len(load(root)[1].test) == 11, "an odd number, so that the shares differ in length"
+    assert load(root).size("test") == 11, "an odd number, so that the shares differ in length"

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from vcreg_hub.config import Data, Video
-from vcreg_hub.data.video.loader import video_test_loader
-from vcreg_hub.data.video.videos import ClipList, VideoData, load_videos
-from vcreg_hub.evals.multi_view import evaluate
+from vcreg_hub.data.video.datasets import ClipList
+from vcreg_hub.data.video.module import VideoModule
+from vcreg_hub.evals.multi_view import _evaluate
 
 VIDEO = Video(frames=4, stride=2, clips=5, crops=3)
 
@@ -36,17 +36,15 @@ class Projection(nn.Module):
         return Output(clips.flatten(1) @ self.weight)
 
 
-def load(root: Path) -> tuple[Data, VideoData]:
-    data = Data("action_shapes", root=str(root), image_size=16, workers=0)
-    videos = load_videos(data, VIDEO)
-    return data, replace(videos, test=ClipList(videos.index, videos.test.numbers[:11]))
+def load(root: Path, video: Video = VIDEO) -> VideoModule:
+    found = VideoModule.load(Data("action_shapes", root=str(root), image_size=16, workers=0), video)
+    sets = found.sets
+    return replace(found, sets=replace(sets, test=ClipList(sets.index, sets.test.numbers[:11])))
 
 
-def run(root: Path, accelerator: Any, rank: int, world: int, merge: str = "probability") -> dict[str, float]:
-    data, videos = load(root)
-    items = video_test_loader(videos, data, VIDEO, rank=rank, world=world)
-    shown = {"size": 16, "mean": videos.mean, "std": videos.std, "batch_size": 7, "merge": merge}
-    return dict(evaluate(Projection(), items, accelerator, videos.test, **shown))
+def run(root: Path, accelerator: Any, rank: int, world: int) -> dict[str, float]:
+    data = load(root)
+    return dict(_evaluate(Projection(), data.test_items("test", rank, world), accelerator, data, "test", batch_size=7))
 
 
 def main() -> None:

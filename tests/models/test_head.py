@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from vcreg_hub.checkpoints import find
-from vcreg_hub.config import Data, Eval, Model, Recipe, Train, override
+from vcreg_hub.config import Data, Model, Recipe, Train, override
 from vcreg_hub.errors import UsageError
 from vcreg_hub.files import write_json
 from vcreg_hub.hub.export import export
@@ -25,7 +25,7 @@ from vcreg_hub.placement import tracing
 from vcreg_hub.regularizer.attachment import attach
 from vcreg_hub.regularizer.vcreg import VCReg
 from vcreg_hub.run import evaluate_run, train
-from vcreg_hub.run.walk import build
+from vcreg_hub.run.build import build
 from vcreg_hub.rundir import RunDir
 
 SHIRTS = ("shirt", "coat", "bag")
@@ -38,7 +38,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         model=Model("test_resnet"),
         data=Data("synthetic:8", image_size=32),
         train=Train(batch_size=8, max_steps=1),
-        eval=Eval(protocols=()),
+        evals=(),
     )
     return train(recipe, tmp_path_factory.mktemp("head") / "run", say=lambda text: None).path
 
@@ -118,8 +118,8 @@ def test_a_training_on_other_classes_starts_fresh_and_an_evaluation_on_them_is_r
     assert not torch.equal(fresh["fc.weight"], tensors["fc.weight"])
 
     with pytest.raises(UsageError, match="has other classes than this network was trained for"):
-        evaluate_run(other, ["eval.protocols=classification", "data.split_seed=1"])
-    assert evaluate_run(other, ["eval.protocols=probe", "data.split_seed=1"])
+        evaluate_run(other, ["evals=classification", "data.split_seed=1"])
+    assert evaluate_run(other, ["evals=linear_probe", "data.split_seed=1"])
 
 
 @pytest.mark.parametrize("source", ["run folder", "export", "Hub id", "release", "video release"])

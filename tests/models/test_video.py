@@ -32,7 +32,7 @@ from vcreg_hub.models.video_networks import NETWORKS, NORMALISATION, example_cli
 from vcreg_hub.placement.sites import find_blocks
 from vcreg_hub.regularizer.loss import vcreg_loss
 from vcreg_hub.regularizer.vcreg import VCReg
-from vcreg_hub.training.optim import layer_ids, parameter_groups
+from vcreg_hub.training.optim import _layer_ids, _parameter_groups
 
 CLASSES = {"videomae": VideoMAEForVideoClassification, "vivit": VivitForVideoClassification}
 TINY = ("videomae_tiny", "vivit_tiny")
@@ -118,10 +118,11 @@ def test_layer_decay_and_weight_decay_follow_the_recipe(name: str) -> None:
     """Stem decay ** (L + 1), block k decay ** (L - k), last norm and head 1; one-dimensional tensors are
     not decayed."""
     model = build_video_model(name, 5, num_hidden_layers=4)
-    layers = layer_ids(model)
+    blocks = [site.name for site in find_blocks(model, "blocks")]
+    layers = _layer_ids(model, blocks)
     scales = {}
     optim = Optim(layer_decay=0.5, weight_decay=0.05, norm_weight_decay=0.0, bias_weight_decay=0.0)
-    for group in parameter_groups(model, optim):
+    for group in _parameter_groups(model, optim, blocks):
         for parameter in group["params"]:
             scales[id(parameter)] = group["lr_scale"], group["weight_decay"]
     for key, parameter in model.named_parameters():

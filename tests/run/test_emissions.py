@@ -9,7 +9,7 @@ import types
 
 import pytest
 
-from vcreg_hub.config import Data, Eval, Model, Optim, Recipe, Train
+from vcreg_hub.config import Data, Model, Optim, Recipe, Train
 from vcreg_hub.run import train
 from vcreg_hub.run.emissions import Emissions, measured
 
@@ -96,7 +96,6 @@ def test_a_run_records_what_its_training_emitted(codecarbon, tmp_path):
         Data("digits", train_images=64, image_size=32, crop="pad", workers=0),
         optim=Optim(lr=2e-3, warmup_epochs=0),
         train=Train(epochs=1, batch_size=32),
-        eval=Eval(("classification",)),
     )
     folder = train(recipe, tmp_path / "run", say=lambda text: None)
     assert json.loads((folder.path / "results.json").read_text())["training"]["emissions_kg_co2eq"] == 0.125

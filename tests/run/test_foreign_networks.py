@@ -10,7 +10,7 @@ import sys
 import pytest
 import torch
 
-from vcreg_hub.config import Data, Eval, Model, Optim, Recipe, Train
+from vcreg_hub.config import Data, Model, Optim, Recipe, Train
 from vcreg_hub.files import read_tensors, write_json, write_tensors
 from vcreg_hub.hub.card import render_card
 from vcreg_hub.hub.export import export
@@ -59,7 +59,6 @@ def recipe_of(name: str, model: str) -> Recipe:
         data=Data("digits", val_fraction=0.2, train_images=80, image_size=32, crop="pad", workers=0),
         optim=Optim(lr=1e-3, warmup_epochs=0),
         train=Train(epochs=1, batch_size=32),
-        eval=Eval(("classification",)),
         vcreg=VCReg(alpha=0.32, beta=0.04),
     )
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
-from vcreg_hub.config import Data, Eval, Model, Recipe, Train
+from vcreg_hub.config import Data, Model, Recipe, Train
 from vcreg_hub.files import write_tensors
 from vcreg_hub.regularizer.vcreg import VCReg
 from vcreg_hub.run import train
-from vcreg_hub.run.start import fingerprint
+from vcreg_hub.run.train import _fingerprint
 from vcreg_hub.rundir import START
 
 TINY = Recipe(
@@ -21,7 +22,7 @@ TINY = Recipe(
     model=Model("test_convnext"),
     data=Data("synthetic:8", image_size=32),
     train=Train(epochs=2, batch_size=8, max_steps=2),
-    eval=Eval(protocols=()),
+    evals=(),
 )
 
 
@@ -45,10 +46,10 @@ def test_a_fingerprint_is_of_names_kinds_and_values():
         want.update(
             b"".join(int(v).to_bytes(kind.itemsize, "little", signed=True) for v in tensor.view(kind).flatten())
         )
-    assert fingerprint(model) == want.hexdigest()
+    assert _fingerprint(model) == want.hexdigest()
     with torch.no_grad():
         model[0].bias.add_(1)
-    assert fingerprint(model) != want.hexdigest()
+    assert _fingerprint(model) != want.hexdigest()
 
 
 def test_twins_and_only_they_have_one_start(tmp_path):
@@ -68,7 +69,7 @@ def test_a_resumed_run_names_the_start_it_had(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("vcreg_hub.run.walk.evaluate", stop)
+        patch.setattr(importlib.import_module("vcreg_hub.run.train"), "evaluate", stop)
         with pytest.raises(KeyboardInterrupt):
             train(recipe, tmp_path / "broken", say=quiet)
     write_tensors(weights, {name: tensor * 2 for name, tensor in start.tensors().items()})

@@ -13,13 +13,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from vcreg_hub.config import Data, Eval, Model, Optim, Recipe, Train, differences, override, to_json
+from vcreg_hub.config import Data, Model, Optim, Recipe, Train, differences, override, to_json
 from vcreg_hub.errors import ConfigError, DivergedError, RunFolderError, UsageError, WeightsNotFoundError
+from vcreg_hub.evals.classification import Classification
+from vcreg_hub.evals.linear_probe import LinearProbe
 from vcreg_hub.files import read_tensors
 from vcreg_hub.recipes import addresses, load_recipe
 from vcreg_hub.regularizer.vcreg import VCReg
 from vcreg_hub.run import evaluate_run, load_run, smoke_test, train
-from vcreg_hub.run.training import _regularizer_row
+from vcreg_hub.run.train import _regularizer_row
+from vcreg_hub.tasks.classification import Classification as ClassificationTask
 
 TINY = Recipe(
     name="tiny",
@@ -28,7 +31,7 @@ TINY = Recipe(
               hflip=0.0, workers=0),
     optim=Optim(lr=2e-3, warmup_epochs=1),
     train=Train(epochs=3, batch_size=32, mixup=0.2, cutmix=1.0, label_smoothing=0.1, ema_decay=0.9),
-    eval=Eval(("classification", "probe")),
+    evals=(Classification(), LinearProbe()),
     vcreg=VCReg(),
 )  # fmt: skip
 
@@ -83,16 +86,14 @@ def test_an_interrupted_run_resumes_to_the_same_bits(tmp_path, monkeypatch):
     whole = train(TINY, tmp_path / "whole", say=quiet)
     seen = []
 
-    def stop_in_the_second_epoch(self, *arguments, **more):
+    def stop_in_the_second_epoch(self, *arguments):
         seen.extend([1] * torch.is_grad_enabled())  # a training step; the loop also looks once after each epoch
         if len(seen) == 6:
             raise Interrupt
-        return call(self, *arguments, **more)
+        return call(self, *arguments)
 
-    from vcreg_hub.training.tasks import Classification
-
-    call = Classification.__call__
-    monkeypatch.setattr(Classification, "__call__", stop_in_the_second_epoch)
+    call = ClassificationTask.loss
+    monkeypatch.setattr(ClassificationTask, "loss", stop_in_the_second_epoch)
     with pytest.raises(Interrupt):
         train(TINY, tmp_path / "broken", say=quiet)
     assert not (tmp_path / "broken" / "model.safetensors").exists()
@@ -106,7 +107,7 @@ def test_an_interrupted_run_resumes_to_the_same_bits(tmp_path, monkeypatch):
 def test_twins_start_alike_and_vcreg_changes_the_end(tmp_path):
     short = override(
         TINY,
-        ["train.epochs=1", "optim.warmup_epochs=0", "train.max_steps=1", "train.ema_decay=null", "eval.protocols=[]"],
+        ["train.epochs=1", "optim.warmup_epochs=0", "train.max_steps=1", "train.ema_decay=null", "evals=[]"],
     )
     none = replace(short, vcreg=VCReg(alpha=0.0, beta=0.0))
     plain, zero, regularized = (
@@ -127,7 +128,7 @@ def test_accumulation_takes_the_same_step(tmp_path):
             "train.cutmix=0",
             "train.ema_decay=null",
             "model.kwargs.drop_path_rate=0.0",
-            "eval.protocols=[]",
+            "evals=[]",
             "optim.name=momentum",
             "optim.lr=0.1",
         ],
@@ -140,19 +141,17 @@ def test_accumulation_takes_the_same_step(tmp_path):
 
 
 def test_a_diverged_run_names_step_and_place_and_keeps_the_last_good_weights(tmp_path, monkeypatch):
-    from vcreg_hub.training import tasks
-
     seen = []
-    call = tasks.Classification.__call__
+    call = ClassificationTask.loss
 
-    def poisoned(self, model, batch):
+    def poisoned(self, module, *batch):
         seen.extend([1] * torch.is_grad_enabled())  # a training step; the loop also looks once after each epoch
         if len(seen) >= 6:
             with torch.no_grad():
-                next(model.parameters()).fill_(float("nan"))
-        return call(self, model, batch)
+                next(module.parameters()).fill_(float("nan"))
+        return call(self, module, *batch)
 
-    monkeypatch.setattr(tasks.Classification, "__call__", poisoned)
+    monkeypatch.setattr(ClassificationTask, "loss", poisoned)
     with pytest.raises(DivergedError, match=r"step 6 \(epoch 2\).*weights of .*last.safetensors"):
         train(TINY, tmp_path / "run", say=quiet)
     kept = read_tensors(tmp_path / "run" / "last.safetensors")
@@ -184,7 +183,7 @@ def test_a_metric_that_is_not_finite_ends_the_run_in_a_line(tmp_path, monkeypatc
     from vcreg_hub.evals import classification
 
     monkeypatch.setattr(classification, "evaluate", lambda *args, **kwargs: iter([("loss", float("nan"))]))
-    recipe = override(TINY, ["data.val_fraction=0", 'eval.protocols=["classification"]'])
+    recipe = override(TINY, ["data.val_fraction=0", "evals=classification"])
     with pytest.raises(DivergedError, match="not finite: loss on test"):
         train(recipe, tmp_path / "run", say=quiet)
     assert not (tmp_path / "run" / "results.json").exists()
@@ -195,16 +194,14 @@ def test_best_weights_are_those_of_the_best_epoch(tmp_path):
     folder = train(recipe, tmp_path / "run", say=quiet)
     rows = list(csv.DictReader((folder.path / "metrics.csv").read_text().splitlines()))
     best = max(range(4), key=lambda i: (float(rows[i]["val_top1"]), -i))
-    recipe_val = evaluate_run(folder.path, ["eval.split=val", 'eval.protocols=["classification"]'])
+    recipe_val = evaluate_run(folder.path, ["eval.split=val", "evals=classification"])
     assert recipe_val[0]["value"] == pytest.approx(float(rows[best]["val_top1"]))
 
 
 def test_a_folder_of_another_recipe_is_not_touched(tmp_path):
-    folder = train(
-        override(TINY, ["train.epochs=1", "optim.warmup_epochs=0", "eval.protocols=[]"]), tmp_path / "run", say=quiet
-    )
+    folder = train(override(TINY, ["train.epochs=1", "optim.warmup_epochs=0", "evals=[]"]), tmp_path / "run", say=quiet)
     before = (folder.path / "model.safetensors").read_bytes()
-    with pytest.raises(UsageError, match=r"eval.protocols, .*train.epochs"):
+    with pytest.raises(UsageError, match=r"evals, .*train.epochs"):
         train(TINY, tmp_path / "run", say=quiet)
     assert (folder.path / "model.safetensors").read_bytes() == before
     (tmp_path / "stray").mkdir()
@@ -214,7 +211,7 @@ def test_a_folder_of_another_recipe_is_not_touched(tmp_path):
             train(TINY, tmp_path / "stray", say=quiet, overwrite=overwrite)
     assert os.listdir(tmp_path / "stray") == ["thesis.tex"]
     (tmp_path / "run" / "notes.txt").write_text("mine")
-    short = override(TINY, ["train.epochs=1", "optim.warmup_epochs=0", "eval.protocols=[]", "train.seed=7"])
+    short = override(TINY, ["train.epochs=1", "optim.warmup_epochs=0", "evals=[]", "train.seed=7"])
     assert train(short, tmp_path / "run", say=quiet, overwrite=True).recipe() == short
     assert (tmp_path / "run" / "notes.txt").exists(), "only a run's own files are replaced"
     assert differences(TINY, replace(TINY, vcreg=None)) == ["vcreg"]
@@ -226,13 +223,14 @@ def test_a_folder_of_another_recipe_is_not_touched(tmp_path):
         ("train.batch_size=30", "batch_size=30"),
         ("train.batch_size=256", "fewer than one step"),
         ("train.precision=fp16", "needs a GPU"),
-        ("eval.protocols=[\"prob\"]", "did you mean 'probe'"),
+        ("evals=linear_prob", "did you mean 'linear_probe'"),
+        ("evals=multi_view", "multi_view is of clips"),
         ("task=clasification", "did you mean 'classification'"),
     ],
 )  # fmt: skip
 def test_wrong_recipes_are_refused_in_one_line(tmp_path, setting, part):
-    recipe = override(TINY, ["train.epochs=1", "optim.warmup_epochs=0", "train.accumulation=4", setting])
     with pytest.raises(UsageError) as error:
+        recipe = override(TINY, ["train.epochs=1", "optim.warmup_epochs=0", "train.accumulation=4", setting])
         train(recipe, tmp_path / "run", say=quiet)
     assert part in str(error.value) and "\n" not in str(error.value)
 
@@ -316,7 +314,7 @@ def test_a_refused_recipe_claims_no_folder(tmp_path):
     wrong = override(TINY, ["train.epochs=1"])
     with pytest.raises(UsageError, match="warmup"):
         train(wrong, tmp_path / "run", say=quiet)
-    right = override(wrong, ["optim.warmup_epochs=0", "eval.protocols=[]"])
+    right = override(wrong, ["optim.warmup_epochs=0", "evals=[]"])
     assert train(right, tmp_path / "run", say=quiet).complete()
 
 
@@ -324,7 +322,7 @@ def test_a_folder_at_work_in_is_kept_until_its_process_ends(tmp_path):
     from vcreg_hub.run.accelerator import make_accelerator
     from vcreg_hub.run.claim import claimed
 
-    short = override(TINY, ["train.epochs=1", "optim.warmup_epochs=0", "eval.protocols=[]"])
+    short = override(TINY, ["train.epochs=1", "optim.warmup_epochs=0", "evals=[]"])
     with claimed(tmp_path / "run", short, False, make_accelerator(short)) as folder:
         assert os.listdir(folder.path) == ["recipe.json"], "the lock is no file"
         with pytest.raises(UsageError, match=r"another run is at work in .*run; wait"):
@@ -334,7 +332,7 @@ def test_a_folder_at_work_in_is_kept_until_its_process_ends(tmp_path):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="workers are forked on Linux alone")
 def test_a_killed_run_s_workers_keep_nobody_out(tmp_path):
-    short = override(TINY, ["train.epochs=1", "optim.warmup_epochs=0", "eval.protocols=[]"])
+    short = override(TINY, ["train.epochs=1", "optim.warmup_epochs=0", "evals=[]"])
     (tmp_path / "recipe.json").write_text(to_json(short))
     killed = """if True:
         import os, pathlib, signal, time
@@ -383,7 +381,7 @@ def test_an_epoch_s_row_leaves_out_sites_that_saw_too_few_rows():
 
 
 def test_damaged_files_of_a_run_are_named(tmp_path):
-    short = override(TINY, ["train.epochs=1", "optim.warmup_epochs=0", "eval.protocols=[]"])
+    short = override(TINY, ["train.epochs=1", "optim.warmup_epochs=0", "evals=[]"])
     folder = train(short, tmp_path / "run", say=quiet)
     (folder.path / "results.json").write_text("{")
     with pytest.raises(RunFolderError, match=r"results.json.*--overwrite"):

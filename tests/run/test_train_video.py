@@ -19,18 +19,20 @@ from typer.testing import CliRunner
 from vcreg_hub.cli import app
 from vcreg_hub.cli.app import Interrupted
 from vcreg_hub.config import Data, Eval, Model, Optim, Recipe, Train, Video, from_json, override, to_json
+from vcreg_hub.data.datasets import VIDEO_SETS
 from vcreg_hub.data.video.action_shapes import CLASSES, ActionShapes, make
 from vcreg_hub.data.video.decode import UnreadableVideoError
 from vcreg_hub.data.video.hmdb51 import prepare
-from vcreg_hub.data.video.sets import VIDEO_SETS
 from vcreg_hub.errors import ConfigError, UsageError
+from vcreg_hub.evals.multi_view import MultiView
 from vcreg_hub.experiments.grid import Trial
 from vcreg_hub.files import read_tensors
 from vcreg_hub.models.video_networks import NETWORKS, NORMALISATION
 from vcreg_hub.recipes import addresses, load_recipe
 from vcreg_hub.regularizer.vcreg import VCReg
 from vcreg_hub.run import build, evaluate_run, load_run, smoke_test, train
-from vcreg_hub.run.clip_material import ClipMaterial
+from vcreg_hub.run.build import recipe_data
+from vcreg_hub.tasks.classification import Classification
 
 SMALL = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
 RECIPE = Recipe(
@@ -40,6 +42,7 @@ RECIPE = Recipe(
     optim=Optim(lr=1e-3, schedule_per="step", layer_decay=0.9),
     train=Train(epochs=2, batch_size=8, mixup=0.8, cutmix=1.0, label_smoothing=0.1),
     eval=Eval(batch_size=12),
+    evals=(MultiView(),),
     vcreg=VCReg(alpha=3.0, beta=0.3),
     where="final",
     video=Video(frames=4, stride=2, clips=2, crops=2, repeats=2),
@@ -122,9 +125,7 @@ class Interrupt(Exception):
 def test_an_interrupted_run_resumes_to_the_same_bits(
     recipe: Recipe, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vcreg_hub.training.tasks import Classification
-
-    call, seen = Classification.__call__, []
+    call, seen = Classification.loss, []
 
     def stop_in_the_second_epoch(self, *arguments):
         seen.extend([1] * torch.is_grad_enabled())  # a training step; the loop also looks once after each epoch
@@ -133,7 +134,7 @@ def test_an_interrupted_run_resumes_to_the_same_bits(
         return call(self, *arguments)
 
     steps = results(trained)["training"]["steps"] // 2
-    monkeypatch.setattr(Classification, "__call__", stop_in_the_second_epoch)
+    monkeypatch.setattr(Classification, "loss", stop_in_the_second_epoch)
     with pytest.raises(Interrupt):
         train(recipe, tmp_path / "run", say=quiet)
     resumed = train(recipe, tmp_path / "run", say=quiet)
@@ -156,9 +157,7 @@ class InProcess:
 def test_an_interrupted_sweep_goes_on_and_ends_in_a_table(
     recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vcreg_hub.training.tasks import Classification
-
-    call, seen, stop_after = Classification.__call__, [], 0
+    call, seen, stop_after = Classification.loss, [], 0
 
     def counted(self, *arguments):
         seen.extend([1] * torch.is_grad_enabled())
@@ -168,7 +167,7 @@ def test_an_interrupted_sweep_goes_on_and_ends_in_a_table(
 
     monkeypatch.setattr("vcreg_hub.experiments.runner._start", InProcess)
     monkeypatch.setattr("vcreg_hub.experiments.runner.time.sleep", lambda seconds: None)
-    monkeypatch.setattr(Classification, "__call__", counted)
+    monkeypatch.setattr(Classification, "loss", counted)
     (tmp_path / "recipe.json").write_text(to_json(override(recipe, ["eval.split=val"])))
     sweep = ["sweep", str(tmp_path / "recipe.json"), "--grid", "vcreg.alpha=1,3", "--out", str(tmp_path / "study")]
     steps = 2 * (len(load_run_sets(recipe).train) // 8)
@@ -192,7 +191,7 @@ def test_an_interrupted_sweep_goes_on_and_ends_in_a_table(
 
 def test_gradient_checkpointing_and_bf16_train_the_same_network(recipe: Recipe, tmp_path: Path) -> None:
     # Momentum, whose step is as large as the gradient: AdamW's first is one of sign alone.
-    short = override(recipe, ["train.epochs=1", "eval.protocols=[]", "optim.name=momentum", "optim.lr=0.05"])
+    short = override(recipe, ["train.epochs=1", "evals=[]", "optim.name=momentum", "optim.lr=0.05"])
     once = train(short, tmp_path / "once", say=quiet).tensors()
     start = build(short)[1].state_dict()
     moved = max((once[name] - start[name]).abs().max().item() for name in once)
@@ -209,7 +208,7 @@ def test_gradient_checkpointing_and_bf16_train_the_same_network(recipe: Recipe, 
 
 @pytest.mark.slow
 def test_a_compiled_network_trains_to_about_the_same_weights(recipe: Recipe, tmp_path: Path) -> None:
-    short = override(recipe, ["train.max_steps=2", "eval.protocols=[]", "model.kwargs.drop_path=0.0"])
+    short = override(recipe, ["train.max_steps=2", "evals=[]", "model.kwargs.drop_path=0.0"])
     short = override(short, ["model.kwargs.head_dropout=0.0"])
     eager = train(short, tmp_path / "eager", say=quiet).tensors()
     compiled = train(override(short, ["train.compile=true"]), tmp_path / "compiled", say=quiet).tensors()
@@ -232,7 +231,7 @@ def test_clips_that_break_after_indexing_are_counted_and_named(
     said = []
     # An evaluation of both kinds, the real number of views, and a probe that reads the same clips in one view.
     changed = [f"data.root={broken}", "train.epochs=1", "video.clips=10", "video.crops=3", "video.max_failed=2"]
-    cut_recipe = override(recipe, [*changed, 'eval.protocols=["classification","probe"]'])
+    cut_recipe = override(recipe, [*changed, "evals=multi_view,linear_probe"])
     run = train(cut_recipe, tmp_path / "run", say=said.append)
     found = run.results()
     assert found["training"]["undecodable"] == [lost["train"], lost["val"]]
@@ -255,13 +254,13 @@ def test_clips_that_break_after_indexing_are_counted_and_named(
 def test_clips_that_the_index_knows_to_be_broken_are_named(
     root: Path, recipe: Recipe, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert "left_out" not in ClipMaterial.load(recipe).about()
+    assert "left_out" not in recipe_data(recipe).describe()
     broken = shutil.copytree(root, tmp_path / "set")
     lost = sorted(load_run_sets(recipe).train, key=lambda clip: clip.path)[:2]
     for clip in lost:
         (broken / "videos" / clip.path).write_bytes(b"")
     prepare(broken, broken, video_set=VIDEO_SETS["action_shapes"], say=quiet)
-    about = ClipMaterial.load(override(recipe, [f"data.root={broken}"])).about()
+    about = recipe_data(override(recipe, [f"data.root={broken}"])).describe()
     assert about["undecodable"] == 2 and about["left_out"] == [clip.path for clip in lost]
     assert lost[0].path in caplog.text
 
@@ -270,7 +269,7 @@ def test_the_limit_of_failed_clips_is_that_of_all_processes_together(
     root: Path, recipe: Recipe, tmp_path: Path
 ) -> None:
     """One process meets two broken clips, more than the limit, the other one; both stop with the same three."""
-    from vcreg_hub.data.image.loader import Order
+    from vcreg_hub.data.batches import Order
 
     broken = shutil.copytree(root, tmp_path / "set")
     train_clips = load_run_sets(recipe).train
@@ -307,7 +306,7 @@ def _two_processes(recipe: Path, out: Path) -> list[subprocess.Popen[str]]:
 
 
 def load_run_sets(recipe: Recipe):
-    from vcreg_hub.data.video.videos import load_videos
+    from vcreg_hub.data.video.datasets import load_videos
 
     assert recipe.video is not None
     return load_videos(recipe.data, recipe.video)

@@ -14,7 +14,8 @@ from torch.nn import functional as F
 
 from vcreg_hub.config import Optim
 from vcreg_hub.errors import ConfigError, UnknownNameError
-from vcreg_hub.training.optim import build_optimizer, layer_ids, parameter_groups
+from vcreg_hub.placement.sites import find_blocks
+from vcreg_hub.training.optim import _layer_ids, _parameter_groups, build_optimizer, says_its_layers
 
 
 def timm_model(name: str) -> nn.Module:
@@ -45,11 +46,15 @@ def hf_model(name: str) -> nn.Module:
     return t.VivitForVideoClassification(t.VivitConfig(tubelet_size=[2, 8, 8], num_labels=4, **video))
 
 
+def blocks_of(model: nn.Module) -> list[str]:
+    return [] if says_its_layers(model) else [site.name for site in find_blocks(model, "blocks")]
+
+
 def names_by_group(model: nn.Module, optim: Optim) -> dict[str, dict]:  # type: ignore[type-arg]
     """{parameter name: its group}; fails when a parameter is in two groups."""
     names = {id(p): name for name, p in model.named_parameters()}
     found: dict[str, dict] = {}  # type: ignore[type-arg]
-    for group in parameter_groups(model, optim):
+    for group in _parameter_groups(model, optim, blocks_of(model)):
         for parameter in group["params"]:
             assert names[id(parameter)] not in found
             found[names[id(parameter)]] = group
@@ -82,7 +87,7 @@ def test_the_norm_group_is_torchvisions(name: str) -> None:
 
     model = torchvision.models.get_model(name)
     norm, other = split_normalization_params(model)
-    groups = parameter_groups(model, Optim(weight_decay=0.05, norm_weight_decay=0.0))
+    groups = _parameter_groups(model, Optim(weight_decay=0.05, norm_weight_decay=0.0))
     ours = {group["name"]: {id(p) for p in group["params"]} for group in groups}
     assert ours["norm"] == {id(p) for p in norm}
     assert ours["weight"] | ours["bias"] == {id(p) for p in other}
@@ -144,7 +149,7 @@ def test_layers_of_transformers_models(name: str, stem: list[str], block: None, 
 @pytest.mark.parametrize(("name", "count"), [("resnet18", 8), ("convnext_tiny", 18), ("vit_b_32", 12)])
 def test_layers_of_torchvision_models(name: str, count: int) -> None:
     model = torchvision.models.get_model(name)
-    ids = layer_ids(model)
+    ids = _layer_ids(model, blocks_of(model))
     assert sorted(set(ids.values())) == list(range(count + 2))
     order = list(dict(model.named_parameters()))
     assert ids[order[0]] == 0 and ids[order[-1]] == count + 1

@@ -46,7 +46,7 @@ def data_(
 
     Interrupted, the same command goes on where it was. Your own folders of videos or images need no preparing.
     """
-    from ..data.video.sets import OWN_VIDEOS, VIDEO_SETS
+    from ..data.datasets import OWN_VIDEOS, VIDEO_SETS
 
     if name is None:
         _list()
@@ -63,21 +63,20 @@ def data_(
 
 
 def _list() -> None:
-    from ..data.image.images import ROWS
-    from ..data.video.sets import OWN_VIDEOS, VIDEO_SETS
+    from ..data.datasets import IMAGE_SETS, OWN_VIDEOS, VIDEO_SETS
 
     needs = {name: "" if row.made else "; prepared with --source and --out" for name, row in VIDEO_SETS.items()}
     videos = {name: f"{row.about}{needs[name]}" for name, row in VIDEO_SETS.items()} | OWN_VIDEOS
-    for kind, rows in (("images", {name: row.about for name, row in ROWS.items()}), ("videos", videos)):
+    for kind, rows in (("images", IMAGE_SETS), ("videos", videos)):
         print(f"{kind}:")
         for known, about in rows.items():
             print(f"  {known:<14} {about}")
 
 
 def _prepare(name: str, source: Path | None, out: Path, splits: Path | None, workers: int, seed: int, n: int) -> None:
+    from ..data.datasets import VIDEO_SETS
     from ..data.video import action_shapes
     from ..data.video.hmdb51 import prepare
-    from ..data.video.sets import VIDEO_SETS
 
     if VIDEO_SETS[name].made:
         if source is not None or splits is not None:
@@ -101,8 +100,8 @@ def _prepare(name: str, source: Path | None, out: Path, splits: Path | None, wor
 
 def _look_at_videos(name: str, root: str | None) -> None:
     from ..config import Data, Video
-    from ..data.video.sets import VIDEO_SETS
-    from ..data.video.videos import load_videos
+    from ..data.datasets import VIDEO_SETS
+    from ..data.video.datasets import load_videos
 
     if root is None and not (name in VIDEO_SETS and VIDEO_SETS[name].made):
         how = "" if name.startswith("video_") else ", or --source and --out to prepare one"
@@ -118,11 +117,11 @@ def _describe(index: VideoIndex) -> None:
 
 def _look_at_images(name: str, root: str | None, labels: str) -> None:
     from ..config import Data
-    from ..data.image.images import ROWS, load_images
-    from ..data.video.videos import ROWS as VIDEO_ROWS
+    from ..data.datasets import IMAGE_SETS, OWN_VIDEOS, VIDEO_SETS
+    from ..data.image.module import load_images
 
-    if name.partition(":")[0] not in ROWS:
-        raise unknown_name("data set", name, [*ROWS, *VIDEO_ROWS])
+    if name.partition(":")[0] not in IMAGE_SETS:
+        raise unknown_name("data set", name, [*IMAGE_SETS, *VIDEO_SETS, *OWN_VIDEOS])
     images = load_images(Data(name, root=root, labels=labels))
     print(f"{images}\n{_classes(images.class_names)}")
 

@@ -50,7 +50,7 @@ def eval_(
     save: Annotated[bool, typer.Option(help="Add the metrics to the run's results.json.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Evaluate a run's weights again: other protocols, data or splits through --set eval.* and --set data.*."""
+    """Evaluate a run's weights again: other evaluations, data or splits through --set evals, eval.* and data.*."""
     from ..config import override
     from ..rundir import RunDir
 

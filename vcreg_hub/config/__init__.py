@@ -6,13 +6,17 @@ command line it is `--set path.to.field=value`, which `override` checks against 
 
 from __future__ import annotations
 
+from ..regularizer.vcreg import Regularizer as Regularizer
 from ..regularizer.vcreg import VCReg as VCReg
 from .overrides import override as override
 from .recipe import Data as Data
 from .recipe import Eval as Eval
+from .recipe import Evaluation as Evaluation
+from .recipe import Metric as Metric
 from .recipe import Model as Model
 from .recipe import Optim as Optim
 from .recipe import Recipe as Recipe
+from .recipe import Task as Task
 from .recipe import Train as Train
 from .recipe import Video as Video
 from .serialization import differences as differences

@@ -6,13 +6,14 @@ import dataclasses
 import json
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..errors import ConfigError, unknown_name
-from ..regularizer.vcreg import VCReg
-from .recipe import Recipe, Video
+from .old_forms import renewed_setting
+from .recipe import Recipe
 from .serialization import checked
+from .tagged import default_of, is_tagged, tag_of
 
 
 def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
@@ -20,8 +21,10 @@ def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
 
     The value is read as JSON where it can be, else as a string: `train.epochs=6`, `vcreg.delta=null`,
     `data.name=digits`. A text field keeps what was typed (`data.root=2024`), and a list of names may be names between
-    commas: `eval.protocols=classification,probe`. `vcreg.<field>` on a plain recipe starts from `VCReg()`, and
-    `vcreg=null` makes it plain; `video.<field>` likewise from `Video()`.
+    commas: `evals=classification,linear_probe`, of which those that the recipe has keep their settings. One of them is
+    changed by its name or its place: `evals.linear_probe.penalty=10`. `vcreg.<field>` on a baseline starts from
+    `VCReg()`, and `vcreg=null` makes a baseline; `video.<field>` likewise from `Video()`, and
+    `evals.<name>.data.<field>` from the recipe's own `data`.
 
     Errors: UsageError for a setting without `=`, UnknownNameError for a field, ConfigError for a value.
 
@@ -33,24 +36,42 @@ def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
         path, equals, text = setting.partition("=")
         if not equals or not path:
             raise ConfigError(f"a setting is path.to.field=value, got {setting!r}")
-        recipe = _replaced(recipe, path.split("."), text, path)
+        path, text = renewed_setting(recipe, path, text)
+        recipe = _replaced(recipe, path.split("."), text, path, recipe)
     return recipe
 
 
-def field_names(recipe: Recipe) -> list[str]:
-    """Every path `override` takes for this recipe, such as `train.epochs`."""
-    return [
-        f"{section.name}.{leaf.name}" if dataclasses.is_dataclass(value) else section.name
-        for section in dataclasses.fields(recipe)
-        for value in [_dataclass_at(recipe, section.name)]
-        for leaf in (dataclasses.fields(value) if dataclasses.is_dataclass(value) else [section])
-    ]
+def _field_names(recipe: Recipe) -> list[str]:
+    """The paths `override` takes for this recipe, such as `train.epochs`, with those of what is not set yet."""
+    names = []
+    for section in dataclasses.fields(recipe):
+        value = _value_at(recipe, section.name, recipe)
+        if isinstance(value, tuple):
+            names += [section.name, *(f"{section.name}.{leaf}" for part in value for leaf in _tagged_names(part))]
+        elif dataclasses.is_dataclass(value):
+            names += [section.name] * is_tagged(type(value))
+            names += [f"{section.name}.{leaf.name}" for leaf in dataclasses.fields(value)]
+        else:
+            names.append(section.name)
+    return names
 
 
-def _dataclass_at(config: Any, name: str) -> Any:
+def _tagged_names(value: Any) -> Iterator[str]:
+    if is_tagged(type(value)):
+        yield from (f"{tag_of(value)}.{leaf.name}" for leaf in dataclasses.fields(value))
+
+
+def _value_at(config: Any, name: str, recipe: Recipe) -> Any:
+    """A field's value; for a None of a dataclass what the setting of one of its fields starts from."""
     value = getattr(config, name)
-    empty = {"vcreg": VCReg, "video": Video}
-    return empty[name]() if name in empty and value is None else value
+    if value is not None:
+        return value
+    for kind in typing.get_args(typing.get_type_hints(type(config))[name]):
+        if is_tagged(kind):
+            return default_of(kind)
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+            return recipe.data if isinstance(recipe.data, kind) else kind()
+    return None
 
 
 def _parsed(text: str) -> Any:
@@ -66,7 +87,8 @@ def _read(hint: Any, text: str) -> Any:
     # Only of a union or a tuple are the arguments types of the value itself; those of a dict are of what it holds.
     kinds = typing.get_args(hint) if origin in (typing.Union, types.UnionType, tuple) else (hint,)
     if origin is tuple:
-        if kinds[0] is str and value is not None and not isinstance(value, list) and text.strip():
+        named = kinds[0] is str or is_tagged(kinds[0])
+        if named and value is not None and not isinstance(value, list) and text.strip():
             inside = text.strip()
             inside = inside[1:-1] if inside.startswith("[") and inside.endswith("]") else inside
             return [name.strip().strip("\"'") for name in inside.split(",") if name.strip()]
@@ -74,21 +96,47 @@ def _read(hint: Any, text: str) -> Any:
     return text if str in kinds and value is not None and type(value) not in kinds else value
 
 
-def _replaced(config: Any, parts: list[str], text: str, path: str) -> Any:
+def _replaced(config: Any, parts: list[str], text: str, path: str, recipe: Recipe) -> Any:
     name, rest = parts[0], parts[1:]
     if name not in {f.name for f in dataclasses.fields(config)}:
-        everything = field_names(config) if isinstance(config, Recipe) else []
+        everything = _field_names(config) if isinstance(config, Recipe) else []
         siblings = [path[: len(path) - len(".".join(parts))] + f.name for f in dataclasses.fields(config)]
         raise unknown_name("field", path, [*siblings, *everything])
+    value = getattr(config, name)
     if not rest:
         hint = typing.get_type_hints(type(config))[name]
-        return _construct(config, name, checked(hint, _read(hint, text), path), path)
-    inner = _dataclass_at(config, name)
+        return _construct(config, name, checked(hint, _kept(_read(hint, text), value), path), path)
+    inner = _value_at(config, name, recipe)
     if isinstance(inner, dict):
         return _construct(config, name, inner | {".".join(rest): _parsed(text)}, path)
+    if isinstance(inner, tuple) and is_tagged(type(inner[0]) if inner else None):
+        place = _place(inner, rest, path)
+        changed = _replaced(inner[place], rest[1:], text, path, recipe)
+        return _construct(config, name, (*inner[:place], changed, *inner[place + 1 :]), path)
     if not dataclasses.is_dataclass(inner):
         raise ConfigError(f"{path}: {name} is a single value and has no field {'.'.join(rest)}")
-    return _construct(config, name, _replaced(inner, rest, text, path), path)
+    return _construct(config, name, _replaced(inner, rest, text, path, recipe), path)
+
+
+def _kept(value: Any, before: Any) -> Any:
+    """Names in a list replaced by what already has them, so that it keeps its settings."""
+    if not isinstance(value, list) or not isinstance(before, tuple):
+        return value
+    known = {tag_of(part): part for part in before if is_tagged(type(part))}
+    return [known.get(part, part) if isinstance(part, str) else part for part in value]
+
+
+def _place(parts: Sequence[Any], rest: Sequence[str], path: str) -> int:
+    """Which of several tagged values `rest` begins with, by its tag or its number from 0."""
+    tags = [tag_of(part) for part in parts]
+    if len(rest) > 1 and rest[0] in tags:
+        return tags.index(rest[0])
+    if len(rest) > 1 and rest[0].isdecimal() and int(rest[0]) < len(parts):
+        return int(rest[0])
+    before = path[: len(path) - len(".".join(rest))]
+    fields = [f"{before}{leaf}" for part in parts for leaf in _tagged_names(part)]
+    cure = f"The recipe has {', '.join(tags)}; add others with --set {before.rstrip('.')}={','.join(tags)},<name>."
+    raise unknown_name("field", path, fields, cure)
 
 
 def _construct(config: Any, name: str, value: Any, path: str) -> Any:

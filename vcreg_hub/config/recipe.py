@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from ..errors import ConfigError
-from ..regularizer.vcreg import VCReg
+from ..regularizer.vcreg import Regularizer
+from .tagged import default_of
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from ..data.module import DataModule
+    from ..evals.context import Context
+    from ..tasks.task import TaskModule
 
 
 @dataclass(frozen=True)
@@ -29,7 +38,7 @@ class Model:
 class Data:
     """Which images and how they are shown to the network.
 
-    name: a row of `vcreg_hub.data.image.images` (`digits`, `fashion_mnist`, `imagenet`, `synthetic`), `folder` for an
+    name: a row of `vcreg_hub.data.datasets` (`digits`, `fashion_mnist`, `imagenet`, `synthetic`), `folder` for an
         ImageFolder at `root`, or `hf:<id>` for a data set of the `datasets` library.
     labels: the label set (`class`, or `superclass` where the data has one), or a column of an `hf:` data set.
     train_split / test_split: splits of an `hf:` data set or sub-folders of `root`, under their usual names too (`val`,
@@ -203,31 +212,87 @@ class Train:
 
 @dataclass(frozen=True)
 class Eval:
-    """What is measured at the end.
+    """What the evaluations have in common.
 
-    protocols: names of `vcreg_hub.evals`, such as ("classification", "probe").
     split: `test`, or `val` while coefficients are still being chosen.
-    probe_labels: label set that the linear probe learns (`class` while training saw `superclass`).
-    probe_lambda: the probe's L2 penalty, lambda / 2 * ||W||^2 on top of the summed cross-entropy.
+    batch_size: samples at a time, of clips under many views the views.
     """
 
-    protocols: tuple[str, ...] = ("classification",)
     split: Literal["test", "val"] = "test"
     batch_size: int = 256
-    probe_labels: str = "class"
-    probe_lambda: float = 1.0
 
     def __post_init__(self) -> None:
         _at_least(self, 1, "batch_size")
-        if not 0 < self.probe_lambda < math.inf:
-            raise ConfigError(f"probe_lambda is a number above 0, got {self.probe_lambda}")
         if self.split not in ("test", "val"):
             raise ConfigError(f"split is 'test' or 'val', got {self.split!r}")
 
 
+class Metric(NamedTuple):
+    """How a metric is read: its unit, whether more is better, and one line on what it is, in which `{views}` stands for
+    how a sample is looked at."""
+
+    unit: str
+    higher_is_better: bool
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is measured of a trained network: a file of `vcreg_hub.evals`, or a class of one's own (`module:Class`).
+
+    data: the data set; None for the one trained on. labels: its label set; None for the data's own `labels`.
+    metrics: how what it yields is read. uses_classifier: whether it asks the network's own classifier, which knows the
+    classes of its training alone.
+    """
+
+    tag: ClassVar[str] = ""
+    room: ClassVar[str] = "vcreg_hub.evals"
+    default_tag: ClassVar[str] = "classification"
+    metrics: ClassVar[Mapping[str, Metric]] = {}
+    uses_classifier: ClassVar[bool] = False
+
+    data: Data | None = None
+    labels: str | None = None
+
+    def run(self, context: Context) -> Iterator[tuple[str, float]]:
+        """Yields (name in `metrics`, value)."""
+        raise NotImplementedError
+
+    def check(self, data: DataModule) -> None:
+        """Raises ConfigError for data that it cannot measure a network on; asked before the training."""
+
+    def views(self, data: DataModule) -> str:
+        """How a sample is looked at, in words."""
+        return data.single_view
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a network learns: a file of `vcreg_hub.tasks`, or a class of one's own (`module:Class`).
+
+    views: how many augmented views of a sample a batch holds: with more than one it is (b, views, ...).
+    monitor: the column of metrics.csv that says which epoch is best; its smallest value where `lower_is_better`.
+    """
+
+    tag: ClassVar[str] = ""
+    room: ClassVar[str] = "vcreg_hub.tasks"
+    default_tag: ClassVar[str] = "classification"
+    views: ClassVar[int] = 1
+    monitor: ClassVar[str] = "val_top1"
+    lower_is_better: ClassVar[bool] = False
+
+    def heads(self, network: nn.Module, example_input: Tensor) -> Mapping[str, nn.Module]:
+        """Modules that are trained beside the network and left out of what is exported, such as a projector."""
+        return {}
+
+    def loss(self, module: TaskModule, batch: Sequence[Any], train: Train) -> dict[str, Tensor]:
+        """{"loss": what is minimised, and what else is shown}, from `module.network` and `module.heads`."""
+        raise NotImplementedError
+
+
 @dataclass(frozen=True)
 class Recipe:
-    """A whole run. `vcreg=None` is the plain twin of the same recipe; `video=None` means images.
+    """A whole run. `vcreg=None` is the baseline of the same recipe; `video=None` means images.
 
     name: becomes part of a folder's name.
     assumed: fields whose values the sources that a recipe follows do not confirm; for whoever reads it, and the card.
@@ -239,9 +304,10 @@ class Recipe:
     optim: Optim = field(default_factory=Optim)
     train: Train = field(default_factory=Train)
     eval: Eval = field(default_factory=Eval)
-    vcreg: VCReg | None = None
+    evals: tuple[Evaluation, ...] = field(default_factory=lambda: (default_of(Evaluation),))
+    vcreg: Regularizer | None = None
     where: str = "blocks"
-    task: str = "classification"
+    task: Task = field(default_factory=lambda: default_of(Task))
     video: Video | None = None
     assumed: tuple[str, ...] = ()
 

@@ -10,7 +10,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from ..errors import ConfigError, unknown_name
+from .old_forms import renewed
 from .recipe import Recipe
+from .tagged import Family, is_tagged, tag_of, tagged_class
 
 
 def differences(one: Recipe, other: Recipe) -> list[str]:
@@ -18,8 +20,9 @@ def differences(one: Recipe, other: Recipe) -> list[str]:
 
     def compare(a: dict[str, Any], b: dict[str, Any], path: str) -> Iterator[str]:
         for name in sorted(a.keys() | b.keys()):
-            before, after = a.get(name), b.get(name)
-            if isinstance(before, dict) and isinstance(after, dict):
+            before, after = _by_type(a.get(name)), _by_type(b.get(name))
+            alike = isinstance(before, dict) and isinstance(after, dict) and before.get("type") == after.get("type")
+            if alike and (not isinstance(a[name], list) or list(before) == list(after)):
                 yield from compare(before, after, f"{path}{name}.")
             elif before != after:
                 yield path + name
@@ -27,9 +30,27 @@ def differences(one: Recipe, other: Recipe) -> list[str]:
     return list(compare(json.loads(to_json(one)), json.loads(to_json(other)), ""))
 
 
+def _by_type(value: Any) -> Any:
+    """A list of tagged objects as a dict by their tags; anything else as it is."""
+    tagged = isinstance(value, list) and all(isinstance(part, dict) and "type" in part for part in value)
+    named = {part["type"]: part for part in value} if tagged else {}
+    return named if tagged and value and len(named) == len(value) else value
+
+
 def to_dict(config: Any) -> dict[str, Any]:
-    """Plain dicts, lists and scalars of a config dataclass; `from_dict` takes them back."""
-    return dataclasses.asdict(config)
+    """Plain dicts, sequences and scalars of a config dataclass, with the `type` of what is told apart by its tag."""
+    plain: dict[str, Any] = {"type": tag_of(config)} if is_tagged(type(config)) else {}
+    return plain | {field.name: _plain(getattr(config, field.name)) for field in dataclasses.fields(config)}
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return to_dict(value)
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_plain, value))
+    if isinstance(value, dict):
+        return {name: _plain(part) for name, part in value.items()}
+    return value
 
 
 def to_json(recipe: Recipe) -> str:
@@ -45,10 +66,11 @@ def from_json(text: str) -> Recipe:
         raise ConfigError(f"a recipe is JSON; this is not: {error}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"a recipe is a JSON object, got {type(values).__name__}")
-    return from_dict(Recipe, values)
+    recipe: Recipe = _from_dict(Recipe, renewed(values), "")
+    return recipe
 
 
-def from_dict(kind: type, values: Mapping[str, Any], path: str = "") -> Any:
+def _from_dict(kind: type, values: Mapping[str, Any], path: str) -> Any:
     """A `kind` from plain values, each checked against the type of its field."""
     hints = typing.get_type_hints(kind)
     known = {f.name: f for f in dataclasses.fields(kind)}
@@ -83,11 +105,13 @@ def checked(hint: Any, value: Any, path: str) -> Any:
         if len(items) != len(value):
             raise ConfigError(f"{path} has {len(items)} values, got {len(value)}: {value!r}")
         return tuple(checked(item, part, f"{path}[{i}]") for i, (item, part) in enumerate(zip(items, value)))
+    if is_tagged(hint):
+        return _checked_tagged(hint, value, path)
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         if isinstance(value, hint):
             return value
         if isinstance(value, Mapping):
-            return from_dict(hint, value, f"{path}.")
+            return _from_dict(hint, value, f"{path}.")
     if origin is dict and isinstance(value, Mapping):
         return dict(value)
     if hint is Any or (isinstance(hint, type) and type(value) is hint):
@@ -95,6 +119,21 @@ def checked(hint: Any, value: Any, path: str) -> Any:
     if hint is float and type(value) is int:
         return float(value)
     raise ConfigError(f"{path} is {_type_name(hint)}, got {value!r}")
+
+
+def _checked_tagged(family: type[Family], value: Any, path: str) -> Any:
+    """A member of a family from its JSON, or with all its defaults from its tag alone."""
+    if isinstance(value, str):
+        value = {"type": value}
+    if isinstance(value, Mapping):
+        tag = value.get("type", family.default_tag)
+        if not isinstance(tag, str):
+            raise ConfigError(f"{path}.type is text, got {tag!r}")
+        fields = {name: part for name, part in value.items() if name != "type"}
+        return _from_dict(tagged_class(family, tag, path), fields, f"{path}.")
+    if isinstance(value, family):
+        return value
+    raise ConfigError(f"{path} is {_type_name(family)}, got {value!r}")
 
 
 def _checked_union(choices: tuple[Any, ...], value: Any, path: str) -> Any:
@@ -114,7 +153,10 @@ def _checked_union(choices: tuple[Any, ...], value: Any, path: str) -> Any:
 def _type_name(hint: Any) -> str:
     plain = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
     if typing.get_origin(hint) is tuple:
-        return "a JSON list such as '[0.5, 0.9]'"
+        names = is_tagged(typing.get_args(hint)[0])
+        return "a JSON list, or names such as classification" if names else "a JSON list such as '[0.5, 0.9]'"
+    if is_tagged(hint):
+        return f"null, a name such as {hint.default_tag}, or set field by field"
     if dataclasses.is_dataclass(hint):
         return "null, or set field by field, as in vcreg.alpha=1"
     return plain.get(hint) or str(getattr(hint, "__name__", hint))

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
-
 import numpy as np
-
-from .video.index import Clip
 
 
 def stratified(classes: np.ndarray, count: int, seed: int, leave: int = 0) -> np.ndarray:
@@ -37,39 +32,3 @@ def carve(classes: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, 
     """
     held_out = stratified(classes, round(fraction * len(classes)), seed, leave=1)
     return np.setdiff1d(np.arange(len(classes)), held_out), held_out
-
-
-def carve_by_source(
-    clips: Sequence[Clip], numbers: np.ndarray, fraction: float, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """(kept, held out) numbers, both ascending: whole source videos are held out, also where clips of one
-    are in several classes, as many as fit into `fraction` of every class's clips; a class that got none and
-    has two sources or more gives its smallest one."""
-    # RandomState as above.
-    random = np.random.RandomState(seed)
-    of_source: dict[str, Counter[int]] = {}
-    for n in numbers:
-        of_source.setdefault(clips[n].source, Counter())[clips[n].label] += 1
-    left = sum(of_source.values(), Counter())
-    room = {label: fraction * count for label, count in left.items()}
-    held: set[str] = set()
-
-    def hold(source: str) -> None:
-        held.add(source)
-        left.subtract(of_source[source])
-        for label, count in of_source[source].items():
-            room[label] -= count
-
-    def leaves_some(source: str) -> bool:
-        return all(left[label] > count for label, count in of_source[source].items())
-
-    sources = [sorted(of_source)[i] for i in random.permutation(len(of_source))]
-    for source in sources:
-        if all(count <= room[label] for label, count in of_source[source].items()) and leaves_some(source):
-            hold(source)
-    for label in sorted(left) if fraction else []:
-        mine = [source for source in sources if label in of_source[source]]
-        if not held & set(mine) and (fitting := [source for source in mine if leaves_some(source)]):
-            hold(min(fitting, key=lambda source: of_source[source].total()))
-    out = [int(n) for n in numbers if clips[n].source in held]
-    return np.setdiff1d(numbers, out), np.sort(np.array(out, dtype=np.int64))

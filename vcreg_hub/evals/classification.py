@@ -1,46 +1,68 @@
-"""Top-1 and top-5 accuracy, single view."""
+"""Top-1 and top-5 accuracy under one view of each sample, of images and of clips."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
-from torch import nn
-from torch.nn import functional as F
-
+from ..config import Evaluation, Metric
 from ..errors import DataError
-from ..models.outputs import logits
+from .accuracy import TOP1, TOP5, accuracies
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from .context import Context
 
 
-@torch.no_grad()
-def evaluate(model: nn.Module, batches: Iterable[Any], accelerator: Any, classes: int) -> Iterator[tuple[str, float]]:
+@dataclass(frozen=True)
+class Classification(Evaluation):
+    """The network's own classifier under one view: an image's centre, a clip from a video's middle."""
+
+    tag = "classification"
+    metrics: ClassVar[Mapping[str, Metric]] = {
+        "top1": TOP1,
+        "top5": TOP5,
+        "loss": Metric("nats", False, "mean cross-entropy"),
+    }
+    uses_classifier = True
+
+    def run(self, context: Context) -> Iterator[tuple[str, float]]:
+        data = context.data(self)
+        return evaluate(context.network, context.batches(data), context.accelerator, data.num_classes)
+
+
+def evaluate(network: nn.Module, batches: Iterable[Any], accelerator: Any, classes: int) -> Iterator[tuple[str, float]]:
     """Yields ("top1", percent), ("top5", percent) where there are more than five classes, and ("loss", nats).
 
-    batches: (images (b, c, h, w), labels (b,), ...), prepared by `accelerator`, so that each process sees its share;
-    the samples that padding repeats are dropped before anything is counted. One whose label is negative could not be
-    read: it is wrong, and has no loss. Errors: DataError when there is nothing to evaluate on.
+    batches: (samples (b, ...), labels (b,), ...), prepared by `accelerator`, so that each process sees its share; the
+    samples that padding repeats are dropped before anything is counted. One whose label is negative could not be read:
+    it is wrong, and has no loss. Errors: DataError when there is nothing to evaluate on.
     """
-    was_training = model.training
-    model.eval()
-    hits1, hits5, losses = [], [], []
-    for images, labels, *_ in batches:
-        with accelerator.autocast():
-            scores = logits(model(images)).float()
-        scores, labels = accelerator.gather_for_metrics((scores, labels))
-        ranked = scores.topk(min(5, scores.shape[-1]), dim=1).indices
-        hits = ranked == labels[:, None]
-        hits1.append(hits[:, 0])
-        hits5.append(hits.any(1))
-        read = labels >= 0
-        losses.append(F.cross_entropy(scores[read], labels[read], reduction="none"))
-    model.train(was_training)
-    if not hits1:
+    import torch
+    from torch.nn import functional as F
+
+    from ..models.outputs import logits
+
+    was_training = network.training
+    network.eval()
+    ranked, targets, losses = [], [], []
+    with torch.no_grad():
+        for samples, labels, *_ in batches:
+            with accelerator.autocast():
+                scores = logits(network(samples)).float()
+            scores, labels = accelerator.gather_for_metrics((scores, labels))
+            ranked.append(scores.topk(min(5, scores.shape[-1]), dim=1).indices)
+            targets.append(labels)
+            read = labels >= 0
+            losses.append(F.cross_entropy(scores[read], labels[read], reduction="none"))
+    network.train(was_training)
+    if not ranked:
         raise DataError("there is no image to evaluate on: the split is empty")
     loss = torch.cat(losses).double()
     if not len(loss):
         raise DataError("none of the samples to evaluate on could be read")
-    yield "top1", 100 * torch.cat(hits1).double().mean().item()
-    if classes > 5:
-        yield "top5", 100 * torch.cat(hits5).double().mean().item()
+    found = accuracies(torch.cat(ranked), torch.cat(targets), classes)
+    yield from ((name, found[name]) for name in ("top1", "top5") if name in found)
     yield "loss", loss.mean().item()

@@ -7,44 +7,71 @@ given, not searched, so the test images never choose it.
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from ..errors import DataError
+from ..config import Evaluation, Metric
+from ..errors import ConfigError, DataError
+from .accuracy import accuracies
+
+if TYPE_CHECKING:
+    from .context import Context, Rows
 
 
-def evaluate(
-    train: tuple[np.ndarray, np.ndarray],
-    test: tuple[np.ndarray, np.ndarray],
-    penalty: float = 1.0,
-    max_iterations: int = 1000,
-) -> Iterator[tuple[str, float]]:
-    """Yields ("probe_top1", percent) and ("probe_mean_per_class", percent).
+@dataclass(frozen=True)
+class LinearProbe(Evaluation):
+    """A classifier fitted to the training features, of any data set and any of its label sets.
 
-    train / test: features (n, d) and labels (n,). A negative label is -1 minus that of a sample that could not be
-    read: it is not trained on, and wrong in the test. penalty: lambda above, positive.
-    Errors: DataError where features are not finite or training has fewer than two classes. A solver that stops at
-    `max_iterations` warns: the number is then that of an unfinished fit.
+    labels: `class`, also where training saw `superclass`. penalty: lambda above, positive.
     """
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
 
-    read = train[1] >= 0
-    train = train[0][read], train[1][read]
-    for name, (rows, _) in (("training", train), ("test", test)):
-        if not np.isfinite(rows).all():
-            raise DataError(f"the {name} features hold values that are not finite: has the training diverged?")
-    if len(np.unique(train[1])) < 2:
-        raise DataError("a linear probe needs two classes or more in its training labels")
-    probe = LogisticRegression(C=1.0 / penalty, max_iter=max_iterations)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        probe.fit(train[0].astype(np.float64), train[1])
-    if np.max(probe.n_iter_) >= max_iterations:
-        warnings.warn(f"the probe stopped at {max_iterations} iterations, short of convergence", stacklevel=2)
-    hits = probe.predict(test[0].astype(np.float64)) == test[1]
-    labels = np.where(test[1] < 0, -1 - test[1], test[1])
-    yield "probe_top1", 100 * float(hits.mean())
-    yield "probe_mean_per_class", 100 * float(np.mean([hits[labels == c].mean() for c in np.unique(labels)]))
+    tag = "linear_probe"
+    metrics: ClassVar[Mapping[str, Metric]] = {
+        "probe_top1": Metric("%", True, "top-1 accuracy of a linear probe on frozen features"),
+        "probe_mean_per_class": Metric("%", True, "mean per-class accuracy of a linear probe on frozen features"),
+    }
+
+    labels: str | None = "class"
+    penalty: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.penalty < math.inf:
+            raise ConfigError(f"penalty is a number above 0, got {self.penalty}")
+
+    def run(self, context: Context) -> Iterator[tuple[str, float]]:
+        return self.score(context.features(self, "train"), context.features(self))
+
+    def score(self, train: Rows, test: Rows, max_iterations: int = 1000) -> Iterator[tuple[str, float]]:
+        """Yields ("probe_top1", percent) and ("probe_mean_per_class", percent).
+
+        train / test: features (n, d) and labels (n,). A negative label is -1 minus that of a sample that could not be
+        read: it is not trained on, and wrong in the test.
+        Errors: DataError where features are not finite or training has fewer than two classes. A solver that stops at
+        `max_iterations` warns: the number is then that of an unfinished fit.
+        """
+        import torch
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.linear_model import LogisticRegression
+
+        read = train[1] >= 0
+        train = train[0][read], train[1][read]
+        for name, (rows, _) in (("training", train), ("test", test)):
+            if not np.isfinite(rows).all():
+                raise DataError(f"the {name} features hold values that are not finite: has the training diverged?")
+        if len(np.unique(train[1])) < 2:
+            raise DataError("a linear probe needs two classes or more in its training labels")
+        probe = LogisticRegression(C=1.0 / self.penalty, max_iter=max_iterations)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            probe.fit(train[0].astype(np.float64), train[1])
+        if np.max(probe.n_iter_) >= max_iterations:
+            warnings.warn(f"the probe stopped at {max_iterations} iterations, short of convergence", stacklevel=2)
+        predicted = torch.from_numpy(probe.predict(test[0].astype(np.float64)))
+        found = accuracies(predicted[:, None], torch.from_numpy(test[1]), classes=len(probe.classes_))
+        yield "probe_top1", found["top1"]
+        yield "probe_mean_per_class", found["mean_per_class"]

@@ -1,32 +1,75 @@
-"""Video classification over many views of each file: 10 clips x 3 crops in the paper, softmax averaged over
-them.
+"""Accuracy over many views of each video: 10 clips x 3 crops in the paper, softmax averaged over them.
 
-The steps are pure functions on tensors; `evaluate` only walks a loader and gathers. Scores are kept by the
+The steps are pure functions on tensors; `_evaluate` only walks a loader and gathers. Scores are kept by the
 clip's number in its index, never by name or order, so that shares of several processes and repeated samples
 merge to the same result.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
-from torch import Tensor, nn
+from ..config import Evaluation, Metric
+from ..errors import ConfigError, DataError
+from .accuracy import MEAN_PER_CLASS, TOP1, TOP5, accuracies
 
-from ..data.video.loader import TestItem
-from ..data.video.noise import normalise
-from ..data.video.transforms import crop_at
-from ..data.video.videos import ClipList
-from ..errors import DataError
-from ..models.outputs import logits
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from ..data.module import DataModule
+    from ..data.video.batches import TestItem
+    from ..data.video.module import VideoModule
+    from .context import Context
 
 
-def views(
-    item: TestItem, size: int, mean: Sequence[float], std: Sequence[float], batch_size: int, device: Any = None
-) -> Iterator[Tensor]:
+@dataclass(frozen=True)
+class MultiView(Evaluation):
+    """The network's own classifier on `video.clips` x `video.crops` views of each file, averaged as `video.merge` says.
+    A file that does not decode is wrong, and counted."""
+
+    tag = "multi_view"
+    metrics: ClassVar[Mapping[str, Metric]] = {
+        "top1": TOP1,
+        "top5": TOP5,
+        "mean_per_class": MEAN_PER_CLASS,
+        "undecodable": Metric("clips", False, "test clips that do not decode; they count as wrong"),
+    }
+    uses_classifier = True
+
+    def run(self, context: Context) -> Iterator[tuple[str, float]]:
+        data, accelerator = _clips(context.data(self)), context.accelerator
+        split = context.settings.split
+        # Not prepared: a file's views stay together, and their scores are merged by the file's number.
+        items = data.test_items(split, accelerator.process_index, accelerator.num_processes)
+        return _evaluate(context.network, items, accelerator, data, split, context.settings.batch_size)
+
+    def check(self, data: DataModule) -> None:
+        _clips(data)
+
+    def views(self, data: DataModule) -> str:
+        video = _clips(data).video
+        return f"{video.clips} clips x {video.crops} crops, mean {video.merge}{_clips(data).noise_note}"
+
+
+def _clips(data: DataModule) -> VideoModule:
+    from ..data.video.module import VideoModule
+
+    if not isinstance(data, VideoModule):
+        raise ConfigError("multi_view is of clips, but the recipe has images: --set evals=classification")
+    return data
+
+
+def _views(item: TestItem, data: VideoModule, batch_size: int, device: Any = None) -> Iterator[Tensor]:
     """The distinct views of one file in the order of `item.weights`, (b, t, c, size, size) float32 with b
     at most `batch_size`, on `device`. Frames that are bytes are normalised here, others were before."""
+    import torch
+
+    from ..data.video.noise import normalise
+    from ..data.video.transforms import crop_at
+
+    size, mean, std = data.cfg.image_size, data.mean, data.std
     frames = item.frames.to(device)
     pairs = [(clip, int(crop)) for clip in item.positions.to(device) for crop in item.crops]
     for start in range(0, len(pairs), batch_size):
@@ -37,7 +80,7 @@ def views(
             yield torch.stack(shown)
 
 
-def average(scores: Tensor, weights: Tensor, merge: str = "probability") -> Tensor:
+def _average(scores: Tensor, weights: Tensor, merge: str = "probability") -> Tensor:
     """Scores (v, classes) of one file's views to one row (classes,), float64.
 
     weights: (v,), the share of each view, summing to 1. merge: `probability` averages softmaxes, `score`
@@ -47,7 +90,7 @@ def average(scores: Tensor, weights: Tensor, merge: str = "probability") -> Tens
     return weights.to(scores) @ (scores.softmax(1) if merge == "probability" else scores)
 
 
-def merge_by_number(numbers: Tensor, rows: Tensor, wanted: Sequence[int]) -> Tensor:
+def _merge_by_number(numbers: Tensor, rows: Tensor, wanted: Sequence[int]) -> Tensor:
     """The row of each of `wanted` (n, classes), from rows (m, classes) that `numbers` (m,) name in any order.
 
     Of a number that occurs several times the first row is taken; negative numbers are padding. Errors:
@@ -63,56 +106,46 @@ def merge_by_number(numbers: Tensor, rows: Tensor, wanted: Sequence[int]) -> Ten
     return rows[[place[int(number)] for number in wanted]]
 
 
-def accuracies(rows: Tensor, labels: Tensor) -> Iterator[tuple[str, float]]:
-    """Yields ("top1", percent), ("top5", percent) where there are more than five classes,
-    ("mean_per_class", percent) and ("undecodable", count), from rows (n, classes) and labels (n,). A row of
-    NaN is a file that did not decode: it is wrong, and counted."""
+def _metrics(rows: Tensor, labels: Tensor) -> Iterator[tuple[str, float]]:
+    """Yields what `accuracies` finds and ("undecodable", count), from rows (n, classes) and labels (n,). A row of NaN
+    is a file that did not decode: it is wrong, and counted."""
     lost = rows.isnan().any(1)
     ranked = rows.nan_to_num(0.0).topk(min(5, rows.shape[1]), dim=1).indices
-    hits = (ranked == labels[:, None]) & ~lost[:, None]
-    first = hits[:, 0].double()
-    yield "top1", 100 * first.mean().item()
-    if rows.shape[1] > 5:
-        yield "top5", 100 * hits.any(1).double().mean().item()
-    yield "mean_per_class", 100 * torch.stack([first[labels == c].mean() for c in labels.unique()]).mean().item()
+    yield from accuracies(ranked, labels.where(~lost, -1 - labels), rows.shape[1]).items()
     yield "undecodable", float(lost.sum())
 
 
-@torch.no_grad()
-def evaluate(
-    model: nn.Module,
-    items: Iterable[TestItem],
-    accelerator: Any,
-    clips: ClipList,
-    *,
-    size: int,
-    mean: Sequence[float],
-    std: Sequence[float],
-    batch_size: int,
-    merge: str = "probability",
+def _evaluate(
+    network: nn.Module, items: Iterable[TestItem], accelerator: Any, data: VideoModule, split: str, batch_size: int
 ) -> Iterator[tuple[str, float]]:
-    """Yields what `accuracies` does for the files of `clips`.
+    """Yields what `_metrics` does for the files of a split.
 
-    items: this process's share, from `video_test_loader`. size: of the square view. batch_size: views at a
-    time. Errors: DataError when the shares together do not cover `clips`.
+    items: this process's share, from `data.test_items`. batch_size: views at a time. Errors: DataError when the shares
+    together do not cover the split.
     """
+    import torch
+
+    from ..models.outputs import logits
+
+    clips = data.part(split)
     if not len(clips):
         raise DataError("there is no video to evaluate on: the split is empty")
-    classes = len(clips.index.class_names)
-    was_training = model.training
-    model.eval()
+    classes = data.num_classes
+    was_training = network.training
+    network.eval()
     device = accelerator.device
     numbers, rows = [], []
-    for item in items:
-        numbers.append(item.number)
-        scores = []
-        for shown in views(item, size, mean, std, batch_size, device):
-            with accelerator.autocast():
-                scores.append(logits(model(shown)).float().cpu())
-            if scores[-1].shape[1] != classes:
-                raise DataError(f"the network has {scores[-1].shape[1]} classes, {clips.index.name} has {classes}")
-        rows.append(average(torch.cat(scores), item.weights, merge) if scores else None)
-    model.train(was_training)
+    with torch.no_grad():
+        for item in items:
+            numbers.append(item.number)
+            scores = []
+            for shown in _views(item, data, batch_size, device):
+                with accelerator.autocast():
+                    scores.append(logits(network(shown)).float().cpu())
+                if scores[-1].shape[1] != classes:
+                    raise DataError(f"the network has {scores[-1].shape[1]} classes, {clips.index.name} has {classes}")
+            rows.append(_average(torch.cat(scores), item.weights, data.video.merge) if scores else None)
+    network.train(was_training)
     nothing = torch.full((classes,), torch.nan)
     # In float32 for the exchange: not every device has float64.
     table = torch.stack([nothing, *(nothing if row is None else row.float() for row in rows)])[1:].to(device)
@@ -120,5 +153,5 @@ def evaluate(
     # Shares differ in length by one: they are padded for the exchange, with -1 for a number.
     keys, table = (accelerator.pad_across_processes(part, dim=0, pad_index=-1) for part in (keys, table))
     keys, table = accelerator.gather((keys, table))
-    merged = merge_by_number(keys.cpu(), table.cpu(), clips.numbers.tolist())
-    yield from accuracies(merged, torch.from_numpy(clips.labels))
+    merged = _merge_by_number(keys.cpu(), table.cpu(), clips.numbers.tolist())
+    yield from _metrics(merged, torch.from_numpy(clips.labels))

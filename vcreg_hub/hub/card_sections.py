@@ -175,6 +175,7 @@ def _paper_table(architecture: str, data: str) -> str:
 def _recipe_table(recipe: Document) -> str:
     parts = ("model", "data", "video", "optim", "train", "eval")
     rows = [(name, _settings(section)) for name in parts if (section := recipe.get(name))]
+    rows += [("evals", _settings(section)) for section in recipe.get("evals") or ()]
     return Table.of(["part", "settings"], rows).markdown()
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..config import Data, Eval, Model, Optim, Recipe, Train, Video
+from ..evals.multi_view import MultiView
 
 
 def videomae_tiny() -> Recipe:
@@ -73,6 +74,7 @@ def _recipe(network: str) -> Recipe:
                     warmup_epochs=3, schedule_per="step"),
         train=Train(epochs=40, batch_size=16, label_smoothing=0.1),
         eval=Eval(batch_size=60),
+        evals=(MultiView(),),
         where="final",
         video=Video(frames=8, stride=2, clips=10, crops=3),
     )  # fmt: skip

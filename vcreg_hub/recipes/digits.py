@@ -5,7 +5,9 @@ Small enough to train a network in half a minute on two CPU cores; too small to 
 
 from __future__ import annotations
 
-from ..config import Data, Eval, Model, Optim, Recipe, Train
+from ..config import Data, Model, Optim, Recipe, Train
+from ..evals.classification import Classification
+from ..evals.linear_probe import LinearProbe
 
 
 def convnext_atto() -> Recipe:
@@ -19,5 +21,5 @@ def convnext_atto() -> Recipe:
         data=Data("digits", labels="superclass", image_size=32, crop="pad", hflip=0.0, workers=0),
         optim=Optim("adamw", lr=2e-3, weight_decay=0.05, norm_weight_decay=0.0, warmup_epochs=1, schedule_per="step"),
         train=Train(epochs=10, batch_size=64),
-        eval=Eval(("classification", "probe")),
+        evals=(Classification(), LinearProbe()),
     )

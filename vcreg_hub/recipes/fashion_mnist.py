@@ -12,7 +12,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..config import Data, Eval, Model, Optim, Recipe, Train
+from ..config import Data, Model, Optim, Recipe, Train
+from ..evals.classification import Classification
+from ..evals.linear_probe import LinearProbe
 
 _IMAGES = Data("fashion_mnist", val_fraction=0.1, train_images=12_000, image_size=32, crop="pad", workers=0)
 _OPTIM = Optim("adamw", lr=2e-3, weight_decay=0.05, norm_weight_decay=0.0, warmup_epochs=1, schedule_per="step")
@@ -30,7 +32,7 @@ def superclass() -> Recipe:
         data=replace(_IMAGES, labels="superclass", image_size=28, crop="none", hflip=0.0),
         optim=_OPTIM,
         train=_TRAIN,
-        eval=Eval(("classification", "probe")),
+        evals=(Classification(), LinearProbe()),
     )
 
 
@@ -75,5 +77,5 @@ def _ten_classes(architecture: str) -> Recipe:
         data=_IMAGES,
         optim=_OPTIM,
         train=_TRAIN,
-        eval=Eval(("classification", "probe")),
+        evals=(Classification(), LinearProbe()),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..config import Data, Eval, Model, Optim, Recipe, Train, VCReg, Video
+from ..evals.multi_view import MultiView
 
 
 def image() -> Recipe:
@@ -50,6 +51,7 @@ def video() -> Recipe:
                     bias_weight_decay=0.0, layer_decay=0.75, warmup_epochs=1, warmup_start=0.0, schedule_per="step"),
         train=Train(epochs=20, batch_size=32, label_smoothing=0.1, clip_norm=1.0, keep="best"),
         eval=Eval(batch_size=30),
+        evals=(MultiView(),),
         vcreg=VCReg(alpha=1.0, beta=0.1),
         where="final",
         video=Video(frames=16, stride=2),

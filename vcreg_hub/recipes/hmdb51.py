@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..config import Data, Eval, Model, Optim, Recipe, Train, Video
+from ..evals.multi_view import MultiView
 
 # What the sources leave open, or say differently.
 _ASSUMED = (
@@ -97,6 +98,7 @@ def _recipe(network: str) -> Recipe:
                     min_lr=1e-6),
         train=Train(epochs=50, batch_size=128, precision="bf16", label_smoothing=0.1, mixup=0.8, cutmix=1.0),
         eval=Eval(batch_size=30),
+        evals=(MultiView(),),
         where="final",
         video=Video(frames=16, stride=2, clips=10, crops=3, repeats=2),
         assumed=_ASSUMED,

@@ -15,12 +15,15 @@ in memory); `vcreg_loss` under autograd is the yardstick that it is tested again
 from __future__ import annotations
 
 import warnings
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from ..errors import UsageError
-from .vcreg import VCReg
+
+if TYPE_CHECKING:
+    from .vcreg import VCReg
 
 Count = int | Tensor  # a number of rows; a 0-d tensor where it was summed over processes
 

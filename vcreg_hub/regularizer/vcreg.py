@@ -5,13 +5,40 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ..errors import ConfigError, unknown_name
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Regularizer:
+    """What a recipe may add to the features z: (n, d) of a network: a frozen dataclass below this class, with a loss.
+
+    tag: its `type` in JSON; one of another package is addressed as `module:Class`.
+    """
+
+    tag: ClassVar[str] = ""
+    room: ClassVar[str] = "vcreg_hub.regularizer"
+    default_tag: ClassVar[str] = "vcreg"
+
+    def loss_of(self, z: Tensor) -> Tensor:
+        """The loss of rows z: (n, d), a differentiable scalar."""
+        raise NotImplementedError
+
+    def gradient_of(self, z: Tensor) -> Tensor:
+        """Its gradient by z, (n, d), without a graph; autograd's where a closed form is not given."""
+        import torch
+
+        with torch.enable_grad():
+            rows = z.detach().requires_grad_()
+            (found,) = torch.autograd.grad(self.loss_of(rows), rows)
+        return found
+
 
 @dataclass(frozen=True)
-class VCReg:
+class VCReg(Regularizer):
     """Strength and form of the regularizer.
 
     alpha: weight of the variance loss. The paper searches 1.28, 0.64, 0.32 and 0.16 for images.
@@ -27,6 +54,8 @@ class VCReg:
 
     Raises ConfigError for a value that its field cannot take.
     """
+
+    tag = "vcreg"
 
     alpha: float = 0.64
     beta: float = 0.08
@@ -45,6 +74,16 @@ class VCReg:
             raise ConfigError(f"VCReg.gradient is 'loss' or 'algorithm1', not {self.gradient!r}")
         if not isinstance(self.sync, bool):
             raise ConfigError(f"VCReg.sync is True or False, not {self.sync!r}")
+
+    def loss_of(self, z: Tensor) -> Tensor:
+        from .loss import vcreg_loss
+
+        return vcreg_loss(z, self)
+
+    def gradient_of(self, z: Tensor) -> Tensor:
+        from .loss import vcreg_gradient
+
+        return vcreg_gradient(z, self)
 
     @property
     def clamp(self) -> float | None:

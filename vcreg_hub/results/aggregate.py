@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..config import Recipe, to_json
+from ..config import Recipe, Regularizer, VCReg, to_json
 from .rows import Quantity, Result
 
 # Settings that change nothing of what was trained: where the data lay, how many workers read it.
@@ -56,12 +56,19 @@ class Group:
             id=recipe_id(recipe),
             recipe=recipe.name,
             model=recipe.model.name,
-            vcreg=None if vcreg is None else f"alpha {vcreg.alpha:g}, beta {vcreg.beta:g}",
+            vcreg=None if vcreg is None else _named(vcreg),
         )
         if video is None:
             return group
         clean = replace(recipe, name="", video=replace(video, noise=0.0, split=1), train=replace(recipe.train, seed=0))
         return replace(group, family=_hash(to_json(clean)), noise=video.noise, noise_place=video.noise_place)
+
+
+def _named(regularizer: Regularizer) -> str:
+    """A regularizer as tables and legends name it."""
+    if isinstance(regularizer, VCReg):
+        return f"alpha {regularizer.alpha:g}, beta {regularizer.beta:g}"
+    return regularizer.tag
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,4 @@
-"""Whose folder it is: the one a run takes for itself and keeps others out of, and the dated one it takes when none is
-named.
-"""
+"""Locks a run folder; picks a dated default."""
 
 from __future__ import annotations
 
@@ -18,7 +16,7 @@ from ..rundir import RunDir
 
 @contextlib.contextmanager
 def claimed(out: str | Path | None, recipe: Recipe, overwrite: bool, accelerator: Any) -> Iterator[RunDir]:
-    """The folder `out` (without it the default one), taken for this recipe (`claim`) and for this run alone: until the
+    """The folder `out` (without it the default one), taken for this recipe and for this run alone: until the
     block ends, or its process does, no other run gets in. Errors: UsageError.
     """
     folder = RunDir(out if out is not None else _agreed(default_folder(recipe)))
@@ -26,7 +24,7 @@ def claimed(out: str | Path | None, recipe: Recipe, overwrite: bool, accelerator
     if accelerator.is_main_process:
         folder.path.mkdir(parents=True, exist_ok=True)
     with alone_in(folder, accelerator):
-        claim(folder, recipe, overwrite, accelerator)
+        _claim(folder, recipe, overwrite, accelerator)
         yield folder
 
 
@@ -39,7 +37,7 @@ def alone_in(folder: RunDir, accelerator: Any) -> Iterator[None]:
         yield
 
 
-def claim(folder: RunDir, recipe: Recipe, overwrite: bool, accelerator: Any) -> None:
+def _claim(folder: RunDir, recipe: Recipe, overwrite: bool, accelerator: Any) -> None:
     """Take the folder for this recipe and write the recipe there.
 
     Every process comes to the same answer before any of them writes. A folder that holds anything but a run is never

@@ -21,12 +21,12 @@ def smoke_test(recipe: Recipe) -> Recipe:
     and image size but only `SMOKE_BLOCKS` of its blocks: twelve of ViT-B's would take minutes.
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
-    samples = 4 if recipe.video is None else 2
+    clips = recipe.video is not None
     train = replace(
         recipe.train,
         epochs=1,
         max_steps=2,
-        batch_size=samples * recipe.train.accumulation * world,
+        batch_size=(2 if clips else 4) * recipe.train.accumulation * world,
         precision="no",
     )
     data = replace(recipe.data, name=f"synthetic:{recipe.data.name}", root=None, workers=0, train_images=None)
@@ -39,7 +39,7 @@ def smoke_test(recipe: Recipe) -> Recipe:
         optim=replace(recipe.optim, warmup_epochs=0),
         eval=replace(recipe.eval, batch_size=8),
     )
-    return cut if recipe.video is None else _with_clips(cut, recipe.video)
+    return _with_clips(cut, recipe.video) if recipe.video is not None else cut
 
 
 def _with_clips(recipe: Recipe, video: Video) -> Recipe:

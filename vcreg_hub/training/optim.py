@@ -15,9 +15,6 @@ from torch import nn
 
 from ..config import Optim
 from ..errors import ConfigError, unknown_name
-from .schedule import peak_lr
-
-__all__ = ["build_optimizer", "layer_ids", "parameter_groups", "peak_lr"]
 
 _NORMS = (
     nn.modules.batchnorm._BatchNorm,
@@ -29,9 +26,15 @@ _NORMS = (
 )
 
 
-def build_optimizer(model: nn.Module, optim: Optim, lr: float) -> torch.optim.Optimizer:
-    """The optimizer over `parameter_groups`, learning rate `lr` at the peak.
+# Where the network is in the module that is trained with it; what is beside it are heads of the task.
+_NETWORK = "network."
 
+
+def build_optimizer(module: nn.Module, optim: Optim, lr: float, blocks: Sequence[str] = ()) -> torch.optim.Optimizer:
+    """The optimizer over every trainable parameter of a module, learning rate `lr` at the peak.
+
+    blocks: names of the network's blocks in the order of its forward pass, for `layer_decay` where it has no
+    `group_matcher`.
     `optim.name` is timm's: `adamw` is torch's AdamW, `momentum` SGD with classical momentum, `sgd` SGD with Nesterov's.
     Errors: UnknownNameError; ConfigError when nothing is trainable.
     """
@@ -40,7 +43,7 @@ def build_optimizer(model: nn.Module, optim: Optim, lr: float) -> torch.optim.Op
     known = [str(name) for name in list_optimizers()]
     if optim.name not in known:
         raise unknown_name("optimizer", optim.name, known)
-    groups = parameter_groups(model, optim)
+    groups = _parameter_groups(module, optim, blocks)
     for group in groups:
         group["lr"] = lr * group["lr_scale"]
     info = get_optimizer_info(optim.name)
@@ -54,26 +57,27 @@ def build_optimizer(model: nn.Module, optim: Optim, lr: float) -> torch.optim.Op
     )
 
 
-def parameter_groups(model: nn.Module, optim: Optim) -> list[dict[str, Any]]:
+def _parameter_groups(module: nn.Module, optim: Optim, blocks: Sequence[str] = ()) -> list[dict[str, Any]]:
     """Groups {"params", "name", "weight_decay", "lr_scale"}; each trainable parameter is in exactly one of them.
 
     Kinds: `norm` (parameters of normalisation layers), `bias` (others of one dimension or fewer), `weight`. With
-    `layer_decay` d, layer i of 0..L has lr_scale d ** (L - i): stem 0, block k at k + 1, what follows the last block L.
+    `layer_decay` d, layer i of 0..L has lr_scale d ** (L - i): stem 0, block k at k + 1, what follows the last block L,
+    and so have the heads of a task.
     """
     decay = {
         "weight": optim.weight_decay,
         "norm": optim.weight_decay if optim.norm_weight_decay is None else optim.norm_weight_decay,
         "bias": optim.weight_decay if optim.bias_weight_decay is None else optim.bias_weight_decay,
     }
-    layers = None if optim.layer_decay is None else layer_ids(model)
+    layers = None if optim.layer_decay is None else _layer_ids(_network_of(module), blocks)
     last = max(layers.values()) if layers else 0
-    norm_parameters = _norm_parameters(model)
+    norm_parameters = _norm_parameters(module)
     groups: dict[tuple[int, str], dict[str, Any]] = {}
-    for name, parameter in model.named_parameters():
+    for name, parameter in module.named_parameters():
         if not parameter.requires_grad:
             continue
         kind = "norm" if id(parameter) in norm_parameters else "bias" if parameter.ndim <= 1 else "weight"
-        layer = last if layers is None else layers[name]
+        layer = last if layers is None else layers.get(name.removeprefix(_NETWORK), last)
         group = groups.setdefault(
             (layer, kind),
             {
@@ -85,7 +89,7 @@ def parameter_groups(model: nn.Module, optim: Optim) -> list[dict[str, Any]]:
         )
         group["params"].append(parameter)
     if not groups:
-        raise ConfigError(f"{type(model).__name__} has no trainable parameter")
+        raise ConfigError(f"{type(_network_of(module)).__name__} has no trainable parameter")
     return [groups[key] for key in sorted(groups)]
 
 
@@ -103,19 +107,23 @@ def _norm_parameters(model: nn.Module) -> set[int]:
     return found
 
 
-def layer_ids(model: nn.Module) -> dict[str, int]:
-    """Layer of every parameter by name, for layer-wise decay: 0 for the stem, then block by block, the head last.
+def _network_of(module: nn.Module) -> nn.Module:
+    return dict(module.named_children()).get(_NETWORK[:-1], module)
 
-    timm models say it themselves (`group_matcher`); in others the residual blocks are found as for the regularizer.
-    """
-    matcher: Any = getattr(model, "group_matcher", None)
-    if matcher is not None:
-        from timm.models import group_parameters
 
-        return dict(group_parameters(model, matcher(coarse=False), reverse=True))
-    from ..placement.sites import find_blocks
+def says_its_layers(network: nn.Module) -> bool:
+    """Whether a network knows which layer each of its parameters is in, as timm's do."""
+    return hasattr(network, "group_matcher")
 
-    return _by_block(model, [site.name for site in find_blocks(model, "blocks")])
+
+def _layer_ids(network: nn.Module, blocks: Sequence[str] = ()) -> dict[str, int]:
+    """Layer of every parameter by name, for layer-wise decay: 0 for the stem, then block by block, the head last."""
+    if not says_its_layers(network):
+        return _by_block(network, blocks)
+    from timm.models import group_parameters
+
+    matcher: Any = network.group_matcher
+    return dict(group_parameters(network, matcher(coarse=False), reverse=True))
 
 
 def _by_block(model: nn.Module, blocks: Sequence[str]) -> dict[str, int]:

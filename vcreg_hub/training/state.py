@@ -15,7 +15,8 @@ import torch
 from ..errors import RunFolderError
 from ..files import write_tensors
 
-FORMAT = 1
+# 2: the weights of all that is trained, a task's heads included; 1 had the network's alone.
+_FORMAT = 2
 
 
 def save_state(path: Path, parts: Mapping[str, Any]) -> None:
@@ -25,7 +26,7 @@ def save_state(path: Path, parts: Mapping[str, Any]) -> None:
     """
     tensors: dict[str, torch.Tensor] = {}
     skeleton = _split(parts, "", tensors)
-    write_tensors(path, tensors, metadata={"vcreg_state": json.dumps({"format": FORMAT, "parts": skeleton})})
+    write_tensors(path, tensors, metadata={"vcreg_state": json.dumps({"format": _FORMAT, "parts": skeleton})})
 
 
 def load_state(path: Path) -> dict[str, Any]:
@@ -38,9 +39,9 @@ def load_state(path: Path) -> dict[str, Any]:
             if header is None:
                 raise RunFolderError(f"{path} is not a training state of this package")
             content = json.loads(header)
-            if content["format"] != FORMAT:
+            if content["format"] != _FORMAT:
                 raise RunFolderError(
-                    f"{path} has state format {content['format']}, this version reads {FORMAT}: "
+                    f"{path} has state format {content['format']}, this version reads {_FORMAT}: "
                     "resume with the version that wrote it, or start over with --overwrite"
                 )
             return _join(content["parts"], file.get_tensor)

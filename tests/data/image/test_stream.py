@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 
 from vcreg_hub.config import Data, Train
-from vcreg_hub.data.image.images import load_images
-from vcreg_hub.data.image.loader import test_loader as fixed_loader
-from vcreg_hub.data.image.loader import train_loader
+from vcreg_hub.data.image.batches import test_loader as fixed_loader
+from vcreg_hub.data.image.batches import train_loader
+from vcreg_hub.data.image.module import load_images
 from vcreg_hub.errors import ConfigError, DataError
 
 

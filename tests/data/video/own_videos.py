@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from vcreg_hub.config import Data, Video
+from vcreg_hub.data.video.datasets import VideoData, load_videos
 from vcreg_hub.data.video.decode import write_video
-from vcreg_hub.data.video.videos import VideoData, load_videos
 
 
 def clip(path: Path, length: int = 3) -> Path:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from vcreg_hub.data.video import action_shapes
-from vcreg_hub.data.video.action_shapes import CLASSES, MOTIONS, ActionShapes, Motion, make, render
+from vcreg_hub.data.video.action_shapes import CLASSES, MOTIONS, ActionShapes, _Motion, _render, make
 from vcreg_hub.data.video.decode import decode_frames, measure, write_video
 from vcreg_hub.errors import ConfigError, DataError
 
@@ -24,18 +24,18 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_classes_come_in_opposites_so_that_backwards_is_another_class() -> None:
     motions = set(MOTIONS.values())
     assert all(tuple(-step for step in motion) in motions for motion in motions)
-    motion = Motion(x=3.5, y=20.25, angle=0.3, dx=1.5, dy=-0.75, turn=0.1)
-    forwards = render(SMALL, 4, motion, 20)
-    backwards = render(SMALL, 4, motion.reversed(20), 20)
+    motion = _Motion(x=3.5, y=20.25, angle=0.3, dx=1.5, dy=-0.75, turn=0.1)
+    forwards = _render(SMALL, 4, motion, 20)
+    backwards = _render(SMALL, 4, motion.reversed(20), 20)
     assert np.abs(forwards[::-1].astype(int) - backwards.astype(int)).max() <= 1  # rounding only
     assert np.abs(forwards[::-1].astype(int) - forwards.astype(int)).mean() > 2
 
 
 def test_one_frame_says_nothing_about_the_class() -> None:
     """A sliding clip's frame equals a spinning clip's frame with the same centre and angle."""
-    sliding = render(SMALL, 2, Motion(x=10, y=8, angle=1.0, dx=2, dy=0, turn=0), 12)
+    sliding = _render(SMALL, 2, _Motion(x=10, y=8, angle=1.0, dx=2, dy=0, turn=0), 12)
     for frame in (0, 5, 11):
-        spinning = render(SMALL, 2, Motion(x=10 + 2 * frame, y=8, angle=1.0 - 0.2 * 3, dx=0, dy=0, turn=0.2), 12)
+        spinning = _render(SMALL, 2, _Motion(x=10 + 2 * frame, y=8, angle=1.0 - 0.2 * 3, dx=0, dy=0, turn=0.2), 12)
         assert np.array_equal(sliding[frame], spinning[3])
 
 
@@ -64,9 +64,9 @@ def test_a_compound_set_has_other_motions_and_other_shapes(tmp_path: Path) -> No
     assert len(set(motions.values())) == len(motions) == 12
     assert not set(motions.values()) & set(MOTIONS.values()) and not set(motions) & set(CLASSES)
     assert all(tuple(-step for step in motion) in motions.values() for motion in motions.values())
-    still = Motion(x=10, y=8, angle=1.0, dx=0, dy=0, turn=0)
+    still = _Motion(x=10, y=8, angle=1.0, dx=0, dy=0, turn=0)
     simple = dataclasses.replace(compound, compound=False)
-    shapes = [render(spec, source, still, 1) for spec in (simple, compound) for source in range(4)]
+    shapes = [_render(spec, source, still, 1) for spec in (simple, compound) for source in range(4)]
     assert all(np.abs(a.astype(int) - b).mean() > 5 for i, a in enumerate(shapes) for b in shapes[:i])
     found = make(tmp_path / "set", compound)
     assert sorted(path.name for path in (found / "videos").iterdir()) == sorted(motions)
@@ -92,17 +92,17 @@ def test_layout_and_names(root: Path) -> None:
 
 
 def test_splits_part_sources_and_differ() -> None:
-    tests = [{s for s in range(20) if action_shapes.flag(ActionShapes(), s, split) == 2} for split in (1, 2, 3)]
+    tests = [{s for s in range(20) if action_shapes._flag(ActionShapes(), s, split) == 2} for split in (1, 2, 3)]
     assert all(len(test) == 6 for test in tests) and len(set.union(*tests)) > 12
     for spec in (SMALL, ActionShapes(sources=4)):
         for split in (1, 2, 3):
-            flags = {action_shapes.flag(spec, source, split) for source in range(spec.sources)}
+            flags = {action_shapes._flag(spec, source, split) for source in range(spec.sources)}
             assert {1, 2} <= flags
 
 
 def test_the_files_decode_to_what_was_drawn(root: Path) -> None:
     drawn = action_shapes.draw_clip(SMALL, 2, 5, 1)
-    path = root / "videos" / "slide_right" / action_shapes.clip_name("slide_right", 5, 1)
+    path = root / "videos" / "slide_right" / action_shapes._clip_name("slide_right", 5, 1)
     assert measure(path).frames == len(drawn)
     # in brightness, since the codec keeps colour at half the resolution of these few pixels
     grey = np.array([0.299, 0.587, 0.114])

@@ -11,7 +11,7 @@ from data.video.test_decode import number_shown, numbered
 
 from vcreg_hub.data.video import decoders as video_decoders
 from vcreg_hub.data.video.decode import UnreadableVideoError, decode_frames, write_video
-from vcreg_hub.data.video.decoders import DECODERS, Decoder, is_exact
+from vcreg_hub.data.video.decoders import DECODERS, Decoder, _is_exact
 from vcreg_hub.errors import ConfigError, UnknownNameError
 
 WRONG = {
@@ -72,7 +72,7 @@ def test_a_file_that_changes_after_its_test_is_read_as_it_is_now(path: Path, mon
 def test_small_differences_of_colour_are_no_error(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rounding = lambda p, i: decode_frames(p, i).int().add(1).clamp(0, 255).byte()  # noqa: E731
     monkeypatch.setitem(DECODERS, "torchcodec", rounding)
-    assert is_exact(path, "torchcodec")
+    assert _is_exact(path, "torchcodec")
 
 
 @pytest.mark.parametrize("case", WRONG)

@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 from data.video.stored_rar import pack, write_stored_rar
 
-from vcreg_hub.data.video import class_archives, measurement
+from vcreg_hub.data.datasets import VIDEO_SETS
+from vcreg_hub.data.video import class_archives
+from vcreg_hub.data.video import index as video_index
 from vcreg_hub.data.video.action_shapes import ActionShapes, make
 from vcreg_hub.data.video.decode import measure
-from vcreg_hub.data.video.hmdb51 import prepare, read_splits, source_of
+from vcreg_hub.data.video.hmdb51 import _read_splits, _source_of, prepare
 from vcreg_hub.data.video.index import TEST, TRAIN, UNUSED, read_index
 from vcreg_hub.data.video.rar import unpack
-from vcreg_hub.data.video.sets import VIDEO_SETS
 from vcreg_hub.errors import DataError
 
 SPEC = ActionShapes(sources=9, clips_per_source=1, height=16, width=16, min_frames=3, max_frames=8)
@@ -111,12 +112,12 @@ def test_an_interrupted_preparation_goes_on_where_it_was(
     assert len(unpacked) == 3 == len(list((out / "videos").iterdir()))
     (out / ".unpacking-classes-left").mkdir()  # as a kill leaves it
     monkeypatch.setattr(class_archives, "unpack", lambda archive, folder, keep: unpack_all(Path(archive), folder, keep))
-    monkeypatch.setattr(measurement, "measure", count_some)
+    monkeypatch.setattr(video_index, "measure", count_some)
     with pytest.raises(KeyboardInterrupt):
         prepare(packed, out, video_set=ROW, say=lambda text: None)
     assert len(set(unpacked)) == len(unpacked) == 6 and not list(out.glob(".unpacking*"))
     assert not (out / "dataset.json").exists()
-    monkeypatch.setattr(measurement, "measure", lambda path: (counted.append(path.name), measure(path))[1])
+    monkeypatch.setattr(video_index, "measure", lambda path: (counted.append(path.name), measure(path))[1])
     index = prepare(packed, out, video_set=ROW, say=lambda text: None)
     assert len(set(counted)) == len(counted) == len(index.clips) == 54
     assert index.clips == prepare(root, tmp_path / "plain", video_set=ROW, say=lambda text: None).clips
@@ -221,7 +222,7 @@ def test_one_class_is_nothing_to_tell_apart(root: Path) -> None:
         if not path.name.startswith("spin_test"):
             path.unlink()
     with pytest.raises(DataError, match="two classes or more, found those of spin only"):
-        read_splits(root, LIKE)
+        _read_splits(root, LIKE)
 
 
 def test_a_class_archive_without_split_files_is_named(root: Path, tmp_path: Path) -> None:
@@ -265,24 +266,24 @@ def write_hmdb51_splits(folder: Path) -> None:
 def test_the_counts_of_hmdb51_are_checked(tmp_path: Path) -> None:
     folder = tmp_path / "splits"
     write_hmdb51_splits(folder)
-    files = read_splits(folder)
+    files = _read_splits(folder)
     assert sum(len(clips) for clips in files.flags.values()) == 6766
     one = folder / "c7_test_split2.txt"
     content = one.read_text()
     one.write_text(content.replace(" 1 \n", " 0 \n", 1))
     with pytest.raises(DataError, match="3,570 training clips in split 2, but the split files list 3,569"):
-        read_splits(folder)
+        _read_splits(folder)
     for split in (1, 2, 3):
         path = folder / f"c7_test_split{split}.txt"
         path.write_text((content if split == 2 else path.read_text()) + f"one_more.avi {0} \n")
     with pytest.raises(DataError, match="6,766 clips, but the split files list 6,767"):
-        read_splits(folder)
+        _read_splits(folder)
 
 
 def test_sources() -> None:
-    assert source_of("-Hi_[x]_kick_ball_f_nm_np10_le_med_2.avi", "kick_ball") == "-Hi_[x]"
-    assert source_of("holiday.avi", "kick") == "holiday"
-    assert source_of("a_kick_f_nm_np1_le_med_2.avi", "kick") == source_of("a_kick_u_cm_np2_fr_bad_7.avi", "kick")
+    assert _source_of("-Hi_[x]_kick_ball_f_nm_np10_le_med_2.avi", "kick_ball") == "-Hi_[x]"
+    assert _source_of("holiday.avi", "kick") == "holiday"
+    assert _source_of("a_kick_f_nm_np1_le_med_2.avi", "kick") == _source_of("a_kick_u_cm_np2_fr_bad_7.avi", "kick")
 
 
 def test_a_damaged_or_absent_index_is_an_error(root: Path, tmp_path: Path) -> None:

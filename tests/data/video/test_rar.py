@@ -9,7 +9,7 @@ import pytest
 from data.video.stored_rar import COMPRESSED, LINK, stored_rar, write_stored_rar
 
 from vcreg_hub.data.video import rar
-from vcreg_hub.data.video.rar import find_tool, unpack
+from vcreg_hub.data.video.rar import _find_tool, unpack
 from vcreg_hub.errors import DataError, VCRegError
 
 FILES = {
@@ -80,9 +80,9 @@ def test_compressed_entries_without_a_program_name_the_package(tmp_path: Path) -
 def test_the_free_unrar_is_not_taken_for_the_real_one(tmp_path: Path) -> None:
     fake_program(tmp_path, "unrar", "echo 'unrar: Archive not specified' >&2; exit 64\n")
     with pytest.raises(VCRegError, match="unrar-free"):
-        find_tool(tmp_path / "a.rar", tmp_path)
+        _find_tool(tmp_path / "a.rar", tmp_path)
     fake_program(tmp_path, "unrar", "echo 'UNRAR 7.00 freeware  Copyright (c) Alexander Roshal'\n")
-    assert find_tool(tmp_path / "a.rar", tmp_path)[1] == "x"
+    assert _find_tool(tmp_path / "a.rar", tmp_path)[1] == "x"
 
 
 @pytest.mark.parametrize(

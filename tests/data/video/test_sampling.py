@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from vcreg_hub.data.video.sampling import (
-    crop_offsets,
+    _crop_offsets,
+    _evaluation_clips,
     distinct_views,
-    evaluation_clips,
     short_side_size,
     training_indices,
 )
@@ -60,29 +60,29 @@ def test_thirty_two_frames_for_vivit() -> None:
 
 def starts(length: int) -> list[int]:
     """The start of each clip, in kept frames; frame 2k is kept frame k."""
-    return [clip[0] // 2 for clip in evaluation_clips(length)]
+    return [clip[0] // 2 for clip in _evaluation_clips(length)]
 
 
 def test_evaluation_clip_starts() -> None:
     assert starts(40) == [0, 0, 0, 1, 1, 2, 2, 3, 3, 4]
     assert starts(95) == [0, 3, 7, 10, 14, 17, 21, 24, 28, 32]
     for length in (1, 7, 31, 32):
-        assert len({tuple(clip) for clip in evaluation_clips(length)}) == 1
+        assert len({tuple(clip) for clip in _evaluation_clips(length)}) == 1
 
 
 def test_evaluation_clips_take_consecutive_kept_frames_and_reach_the_end() -> None:
-    clips = evaluation_clips(95)
+    clips = _evaluation_clips(95)
     assert all(clip == list(range(clip[0], clip[0] + 32, 2)) for clip in clips)
     assert clips[-1][-1] == 94
-    assert evaluation_clips(5) == [[0, 2, 4] + [4] * 13] * 10
+    assert _evaluation_clips(5) == [[0, 2, 4] + [4] * 13] * 10
 
 
 def test_sizes_and_crops_of_a_320x240_video() -> None:
     assert short_side_size(240, 320, 224) == (224, 298)
     assert short_side_size(320, 240, 224) == (298, 224)
-    assert crop_offsets(224, 298, 224) == [0, 37, 74]
-    assert crop_offsets(298, 224, 224) == [0, 37, 74]
-    assert crop_offsets(224, 298, 224, crops=1) == [37]
+    assert _crop_offsets(224, 298, 224) == [0, 37, 74]
+    assert _crop_offsets(298, 224, 224) == [0, 37, 74]
+    assert _crop_offsets(224, 298, 224, crops=1) == [37]
 
 
 @pytest.mark.parametrize(("length", "clips", "counts"), [(20, 1, (10,)), (40, 5, (3, 2, 2, 2, 1)), (95, 10, (1,) * 10)])
@@ -91,7 +91,7 @@ def test_distinct_views_stand_for_all_of_them(length: int, clips: int, counts: t
     assert len(views.clips) == clips and views.clip_counts == counts and views.crops == (0, 37, 74)
     # the weighted mean over distinct views is the plain mean over all thirty
     value = {clip: float(i) for i, clip in enumerate(views.clips)}
-    plain = np.mean([value[tuple(clip)] + 100 * crop for clip in evaluation_clips(length) for crop in (0, 37, 74)])
+    plain = np.mean([value[tuple(clip)] + 100 * crop for clip in _evaluation_clips(length) for crop in (0, 37, 74)])
     weighted = [value[clip] + 100 * crop for clip in views.clips for crop in views.crops]
     assert views.weights() @ torch.tensor(weighted, dtype=torch.float64) == pytest.approx(plain)
 
@@ -106,4 +106,4 @@ def test_impossible_numbers_are_refused(wrong: tuple[int, int, int]) -> None:
     with pytest.raises(ConfigError, match="at least 1"):
         training_indices(*wrong)
     with pytest.raises(ConfigError, match="at least one clip"):
-        evaluation_clips(10, clips=0)
+        _evaluation_clips(10, clips=0)

@@ -13,13 +13,13 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from vcreg_hub.config import Data
-from vcreg_hub.data.video.noise import Noise, frame_noise, normalise
+from vcreg_hub.data.video.noise import Noise, _frame_noise, normalise
 from vcreg_hub.data.video.transforms import (
     TrainClipView,
-    augment_alike,
+    _augment_alike,
+    _frame_augmentation,
     centre,
     crop_at,
-    frame_augmentation,
     resize,
     resize_short,
 )
@@ -112,9 +112,9 @@ def test_the_resized_crop_covers_its_scale_and_ratio() -> None:
 
 def test_every_frame_gets_the_same_operations() -> None:
     """Against applying timm's transform to one tall picture's parts by hand with the same seed."""
-    augment = frame_augmentation("rand-m7-n4-mstd0.5-inc1", 24)
+    augment = _frame_augmentation("rand-m7-n4-mstd0.5-inc1", 24)
     frames = torch.randint(0, 256, (3, 40, 56, 3), dtype=torch.uint8)
-    together = augment_alike(augment, frames, 17)
+    together = _augment_alike(augment, frames, 17)
     for frame, done in zip(frames, together, strict=True):
         random.seed(17), np.random.seed(17)
         assert np.array_equal(np.asarray(augment(Image.fromarray(frame.numpy()))), done.numpy())
@@ -152,7 +152,7 @@ def test_noise_on_pixels_stays_in_the_range_of_pixels() -> None:
 
 
 def test_noise_has_no_pattern_across_frames_and_clips() -> None:
-    fields = torch.cat([frame_noise(0, (clip,), range(8), (3, 16, 16)).flatten(1) for clip in range(8)])
+    fields = torch.cat([_frame_noise(0, (clip,), range(8), (3, 16, 16)).flatten(1) for clip in range(8)])
     correlation = torch.corrcoef(fields) - torch.eye(64)
     assert correlation.abs().max() < 5 / 768**0.5
 

@@ -5,6 +5,9 @@ Found in `root` where one is given, else in the folder of Debian's package datas
 
 from __future__ import annotations
 
+import gzip
+import math
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +15,6 @@ import numpy as np
 
 from ...config import Data
 from ...errors import DataError
-from .idx import read_idx
 from .source import ArrayReader, LabelSet, Source, Split, label_set
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
@@ -32,6 +34,7 @@ LABELS = {
 # Over the 60,000 training images.
 MEAN, STD = (0.2860,), (0.3530,)
 _SPLITS = {"train": "train", "test": "t10k"}
+_UNSIGNED_BYTE = 0x08
 
 
 def load(cfg: Data) -> Source:
@@ -52,7 +55,7 @@ def load(cfg: Data) -> Source:
 def _read(folder: Path, prefix: str) -> tuple[np.ndarray, np.ndarray]:
     """Images (n, 28, 28) uint8 and labels (n,) int64 of one split."""
     paths = [_find(folder, f"{prefix}-images-idx3-ubyte"), _find(folder, f"{prefix}-labels-idx1-ubyte")]
-    images, labels = read_idx(paths[0], 3), read_idx(paths[1], 1)
+    images, labels = _read_idx(paths[0], 3), _read_idx(paths[1], 1)
     if len(images) != len(labels) or images.shape[1:] != (28, 28):
         raise DataError(f"{paths[0]} holds {images.shape} and {paths[1]} {labels.shape}: expected (n, 28, 28) and (n,)")
     if len(labels) and labels.max() >= len(CLASSES):
@@ -68,6 +71,30 @@ def _find(folder: Path, name: str) -> Path:
         f"fashion_mnist: neither {name}.gz nor {name} is in {folder.absolute()}: set data.root to the folder with "
         f"the four IDX files, or leave it out and install Debian's package dataset-fashion-mnist"
     )
+
+
+def _read_idx(path: Path, dimensions: int) -> np.ndarray:
+    """The array of a file of unsigned bytes, of exactly `dimensions` axes.
+
+    Layout: two zero bytes, a type byte, the number of axes, each axis as a big-endian uint32, then the values.
+    Errors: DataError that names the file when it is damaged, of another kind, or longer or shorter than it says.
+    """
+    raw = path.read_bytes()
+    if raw[:2] == b"\x1f\x8b":
+        try:
+            raw = gzip.decompress(raw)
+        except (OSError, EOFError, zlib.error) as error:
+            raise DataError(f"{path} is a damaged gzip file ({error}): fetch it again") from None
+    wanted = bytes((0, 0, _UNSIGNED_BYTE, dimensions))
+    if raw[:4] != wanted:
+        raise DataError(f"{path} is not an IDX file of {dimensions} axes: starts with {raw[:4]!r}, expected {wanted!r}")
+    start = 4 + 4 * dimensions
+    shape = tuple(int(n) for n in np.frombuffer(raw[4:start], ">u4"))
+    if len(shape) != dimensions or len(raw) - start != math.prod(shape):
+        raise DataError(
+            f"{path} says it holds {'x'.join(map(str, shape))} values, not {max(len(raw) - start, 0)}: fetch it again"
+        )
+    return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)
 
 
 def _from_hub(cfg: Data, labels: LabelSet) -> Source:

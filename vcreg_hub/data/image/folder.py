@@ -24,7 +24,7 @@ from .source import LabelSet, Source, Split, decode, label_set
 SYNONYMS = (("train", "training"), ("val", "valid", "validation"), ("test", "testing"))
 
 
-class FolderReader:
+class _FolderReader:
     """Images of a class folder or tar file, decoded to RGB; each call opens what it needs in its own process."""
 
     def __init__(self, path: Path) -> None:
@@ -88,8 +88,8 @@ def load(cfg: Data) -> Source:
     root = Path(cfg.root).expanduser()
     if not root.exists():
         raise DataError(f"no folder {root.absolute()}: set data.root to a folder with train/ or with class folders")
-    paths = find_splits(root, cfg.train_split, cfg.test_split)
-    readers = {name: None if path is None else FolderReader(path) for name, path in paths.items()}
+    paths = _find_splits(root, cfg.train_split, cfg.test_split)
+    readers = {name: None if path is None else _FolderReader(path) for name, path in paths.items()}
     train = readers["train"]
     assert train is not None
     _refuse_strays(train)
@@ -98,7 +98,7 @@ def load(cfg: Data) -> Source:
         raise DataError(f"{train.path}: expected two class folders or more, found only {_some(names)}")
     labels = label_set({"class": LabelSet(names, tuple(range(len(names))))}, cfg.labels, f"{root}")
 
-    def split(reader: FolderReader | None) -> Split | None:
+    def split(reader: _FolderReader | None) -> Split | None:
         if reader is None:
             return None
         classes = _renumbered(reader, names, train.path)
@@ -110,7 +110,7 @@ def load(cfg: Data) -> Source:
                   IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, str(root))  # fmt: skip
 
 
-def find_splits(root: Path, train: str = "train", test: str = "test") -> dict[str, Path | None]:
+def _find_splits(root: Path, train: str = "train", test: str = "test") -> dict[str, Path | None]:
     """Where each split lies: a folder or tar file of its name under `root`, or `root` itself for training.
 
     Errors: DataError when only some other split is there, or a split asked for by another name than its usual one is
@@ -141,7 +141,7 @@ def _search(root: Path, name: str) -> Path | None:
     return None
 
 
-def _refuse_strays(reader: FolderReader) -> None:
+def _refuse_strays(reader: _FolderReader) -> None:
     """Errors: DataError for images outside class folders, and for class folders without an image."""
     names = set(reader.names)
     if "" in names:
@@ -157,7 +157,7 @@ def _refuse_strays(reader: FolderReader) -> None:
         raise DataError(f"no image in class folder{_s(suspects)} {_some(suspects)} of {reader.path}: fill or remove it")
 
 
-def _renumbered(reader: FolderReader, names: Sequence[str], train: Path) -> np.ndarray:
+def _renumbered(reader: _FolderReader, names: Sequence[str], train: Path) -> np.ndarray:
     """(n,) labels in the numbering of the training classes. Errors: DataError for classes that training lacks."""
     unknown = set(reader.names) - set(names)
     if unknown:

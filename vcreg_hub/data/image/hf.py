@@ -22,7 +22,7 @@ IMAGE_COLUMNS = ("image", "img", "picture", "jpg", "png", "webp")
 CLASS_COLUMNS = ("label", "labels", "fine_label", "class", "target", "cls")
 
 
-class TableReader:
+class _TableReader:
     """Images of one split of a data set, read as bytes and decoded here, so that a broken one can be named."""
 
     def __init__(self, table: Any, column: str, name: str, mode: str) -> None:
@@ -66,7 +66,7 @@ def load(cfg: Data, mode: str = "RGB") -> Source:
             return None
         what = f"{name} split of {address}"
         found = {column: _ids(table, column, names[column], what) for column in {classes, labels}}
-        return Split(TableReader(_undecoded(table, image), image, what, mode), found[classes], found[labels])
+        return Split(_TableReader(_undecoded(table, image), image, what, mode), found[classes], found[labels])
 
     train = split("train")
     assert train is not None

@@ -37,7 +37,7 @@ STAND_INS = {
 }
 
 
-class PatternReader:
+class _PatternReader:
     """Image i: the pattern of its class plus noise drawn from (seed, i), `side` pixels a side."""
 
     def __init__(self, classes: np.ndarray, channels: int, side: int, seed: int) -> None:
@@ -73,7 +73,7 @@ def load(cfg: Data) -> Source:
 
     def split(count: int, seed: int) -> Split:
         ids = np.arange(count) % len(labels.of_class)
-        return Split(PatternReader(ids, channels, cfg.image_size, seed), ids, np.array(labels.of_class)[ids])
+        return Split(_PatternReader(ids, channels, cfg.image_size, seed), ids, np.array(labels.of_class)[ids])
 
     wanted = round((cfg.train_images or 0) / (1 - cfg.val_fraction))
     return Source(split(max(train_images, wanted), 1), None, split(test_images, 2), labels.names,

@@ -76,7 +76,7 @@ class ActionShapes:
 
 
 @dataclass(frozen=True)
-class Motion:
+class _Motion:
     """One clip: where the shape begins (pixels, radians) and how it moves per frame."""
 
     x: float
@@ -86,10 +86,10 @@ class Motion:
     dy: float
     turn: float
 
-    def reversed(self, frames: int) -> Motion:
+    def reversed(self, frames: int) -> _Motion:
         """The motion whose clip of `frames` frames is this one's played backwards."""
         last = frames - 1
-        return Motion(
+        return _Motion(
             self.x + last * self.dx,
             self.y + last * self.dy,
             self.angle + last * self.turn,
@@ -127,7 +127,7 @@ def make(root: str | Path, spec: ActionShapes = ActionShapes()) -> Path:
         for source in range(spec.sources):
             for take in range(spec.clips_per_source):
                 frames = draw_clip(spec, label, source, take)
-                write_video(folder / clip_name(name, source, take), frames)
+                write_video(folder / _clip_name(name, source, take), frames)
         for split in range(1, SPLITS + 1):
             write_text(root / SPLIT_FOLDER / f"{name}_test_split{split}.txt", _split_file(spec, name, split))
     write_json(marker, dataclasses.asdict(spec))
@@ -140,13 +140,13 @@ def is_begun(root: Path) -> bool:
     return (root / _MADE).exists() or (root / _BEGUN).exists()
 
 
-def clip_name(class_name: str, source: int, take: int) -> str:
+def _clip_name(class_name: str, source: int, take: int) -> str:
     """HMDB51's pattern: source, class, visible part, camera, people, viewpoint, quality, number."""
     origin = f"{_SOURCE_NAMES[source % len(_SOURCE_NAMES)]}_{source}"
     return f"{origin}_{class_name}_f_{'cm' if source % 2 else 'nm'}_np1_fr_goo_{take}.avi"
 
 
-def flag(spec: ActionShapes, source: int, split: int) -> int:
+def _flag(spec: ActionShapes, source: int, split: int) -> int:
     """1 train, 2 test, 0 unused, as in HMDB51's split files: of each source's clips all go the same way."""
     place = (source * SPLITS + spec.sources * (split - 1)) // SPLITS % spec.sources
     tests, unused = round(0.3 * spec.sources), 1 if spec.sources > 8 else 0
@@ -159,7 +159,7 @@ def draw_clip(spec: ActionShapes, label: int, source: int, take: int) -> np.ndar
     length = int(draws.integers(spec.min_frames, spec.max_frames + 1))
     speed = draws.uniform(1.2, 2.4)
     right, down, turn = tuple(spec.motions.values())[label]
-    motion = Motion(
+    motion = _Motion(
         x=draws.uniform(0, spec.width),
         y=draws.uniform(0, spec.height),
         angle=draws.uniform(0, 2 * np.pi),
@@ -167,10 +167,10 @@ def draw_clip(spec: ActionShapes, label: int, source: int, take: int) -> np.ndar
         dy=down * speed,
         turn=turn * speed / 12,
     )
-    return render(spec, source, motion, length)
+    return _render(spec, source, motion, length)
 
 
-def render(spec: ActionShapes, source: int, motion: Motion, length: int) -> np.ndarray:
+def _render(spec: ActionShapes, source: int, motion: _Motion, length: int) -> np.ndarray:
     """uint8 (length, height, width, 3): the source's textured shape moving over its background."""
     draws = np.random.default_rng([spec.seed, 2 if spec.compound else 0, source])
     background = _texture(draws, spec.height, spec.width, contrast=12)
@@ -211,4 +211,4 @@ def _texture(draws: np.random.Generator, height: int, width: int, contrast: floa
 def _split_file(spec: ActionShapes, name: str, split: int) -> str:
     """The lines of one class in one split: file name, space, flag, space."""
     clips = [(source, take) for source in range(spec.sources) for take in range(spec.clips_per_source)]
-    return "".join(f"{clip_name(name, source, take)} {flag(spec, source, split)} \n" for source, take in clips)
+    return "".join(f"{_clip_name(name, source, take)} {_flag(spec, source, split)} \n" for source, take in clips)

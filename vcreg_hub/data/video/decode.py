@@ -36,7 +36,7 @@ class UnreadableVideoError(DataError):
         super().__init__(text.rpartition(f"{type(self).__name__}: ")[2].strip())
 
 
-class Measured(NamedTuple):
+class _Measured(NamedTuple):
     """What a file holds: how many frames decode, and the size of the first one in pixels."""
 
     frames: int
@@ -44,14 +44,14 @@ class Measured(NamedTuple):
     width: int
 
 
-def measure(path: str | Path) -> Measured:
+def measure(path: str | Path) -> _Measured:
     """Count the frames by decoding them all. UnreadableVideoError when the file yields none."""
     with _opened(path) as (container, stream):
         frames = _frames(container, stream)
         first = next(frames, None)
         if first is None:
             raise UnreadableVideoError(f"{path}: no frame decodes (the header promises {stream.frames})")
-        return Measured(1 + sum(1 for _ in frames), first.height, first.width)
+        return _Measured(1 + sum(1 for _ in frames), first.height, first.width)
 
 
 def decode_frames(path: str | Path, indices: Sequence[int]) -> Tensor:

@@ -68,7 +68,7 @@ class Decoder:
         if self.name == "pyav":
             return decode_frames(path, indices)
         if str(path) not in self.exact | self.refused:
-            (self.exact if is_exact(path, self.name) else self.refused).add(str(path))
+            (self.exact if _is_exact(path, self.name) else self.refused).add(str(path))
         if str(path) in self.exact:
             try:
                 return DECODERS[self.name](path, indices)
@@ -78,7 +78,7 @@ class Decoder:
         return decode_frames(path, indices)
 
 
-def is_exact(path: str | Path, name: str) -> bool:
+def _is_exact(path: str | Path, name: str) -> bool:
     """Whether a decoder gives the frames of this file that decoding from the start gives.
     UnreadableVideoError when PyAV cannot read it either."""
     length = measure(path).frames

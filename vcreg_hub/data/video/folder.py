@@ -12,8 +12,7 @@ from pathlib import Path
 
 from ...config import Data
 from ...errors import ConfigError, DataError, counted, some
-from .index import TEST, TRAIN, VALIDATION, Clip, VideoIndex, read_index, write_index
-from .measurement import measured
+from .index import TEST, TRAIN, VALIDATION, Clip, VideoIndex, measured, read_index, write_index
 
 SUFFIXES = (".avi", ".mp4", ".mkv", ".mov", ".webm", ".mpg", ".mpeg", ".m4v", ".wmv", ".flv", ".3gp")
 PARTS = {TRAIN: ("train", "training"), VALIDATION: ("val", "valid", "validation"), TEST: ("test", "testing")}

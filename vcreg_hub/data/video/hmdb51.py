@@ -17,12 +17,11 @@ from importlib import metadata
 from pathlib import Path
 
 from ...errors import DataError, counted, some
+from ..datasets import VIDEO_SETS, VideoSet
 from .class_archives import alone_in, unpack_classes, unpack_set
 from .folder import SUFFIXES
-from .index import ABOUT, TEST, TRAIN, Clip, VideoIndex, read_index, write_index
-from .measurement import Tick, measured
+from .index import ABOUT, TEST, TRAIN, Clip, Tick, VideoIndex, measured, read_index, write_index
 from .rar import refuse_other_kinds, unpack
-from .sets import VIDEO_SETS, VideoSet
 
 HMDB51 = VIDEO_SETS["hmdb51"]
 _SPLIT_FILE = re.compile(r"(?P<name>.+)_test_split(?P<split>\d+)\.txt")
@@ -31,7 +30,7 @@ _SUFFIX = re.compile(r"_[a-z]+_(cm|nm)_np\d+_(fr|ba|ri|le)_(goo|med|bad)_\d+$")
 
 
 @dataclass(frozen=True)
-class SplitFiles:
+class _SplitFiles:
     """flags[class][file name] is a tuple, one flag a split."""
 
     flags: Mapping[str, Mapping[str, tuple[int, ...]]]
@@ -70,7 +69,7 @@ def prepare(
     if (out / ABOUT).exists() and (there := read_index(out).name) != video_set.name:
         raise DataError(f"{out} holds {there}, not {video_set.name}; choose another folder")
     with alone_in(out):
-        files = read_splits(_split_folder(source, splits, out, video_set), video_set)
+        files = _read_splits(_split_folder(source, splits, out, video_set), video_set)
         videos = _videos(source, out, files, video_set, say)
         unlisted = _compare(videos, files)
         if unlisted:
@@ -78,7 +77,7 @@ def prepare(
                 f"such as {unlisted[0]}")  # fmt: skip
         labels = {name: label for label, name in enumerate(files.class_names)}
         clips = [
-            Clip(f"{name}/{file}", labels[name], source_of(file, name), flags)
+            Clip(f"{name}/{file}", labels[name], _source_of(file, name), flags)
             for name in files.class_names
             for file, flags in sorted(files.flags[name].items())
         ]
@@ -92,11 +91,11 @@ def prepare(
         return index
 
 
-def source_of(file: str, class_name: str) -> str:
+def _source_of(file: str, class_name: str) -> str:
     """The film a clip was cut from: what stands before the class in its name; a name of another pattern is
     its own.
 
-    >>> source_of("April_09_brush_hair_u_nm_np1_ba_goo_0.avi", "brush_hair")
+    >>> _source_of("April_09_brush_hair_u_nm_np1_ba_goo_0.avi", "brush_hair")
     'April_09'
     """
     stem = file.rpartition(".")[0] or file
@@ -105,7 +104,7 @@ def source_of(file: str, class_name: str) -> str:
     return film if before != stem and film else stem
 
 
-def read_splits(folder: Path, video_set: VideoSet = HMDB51) -> SplitFiles:
+def _read_splits(folder: Path, video_set: VideoSet = HMDB51) -> _SplitFiles:
     """Every split file below `folder`, checked against the set. Raises DataError for a missing file, a line
     that is not a name and a flag, a name twice in a class, splits that list different clips, and counts
     other than promised."""
@@ -121,7 +120,7 @@ def read_splits(folder: Path, video_set: VideoSet = HMDB51) -> SplitFiles:
             raise DataError(f"{folder}: class {name!r} has split files {sorted(paths)}, expected {numbers}")
     flags = {name: _flags_of_class([paths[n] for n in numbers]) for name, paths in found.items()}
     _check_counts(flags, video_set)
-    return SplitFiles(flags)
+    return _SplitFiles(flags)
 
 
 def _flags_of_class(paths: list[Path]) -> dict[str, tuple[int, ...]]:
@@ -187,7 +186,7 @@ def _split_folder(source: Path, splits: str | Path | None, out: Path, video_set:
     return out / "splits"
 
 
-def _videos(source: Path, out: Path, files: SplitFiles, video_set: VideoSet, say: Callable[[str], None]) -> Path:
+def _videos(source: Path, out: Path, files: _SplitFiles, video_set: VideoSet, say: Callable[[str], None]) -> Path:
     """The folder whose subfolders are the classes: `out`/videos for archives, `source`/videos or `source` itself."""
     inside = source / video_set.archive if video_set.archive else source
     archive = source if source.is_file() else inside
@@ -207,7 +206,7 @@ def _videos(source: Path, out: Path, files: SplitFiles, video_set: VideoSet, say
     )
 
 
-def _compare(videos: Path, files: SplitFiles) -> list[str]:
+def _compare(videos: Path, files: _SplitFiles) -> list[str]:
     """Files that no split lists. DataError when a listed one is missing, and for a class folder without split files."""
     folders = {entry.name for entry in os.scandir(videos) if entry.is_dir() and not entry.name.startswith(".")}
     if strays := [name for name in sorted(folders - set(files.class_names)) if _holds_videos(videos / name)]:

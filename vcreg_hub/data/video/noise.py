@@ -59,14 +59,14 @@ def normalise(
     stds = torch.tensor(std, device=frames.device).view(shape)
     if not noise.sigma:
         return pixels.sub_(means).div_(stds)
-    drawn = frame_noise(noise.seed, key, numbers if numbers is not None else range(len(frames)), frames.shape[1:])
+    drawn = _frame_noise(noise.seed, key, numbers if numbers is not None else range(len(frames)), frames.shape[1:])
     drawn = drawn.to(frames.device).mul_(noise.sigma)
     if noise.place == "pixels":
         return pixels.add_(drawn).clamp_(0, 1).sub_(means).div_(stds)
     return pixels.sub_(means).div_(stds).add_(drawn)
 
 
-def frame_noise(seed: int, key: tuple[int, ...], numbers: Sequence[int], shape: Sequence[int]) -> Tensor:
+def _frame_noise(seed: int, key: tuple[int, ...], numbers: Sequence[int], shape: Sequence[int]) -> Tensor:
     """(len(numbers), *shape) standard normal, a function of (seed, key, frame number) alone."""
     fields = {
         number: torch.randn(*shape, generator=torch.Generator().manual_seed(mixed(seed, *key, number)))

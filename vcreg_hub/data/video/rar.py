@@ -70,7 +70,7 @@ def refuse_other_kinds(path: Path) -> None:
         )
 
 
-def find_tool(archive: Path, into: Path) -> list[str]:
+def _find_tool(archive: Path, into: Path) -> list[str]:
     """The command that unpacks `archive` into the folder `into`. VCRegError names what to install when none
     can."""
     if unrar := shutil.which("unrar"):
@@ -85,7 +85,7 @@ def find_tool(archive: Path, into: Path) -> list[str]:
 def _unpack_with_tool(archive: str | Path, folder: Path, members: dict[str, Any], targets: dict[str, Path]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".unpacking-") as scratch:
-        command = find_tool(Path(archive).resolve(), Path(scratch))
+        command = _find_tool(Path(archive).resolve(), Path(scratch))
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL)
         said = (done.stderr or done.stdout).strip()[-300:]
         for name, target in targets.items():

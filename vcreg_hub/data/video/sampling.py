@@ -1,4 +1,5 @@
-"""Which frames and which crops of a video a network sees: the index rules of VideoMAE's fine-tuning code.
+"""Which frames and which crops of a video a network sees, by the index rules of VideoMAE's fine-tuning code, and which
+clips are held out.
 
 Pure functions over integers. In training one clip is drawn from the video; at test time `clips` x `crops`
 views cover it, and views that coincide are kept once with their number, which leaves the average over all
@@ -8,12 +9,14 @@ of them unchanged.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from ...errors import ConfigError
+from .index import Clip
 
 
 def training_indices(
@@ -58,7 +61,7 @@ class Views:
         return torch.from_numpy(pairs / pairs.sum())
 
 
-def evaluation_clips(length: int, frames: int = 16, stride: int = 2, clips: int = 10) -> list[list[int]]:
+def _evaluation_clips(length: int, frames: int = 16, stride: int = 2, clips: int = 10) -> list[list[int]]:
     """Frame indices of every test clip, (clips, frames), identical ones included.
 
     Every stride-th frame of the video is kept, and the last kept one repeated until there are `frames`;
@@ -70,7 +73,7 @@ def evaluation_clips(length: int, frames: int = 16, stride: int = 2, clips: int 
     return [kept[s : s + frames] for s in _starts(len(kept) - frames, clips)]
 
 
-def crop_offsets(height: int, width: int, size: int, crops: int = 3) -> list[int]:
+def _crop_offsets(height: int, width: int, size: int, crops: int = 3) -> list[int]:
     """Where each square crop of `size` begins on the long side: left, centre, right (top, centre, bottom when
     height >= width) for three of them."""
     return _starts(max(height, width) - size, crops)
@@ -87,8 +90,8 @@ def distinct_views(
     length: int, height: int, width: int, *, frames: int, stride: int, size: int, clips: int, crops: int
 ) -> Views:
     """The distinct test views of a video of `length` frames of `height` x `width` pixels."""
-    clip_counts = Counter(tuple(indices) for indices in evaluation_clips(length, frames, stride, clips))
-    crop_counts = Counter(crop_offsets(*short_side_size(height, width, size), size, crops))
+    clip_counts = Counter(tuple(indices) for indices in _evaluation_clips(length, frames, stride, clips))
+    crop_counts = Counter(_crop_offsets(*short_side_size(height, width, size), size, crops))
     return Views(
         clips=tuple(clip_counts),
         clip_counts=tuple(clip_counts.values()),
@@ -110,3 +113,39 @@ def _starts(room: int, count: int) -> list[int]:
 def _check(length: int, frames: int, stride: int) -> None:
     if length < 1 or frames < 1 or stride < 1:
         raise ConfigError(f"expected length, frames and stride of at least 1, got {length}, {frames}, {stride}")
+
+
+def carve_by_source(
+    clips: Sequence[Clip], numbers: np.ndarray, fraction: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """(kept, held out) numbers, both ascending: whole source videos are held out, also where clips of one
+    are in several classes, as many as fit into `fraction` of every class's clips; a class that got none and
+    has two sources or more gives its smallest one."""
+    # RandomState, not Generator: NumPy promises that its stream stays as it is, and a published split must too.
+    random = np.random.RandomState(seed)
+    of_source: dict[str, Counter[int]] = {}
+    for n in numbers:
+        of_source.setdefault(clips[n].source, Counter())[clips[n].label] += 1
+    left = sum(of_source.values(), Counter())
+    room = {label: fraction * count for label, count in left.items()}
+    held: set[str] = set()
+
+    def hold(source: str) -> None:
+        held.add(source)
+        left.subtract(of_source[source])
+        for label, count in of_source[source].items():
+            room[label] -= count
+
+    def leaves_some(source: str) -> bool:
+        return all(left[label] > count for label, count in of_source[source].items())
+
+    sources = [sorted(of_source)[i] for i in random.permutation(len(of_source))]
+    for source in sources:
+        if all(count <= room[label] for label, count in of_source[source].items()) and leaves_some(source):
+            hold(source)
+    for label in sorted(left) if fraction else []:
+        mine = [source for source in sources if label in of_source[source]]
+        if not held & set(mine) and (fitting := [source for source in mine if leaves_some(source)]):
+            hold(min(fitting, key=lambda source: of_source[source].total()))
+    out = [int(n) for n in numbers if clips[n].source in held]
+    return np.setdiff1d(numbers, out), np.sort(np.array(out, dtype=np.int64))

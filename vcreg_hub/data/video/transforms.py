@@ -40,14 +40,14 @@ class TrainClipView:
             raise ConfigError(f"data.repeats={cfg.repeats}: for videos set video.repeats, which has its own meaning")
         self.size = cfg.train_size or cfg.image_size
         self.cfg, self.mean, self.std, self.noise = cfg, mean, std, noise
-        self.augment = frame_augmentation(cfg.augment, self.size)
+        self.augment = _frame_augmentation(cfg.augment, self.size)
         self.erase = v2.RandomErasing(cfg.random_erase, value="random") if cfg.random_erase else None
 
     def __call__(
         self, frames: Tensor, key: tuple[int, ...], noise_key: tuple[int, ...] = (), numbers: Sequence[int] = ()
     ) -> Tensor:
         if self.augment is not None:
-            frames = augment_alike(self.augment, frames, mixed(*key))
+            frames = _augment_alike(self.augment, frames, mixed(*key))
         with torch_drawn_from(*key):
             picture = self._crop(frames.permute(0, 3, 1, 2))
             if torch.rand(()) < self.cfg.hflip:
@@ -92,7 +92,7 @@ def centre(frames: Tensor, size: int) -> Tensor:
     return crop_at(frames, (max(frames.shape[-2:]) - size) // 2, size)
 
 
-def frame_augmentation(name: str, size: int) -> Callable[[Image.Image], Image.Image] | None:
+def _frame_augmentation(name: str, size: int) -> Callable[[Image.Image], Image.Image] | None:
     """timm's RandAugment of a string such as `rand-m7-n4-mstd0.5-inc1`, bicubic, or None for "none"."""
     if name == "none":
         return None
@@ -107,7 +107,7 @@ def frame_augmentation(name: str, size: int) -> Callable[[Image.Image], Image.Im
         raise ConfigError(f"data.augment={name} is no RandAugment that timm reads: {error}") from None
 
 
-def augment_alike(augment: Callable[[Image.Image], Image.Image], frames: Tensor, seed: int) -> Tensor:
+def _augment_alike(augment: Callable[[Image.Image], Image.Image], frames: Tensor, seed: int) -> Tensor:
     """Every frame of uint8 (t, h, w, c) through the same operations with the same strengths.
 
     timm draws from Python's and NumPy's global generators, so both start anew for each frame, and are left

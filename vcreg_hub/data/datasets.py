@@ -1,13 +1,24 @@
-"""Video data sets laid out like HMDB51, one row each: what must be in them for a result to be comparable."""
+"""The data sets, images and videos, one row each; reading a row reads no data and imports no library."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+# What `data.image.module` reads.
+IMAGE_SETS = {
+    "digits": "1,797 handwritten digits, 8 x 8 grey (scikit-learn); class, superclass",
+    "fashion_mnist": "70,000 images of clothes, 28 x 28 grey; class, superclass",
+    "folder": "class folders of images at data.root (ImageFolder), plain or in tar files",
+    "hf": "hf:<id, local folder or parquet file>: any data set of the `datasets` library",
+    "imagenet": "ImageNet-1k at data.root: folder, tar, hfds/<id>, hfids/<id>, wds/<folder>",
+    "synthetic": "synthetic[:<classes>x<channels>]: made-up images for trying things out",
+}
+
 
 @dataclass(frozen=True)
 class VideoSet:
-    """A number that is None is not checked. made: by this package, so that nothing has to be fetched.
+    """Videos laid out like HMDB51, and what must be in them for a result to be comparable. A number that is None is not
+    checked. made: by this package, so that nothing has to be fetched.
 
     classes, clips: in all. train, test: clips in each of the `splits`. archive: file name of the RAR of
     class RARs. split_archive, split_md5: file name of the RAR of split files and its MD5.
@@ -23,8 +34,6 @@ class VideoSet:
     archive: str | None = None
     split_archive: str | None = None
     split_md5: str | None = None
-    licence: str | None = None
-    home: str | None = None
     made: bool = False
 
 
@@ -42,8 +51,6 @@ VIDEO_SETS = {
             archive="hmdb51_org.rar",
             split_archive="test_train_splits.rar",
             split_md5="15e67781e70dcfbdce2d7dbb9b3344b5",
-            licence="cc-by-4.0",
-            home="https://serre-lab.clps.brown.edu/resource/hmdb-a-large-human-motion-database/",
         ),
         VideoSet("action_shapes", "6 motions of textured shapes, made on the spot", splits=3, classes=6, made=True),
         VideoSet(

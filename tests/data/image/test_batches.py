@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vcreg_hub.config import Data, Train
-from vcreg_hub.data.image.images import ImageData, load_images
-from vcreg_hub.data.image.loader import test_loader as fixed_loader
-from vcreg_hub.data.image.loader import train_loader
+from vcreg_hub.data.image.batches import test_loader as fixed_loader
+from vcreg_hub.data.image.batches import train_loader
+from vcreg_hub.data.image.module import ImageData, load_images
 from vcreg_hub.data.image.source import UnreadableImageError
 from vcreg_hub.errors import ConfigError, UnknownNameError
 
@@ -196,6 +196,16 @@ def test_smoothing_in_the_loss_is_smoothing_of_the_mixed_targets() -> None:
 def test_what_cannot_be_is_refused(digits: ImageData, data: Data, train: Train, place: dict, says: str) -> None:  # type: ignore[type-arg]
     with pytest.raises(ConfigError, match=says):
         train_loader(digits, data, train, **place)
+
+
+def test_several_views_of_an_image_lie_side_by_side(digits: ImageData) -> None:
+    still = replace(DATA, augment="none", crop="none")
+    (views, labels), *_ = train_loader(digits, still, TRAIN, views=2)
+    (once, also), *_ = epoch(digits, data=still)
+    assert views.shape == (32, 2, 1, 8, 8) and torch.equal(labels, also)
+    assert torch.equal(views[:, 0], once) and torch.equal(views[:, 1], once), "the same where nothing is random"
+    varied = next(iter(train_loader(digits, DATA, TRAIN, views=2)))[0]
+    assert not torch.equal(varied[:, 0], varied[:, 1])
 
 
 @pytest.mark.parametrize("workers", [0, 2])

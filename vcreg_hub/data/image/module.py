@@ -1,46 +1,43 @@
 """Labelled images by name: where they come from and how they are split.
 
-Adding a data set is one row of `ROWS` and a function that returns a `Source`. Everything that makes results comparable
-happens here, once: the test images are the data set's own where it has any, the validation images are carved from the
-training images only, and the indices depend on the finest labels and `split_seed` alone, so that a run on superclasses
-and a probe of the classes see the same images.
+Adding a data set is a row of `IMAGE_SETS`, one of `_READERS`, and a function that returns a `Source`. Everything that
+makes results comparable happens here, once: the test images are the data set's own where it has any, the validation
+images are carved from the training images only, and the indices depend on the finest labels and `split_seed` alone, so
+that a run on superclasses and a probe of the classes see the same images.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 from PIL import Image
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
-from ...config import Data
+from ...config import Data, Train
 from ...errors import ConfigError, DataError, unknown_name
+from ..batches import TrainLoader
+from ..datasets import IMAGE_SETS
+from ..module import DataModule
 from ..splits import carve, stratified
 from . import digits, fashion_mnist, folder, hf, imagenet, synthetic
+from .batches import test_loader, train_loader
 from .source import Reader, Source, Split
 from .stream import Stream
 
 # Share of the training images that becomes the test split of a data set that has neither test nor validation images.
-TEST_FRACTION = 0.2
+_TEST_FRACTION = 0.2
 
-
-class Row(NamedTuple):
-    """How a data set is read, and what it is, for a list."""
-
-    load: Callable[[Data], Source]
-    about: str
-
-
-ROWS = {
-    "digits": Row(digits.load, "1,797 handwritten digits, 8 x 8 grey (scikit-learn); class, superclass"),
-    "fashion_mnist": Row(fashion_mnist.load, "70,000 images of clothes, 28 x 28 grey; class, superclass"),
-    "folder": Row(folder.load, "class folders of images at data.root (ImageFolder), plain or in tar files"),
-    "hf": Row(hf.load, "hf:<id, local folder or parquet file>: any data set of the `datasets` library"),
-    "imagenet": Row(imagenet.load, "ImageNet-1k at data.root: folder, tar, hfds/<id>, hfids/<id>, wds/<folder>"),
-    "synthetic": Row(synthetic.load, "synthetic[:<classes>x<channels>]: made-up images for trying things out"),
+# A row each of `IMAGE_SETS`.
+_READERS: dict[str, Callable[[Data], Source]] = {
+    "digits": digits.load,
+    "fashion_mnist": fashion_mnist.load,
+    "folder": folder.load,
+    "hf": hf.load,
+    "imagenet": imagenet.load,
+    "synthetic": synthetic.load,
 }
 
 
@@ -90,6 +87,37 @@ class ImageData:
         )
 
 
+@dataclass(frozen=True)
+class ImageModule(DataModule):
+    """Images under the face of every data set."""
+
+    sets: ImageData
+    single_view = "single view"
+    noun = "images"
+
+    @classmethod
+    def load(cls, cfg: Data) -> ImageModule:
+        """Errors: those of `load_images`."""
+        return cls(cfg, load_images(cfg))
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return self.in_chans, self.cfg.image_size, self.cfg.image_size
+
+    def labels(self, split: str) -> np.ndarray | None:
+        part = getattr(self.sets, split)
+        return None if isinstance(part, Stream) else part.labels
+
+    def train_batches(self, train: Train, rank: int, world: int, views: int = 1) -> TrainLoader:
+        return train_loader(self.sets, self.cfg, train, rank=rank, world=world, views=views)
+
+    def eval_batches(self, split: str, batch_size: int) -> DataLoader:
+        return test_loader(self.sets, self.cfg, split, batch_size)
+
+    def describe(self) -> dict[str, Any]:
+        return super().describe() | {"resize": self.cfg.resize, "interpolation": self.cfg.interpolation}
+
+
 def load_images(cfg: Data) -> ImageData:
     """The images that a recipe's `data` names.
 
@@ -97,9 +125,9 @@ def load_images(cfg: Data) -> ImageData:
     together; DataError when files are missing (it says where it looked), damaged, or not what they should be.
     """
     row, _, rest = cfg.name.partition(":")
-    if row not in ROWS or (row == "hf" and not rest):
-        raise unknown_name("data set", cfg.name, ROWS, "`folder` and `hf:<id>` read your own images.")
-    source = ROWS[row].load(cfg)
+    if row not in IMAGE_SETS or (row == "hf" and not rest):
+        raise unknown_name("data set", cfg.name, IMAGE_SETS, "`folder` and `hf:<id>` read your own images.")
+    source = _READERS[row](cfg)
     mean, std = cfg.mean or source.mean, cfg.std or source.std
     if not len(mean) == len(std) == len(source.mean) or min(std) <= 0:
         raise ConfigError(f"data.mean={mean} and data.std={std}: expected {len(source.mean)} values each, std positive")
@@ -113,7 +141,7 @@ def _splits(source: Source, cfg: Data) -> tuple[Images | Stream, Images, Images 
             raise ConfigError(f"{source.origin} is streamed: data.val_fraction must be 0 and data.train_images null")
         empty = np.empty(0, dtype=np.int64)
         assert isinstance(source.test, Stream)
-        return source.train, Images(synthetic.PatternReader(empty, 1, 1, 0), empty, empty), source.test
+        return source.train, Images(_NoImages(), empty, empty), source.test
     assert not isinstance(source.test, Stream)
     for name in ("train", "val", "test"):
         _check(getattr(source, name), name, source)
@@ -122,7 +150,7 @@ def _splits(source: Source, cfg: Data) -> tuple[Images | Stream, Images, Images 
     if test is None:
         test, val = val, None
     if test is None:
-        kept, held_out = carve(source.train.classes, TEST_FRACTION, cfg.split_seed)
+        kept, held_out = carve(source.train.classes, _TEST_FRACTION, cfg.split_seed)
         tested = _images(source.train, held_out)
     else:
         tested = _images(test)
@@ -136,6 +164,19 @@ def _splits(source: Source, cfg: Data) -> tuple[Images | Stream, Images, Images 
     if not len(kept) or not len(tested):
         raise DataError(f"{source.origin}: {len(kept)} training and {len(tested)} test images are left; need both")
     return _images(source.train, kept), held, tested
+
+
+class _NoImages:
+    """The reader of an empty split."""
+
+    def __len__(self) -> int:
+        return 0
+
+    def read(self, index: int) -> Image.Image:
+        raise IndexError(index)
+
+    def where(self, index: int) -> str:
+        raise IndexError(index)
 
 
 def _images(split: Split, indices: np.ndarray | None = None) -> Images:

@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vcreg_hub.data.video import measurement
+from vcreg_hub.data.video import index
 from vcreg_hub.data.video.decode import measure, write_video
-from vcreg_hub.data.video.index import Clip
-from vcreg_hub.data.video.measurement import measured
+from vcreg_hub.data.video.index import Clip, measured
 
 NAMES = ("-a [1].avi", "b#&;.avi", "broken.avi", "d.avi")
 
@@ -27,7 +26,7 @@ def clips(tmp_path: Path) -> list[Clip]:
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     seen: list[str] = []
-    monkeypatch.setattr(measurement, "measure", lambda path: (seen.append(path.name), measure(path))[1])
+    monkeypatch.setattr(index, "measure", lambda path: (seen.append(path.name), measure(path))[1])
     return seen
 
 

@@ -12,8 +12,8 @@ import pytest
 
 from vcreg_hub.config import Data
 from vcreg_hub.data.image import digits, fashion_mnist
-from vcreg_hub.data.image.idx import read_idx
-from vcreg_hub.data.image.images import ImageData, load_images
+from vcreg_hub.data.image.fashion_mnist import _read_idx
+from vcreg_hub.data.image.module import ImageData, load_images
 from vcreg_hub.errors import ConfigError, DataError, UnknownNameError
 
 # Of the test labels, in order.
@@ -231,17 +231,19 @@ def test_labels_out_of_range_are_refused(fashion_folder: Path) -> None:
 def test_idx_round_trip(tmp_path: Path) -> None:
     array = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
     write_idx(tmp_path / "a", array)
-    assert np.array_equal(read_idx(tmp_path / "a", 3), array)
+    assert np.array_equal(_read_idx(tmp_path / "a", 3), array)
 
 
 def test_a_source_whose_labels_do_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from vcreg_hub.data.image import images
+    from vcreg_hub.data.datasets import IMAGE_SETS
+    from vcreg_hub.data.image import module
 
     def broken(cfg: Data) -> object:
         source = digits.load(cfg)
         return replace(source, class_names=source.class_names[:7])
 
-    monkeypatch.setitem(images.ROWS, "digits", images.Row(broken, ""))  # type: ignore[arg-type]
+    assert module._READERS.keys() == IMAGE_SETS.keys()
+    monkeypatch.setitem(module._READERS, "digits", broken)
     with pytest.raises(DataError, match="labels run from 0 to 9, there are 7 classes"):
         load_images(Data("digits"))
 

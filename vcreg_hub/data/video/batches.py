@@ -1,5 +1,4 @@
-"""Batches of clips. The order of an epoch, its random numbers and the mixing of a batch are those of the
-image loader.
+"""Batches of clips. The order of an epoch, its random numbers and the mixing of a batch are those of images.
 
 A training item is a clip drawn once from the file and augmented `video.repeats` times. A test item is a
 whole file: its frames, resized once, and which of them make up which view, so that a file is decoded once
@@ -10,15 +9,25 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, default_collate
 
 from ...config import Data, Train, Video
-from ...errors import ConfigError, UnknownNameError
-from ..image.loader import Key, Order, TrainLoader, batch_mixing, worker_processes
+from ...errors import ConfigError
+from ..batches import (
+    Key,
+    Order,
+    TrainLoader,
+    batch_mixing,
+    batches_of_epoch,
+    in_order,
+    part_of,
+    share_of_batch,
+    worker_processes,
+)
 from ..randomness import mixed, numpy_drawn_from
 from .decode import UnreadableVideoError
 from .decoders import Decoder
@@ -26,7 +35,9 @@ from .failures import Failures, marked_lost
 from .noise import Noise, normalise
 from .sampling import Views, distinct_views, training_indices
 from .transforms import TrainClipView, centre, resize_short
-from .videos import ClipList, VideoData
+
+if TYPE_CHECKING:
+    from .datasets import ClipList, VideoData
 
 
 class TestItem(NamedTuple):
@@ -55,43 +66,38 @@ def video_train_loader(
     *,
     rank: int = 0,
     world: int = 1,
+    views: int = 1,
 ) -> TrainLoader:
     """Training batches of one process of `world`: clips (b * repeats, t, c, size, size) float32 and
     targets, (b * repeats,) class ids or (b * repeats, classes) probabilities after mixup, with b =
-    train.batch_size / (world * train.accumulation). Views of one clip are neighbours.
+    train.batch_size / (world * train.accumulation). Views of one clip are neighbours. views: with more than one, clips
+    are (b, views, t, c, size, size) instead, which `video.repeats` must leave alone.
 
     A clip that fails to decode is replaced by another and counted in `failures`; once they are more than its limit, no
     file is opened any more and clips are zeros, with which nobody should go on training.
     Errors: ConfigError when the batch size does not divide or exceeds the clips; UnreadableVideoError when no clip is
     left.
     """
-    size, remainder = divmod(train.batch_size, world * train.accumulation)
-    if remainder or size == 0:
-        raise ConfigError(
-            f"train.batch_size={train.batch_size} does not divide into {world} processes x {train.accumulation} "
-            "accumulation steps"
-        )
+    size = share_of_batch(train, world)
+    if views > 1 and video.repeats > 1:
+        raise ConfigError(f"video.repeats={video.repeats}: the task takes {views} views of a clip already")
     failures = failures or Failures(videos.index, video.max_failed)
     view = TrainClipView(data, videos.mean, videos.std, Noise.of(video))
-    clips = _TrainClips(videos.train, view, video, failures)
+    clips = _TrainClips(videos.train, view, video, failures, max(views, video.repeats))
     order = Order(videos.train, 1, train.seed, rank, world)
-    steps = len(order) // (size * train.accumulation)
-    if steps == 0:
-        raise ConfigError(
-            f"an epoch has {len(order) * world} clips, fewer than one step of train.batch_size={train.batch_size}: "
-            "lower it"
-        )
+    batches = batches_of_epoch(len(order), size, train, world, "clips")
+    mixing = batch_mixing(train, videos.num_classes, size * video.repeats, views)
     workers = worker_processes(data.workers)
     loader = DataLoader(
         clips,
         batch_sampler=BatchSampler(order, size, drop_last=True),  # type: ignore[arg-type]
         num_workers=workers,
         persistent_workers=workers > 0,
-        collate_fn=_Collate(batch_mixing(train, videos.num_classes, size * video.repeats), (train.seed, rank)),
+        collate_fn=_Collate(mixing, (train.seed, rank), stacked=views > 1),
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),
     )
-    return TrainLoader(loader, steps * train.accumulation, train.seed, order)
+    return TrainLoader(loader, batches, train.seed, order)
 
 
 def video_val_loader(
@@ -106,13 +112,8 @@ def video_val_loader(
     (b, t, c, h, w), labels, numbers). Not shared out among processes: accelerate's `prepare` does that. A
     clip that does not decode is zeros, its label -1 minus the true one, and it is counted in `failures`."""
     failures = failures or Failures(videos.index, video.max_failed)
-    return DataLoader(
-        _MiddleClips(_part(videos, split), data, video, videos.mean, videos.std, failures),
-        batch_size,
-        num_workers=worker_processes(data.workers),
-        pin_memory=torch.cuda.is_available(),
-        generator=torch.Generator(),
-    )
+    clips = _MiddleClips(_part(videos, split), data, video, videos.mean, videos.std, failures)
+    return in_order(clips, batch_size, data.workers)
 
 
 def video_test_loader(
@@ -130,20 +131,15 @@ def video_test_loader(
     there are."""
     part = _part(videos, split)
     failures = failures or Failures(videos.index, video.max_failed)
-    return DataLoader(
-        _TestFiles(part, range(rank, len(part), world), data, video, videos.mean, videos.std, failures),
-        batch_size=None,
-        num_workers=worker_processes(data.workers),
-        pin_memory=torch.cuda.is_available(),
-        generator=torch.Generator(),
-    )
+    files = _TestFiles(part, range(rank, len(part), world), data, video, videos.mean, videos.std, failures)
+    return in_order(files, None, data.workers)
 
 
 class _TrainClips(Dataset):
-    """Asked with a key and a place in the list; answers (views (repeats, t, c, h, w), label, key)."""
+    """Asked with a key and a place in the list; answers (views (views, t, c, h, w), label, key)."""
 
-    def __init__(self, clips: ClipList, view: TrainClipView, video: Video, failures: Failures) -> None:
-        self.clips, self.view, self.video, self.failures = clips, view, video, failures
+    def __init__(self, clips: ClipList, view: TrainClipView, video: Video, failures: Failures, views: int) -> None:
+        self.clips, self.view, self.video, self.failures, self.views = clips, view, video, failures, views
         self.decode = Decoder(video.decoder)
 
     def __getitem__(self, item: tuple[Key, int]) -> tuple[Tensor, int, Key]:
@@ -151,7 +147,7 @@ class _TrainClips(Dataset):
         for attempt in itertools.count():
             clip, number = self.clips[place], int(self.clips.numbers[place])
             if self.failures.too_many():
-                shape = (self.video.repeats, self.video.frames, len(self.view.mean), self.view.size, self.view.size)
+                shape = (self.views, self.video.frames, len(self.view.mean), self.view.size, self.view.size)
                 return torch.zeros(shape), clip.label, key
             draws = torch.Generator().manual_seed(mixed(*key, attempt))
             indices = training_indices(clip.frames, self.video.frames, self.video.stride, draws)
@@ -163,7 +159,7 @@ class _TrainClips(Dataset):
                 if self.failures.none_left(self.clips.numbers):
                     raise UnreadableVideoError(f"no training clip of {self.clips.index.name} decodes") from error
                 place = int(torch.randint(len(self.clips), (), generator=draws))
-        views = [self.view(frames, (*key, r), (number, r), indices) for r in range(self.video.repeats)]
+        views = [self.view(frames, (*key, r), (number, r), indices) for r in range(self.views)]
         return torch.stack(views), clip.label, key
 
 
@@ -256,13 +252,16 @@ def _without_frames(label: int, number: int) -> TestItem:
 
 
 class _Collate:
-    """Lays the views of all items side by side, then mixes the batch where a recipe asks for it."""
+    """Lays the views of all items side by side, then mixes the batch where a recipe asks for it. stacked: views keep an
+    axis of their own."""
 
-    def __init__(self, mixup: Any, salt: tuple[int, int]) -> None:
-        self.mixup, self.salt = mixup, salt
+    def __init__(self, mixup: Any, salt: tuple[int, int], stacked: bool) -> None:
+        self.mixup, self.salt, self.stacked = mixup, salt, stacked
 
     def __call__(self, items: Sequence[tuple[Tensor, int, Key]]) -> tuple[Tensor, Tensor]:
         views, labels = default_collate([item[:2] for item in items])
+        if self.stacked:
+            return views, labels
         repeats = views.shape[1]
         clips, labels = views.flatten(0, 1), labels.repeat_interleave(repeats)
         if self.mixup is None:
@@ -274,6 +273,4 @@ class _Collate:
 
 
 def _part(videos: VideoData, split: str) -> ClipList:
-    if split not in ("train", "val", "test"):
-        raise UnknownNameError(f"unknown split {split!r}; known: train, val, test")
-    return getattr(videos, split)
+    return part_of({"train": videos.train, "val": videos.val, "test": videos.test}, split)

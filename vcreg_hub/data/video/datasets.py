@@ -18,13 +18,14 @@ from torch.utils.data import Dataset
 
 from ...config import Data, Video
 from ...errors import ConfigError, DataError, counted, not_decoding, some, unknown_name
-from ..splits import carve_by_source, stratified
+from ..datasets import VIDEO_SETS
+from ..splits import stratified
 from . import action_shapes
 from . import folder as video_folder
 from . import lists as video_list
 from .hmdb51 import prepare
 from .index import ABOUT, TEST, TRAIN, VALIDATION, Clip, VideoIndex, read_index
-from .sets import VIDEO_SETS
+from .sampling import carve_by_source
 
 _logger = logging.getLogger("vcreg_hub")
 
@@ -98,9 +99,9 @@ def load_videos(cfg: Data, video: Video) -> VideoData:
     `video.max_failed`. What is left out, and classes that the test part lacks, are named in a warning.
     """
     row = cfg.name.partition(":")[0]
-    if row not in ROWS:
-        raise unknown_name("video data set", cfg.name, ROWS)
-    index = ROWS[row](cfg)
+    if row not in _READERS:
+        raise unknown_name("video data set", cfg.name, _READERS)
+    index = _READERS[row](cfg)
     mean, std = cfg.mean or MEAN, cfg.std or STD
     if not len(mean) == len(std) == 3 or min(std) <= 0:
         raise ConfigError(f"data.mean={mean} and data.std={std}: expected 3 values each, std positive")
@@ -197,7 +198,7 @@ def _spec(name: str) -> action_shapes.ActionShapes:
     return action_shapes.ActionShapes(sources=int(sources), clips_per_source=int(clips), compound=compound)
 
 
-ROWS: dict[str, Callable[[Data], VideoIndex]] = {
+_READERS: dict[str, Callable[[Data], VideoIndex]] = {
     "hmdb51": _prepared,
     "hmdb51_like": _prepared,
     "action_shapes": _shapes,

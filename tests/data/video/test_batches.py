@@ -14,17 +14,16 @@ import pytest
 import torch
 
 from vcreg_hub.config import Data, Train, Video
-from vcreg_hub.data.splits import carve_by_source
+from vcreg_hub.data.datasets import VIDEO_SETS
 from vcreg_hub.data.video.action_shapes import ActionShapes, make
+from vcreg_hub.data.video.batches import video_test_loader, video_train_loader, video_val_loader
+from vcreg_hub.data.video.datasets import ClipList, VideoData, load_videos
 from vcreg_hub.data.video.decode import UnreadableVideoError
 from vcreg_hub.data.video.failures import Failures
 from vcreg_hub.data.video.hmdb51 import prepare
 from vcreg_hub.data.video.index import TEST, TRAIN, Clip
-from vcreg_hub.data.video.loader import video_test_loader, video_train_loader, video_val_loader
-from vcreg_hub.data.video.sampling import evaluation_clips
-from vcreg_hub.data.video.sets import VIDEO_SETS
+from vcreg_hub.data.video.sampling import _evaluation_clips, carve_by_source
 from vcreg_hub.data.video.transforms import resize_short
-from vcreg_hub.data.video.videos import ClipList, VideoData, load_videos
 from vcreg_hub.errors import ConfigError, DataError, UnknownNameError
 
 SPEC = ActionShapes(sources=8, clips_per_source=2, height=24, width=32, min_frames=2, max_frames=50)
@@ -131,6 +130,13 @@ def test_repeats_are_views_of_the_same_frames_side_by_side(root: Path, videos: V
     assert not torch.equal(varied[0], varied[1])
 
 
+def test_views_of_a_clip_keep_an_axis_of_their_own(root: Path, videos: VideoData) -> None:
+    views, labels = next(iter(video_train_loader(videos, data(root), TRAIN_CFG, VIDEO, views=2)))
+    assert views.shape == (8, 2, 4, 3, 16, 16) and labels.shape == (8,) and not torch.equal(views[:, 0], views[:, 1])
+    with pytest.raises(ConfigError, match=r"video\.repeats=3: the task takes 2 views"):
+        video_train_loader(videos, data(root), TRAIN_CFG, replace(VIDEO, repeats=3), views=2)
+
+
 def test_mixing_pairs_a_batch_with_its_reverse_in_every_frame(root: Path, videos: VideoData) -> None:
     still = data(root, crop="none", hflip=0.0)
     plain, labels = next(iter(video_train_loader(videos, still, TRAIN_CFG, VIDEO)))
@@ -166,7 +172,7 @@ def test_test_items_give_the_views_of_the_protocol(root: Path, videos: VideoData
                 values.append(weight * view.double().mean())
         wanted = [
             resized[indices][..., offset : offset + 16].double().mean()
-            for indices in evaluation_clips(len(full), 4, 2, 5)
+            for indices in _evaluation_clips(len(full), 4, 2, 5)
             for offset in (0, 2, 5)
         ]
         assert sum(values).item() == pytest.approx(np.mean(wanted))

@@ -8,11 +8,11 @@ import accelerate.tracking
 import pytest
 from accelerate.tracking import GeneralTracker
 
-from vcreg_hub.config import Data, Eval, Model, Optim, Recipe, Train
+from vcreg_hub.config import Data, Model, Optim, Recipe, Train
 from vcreg_hub.errors import UnknownNameError, UsageError, VCRegError
 from vcreg_hub.regularizer.vcreg import VCReg
 from vcreg_hub.run import train
-from vcreg_hub.run.tracker import check_tracker
+from vcreg_hub.run.accelerator import check_tracker
 
 TINY = Recipe(
     name="tracked",
@@ -20,7 +20,6 @@ TINY = Recipe(
     data=Data("digits", val_fraction=0.2, train_images=64, image_size=32, crop="pad", workers=0),
     optim=Optim(lr=2e-3, warmup_epochs=0),
     train=Train(epochs=2, batch_size=32),
-    eval=Eval(("classification",)),
     vcreg=VCReg(),
 )
 

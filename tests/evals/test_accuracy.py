@@ -1,0 +1,30 @@
+"""One accuracy, against counting by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from vcreg_hub.evals.accuracy import accuracies
+
+
+def test_every_accuracy_by_hand():
+    generator = torch.Generator().manual_seed(0)
+    scores, labels = torch.randn(60, 7, generator=generator), torch.randint(6, (60,), generator=generator)
+    ranked = scores.topk(5, dim=1).indices
+    first = [row.argmax().item() == label for row, label in zip(scores, labels.tolist())]
+    among = [label in row for row, label in zip(ranked.tolist(), labels.tolist())]
+    by_class = [
+        sum(hit for hit, label in zip(first, labels.tolist()) if label == c) / int((labels == c).sum())
+        for c in labels.unique().tolist()
+    ]
+    found = accuracies(ranked, labels, 7)
+    assert found["top1"] == pytest.approx(100 * sum(first) / 60)
+    assert found["top5"] == pytest.approx(100 * sum(among) / 60)
+    assert found["mean_per_class"] == pytest.approx(100 * sum(by_class) / len(by_class)), "class 6 has no sample"
+    assert "top5" not in accuracies(ranked[:, :1], labels, 7) and "top5" not in accuracies(ranked, labels, 5)
+
+
+def test_a_sample_that_could_not_be_read_is_wrong_in_its_class():
+    ranked, labels = torch.tensor([[0], [1], [1]]), torch.tensor([0, 1, -1 - 1])
+    assert accuracies(ranked, labels, 2) == pytest.approx({"top1": 200 / 3, "mean_per_class": 75.0})

@@ -1,0 +1,103 @@
+"""Evaluations of other data sets than the training one, and features that are extracted once."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from evals.own_probe import OwnProbe
+
+from vcreg_hub.config import Data, Model, Recipe, Train, from_json, override, to_json
+from vcreg_hub.errors import ConfigError, DataError, UnknownNameError
+from vcreg_hub.evals import context
+from vcreg_hub.evals.classification import Classification
+from vcreg_hub.evals.linear_probe import LinearProbe
+from vcreg_hub.run import evaluate_run, train
+
+RECIPE = Recipe(
+    name="probed",
+    model=Model("test_convnext"),
+    data=Data("digits", labels="superclass", image_size=32, train_images=64, workers=0),
+    train=Train(batch_size=32),
+    evals=(
+        Classification(),
+        LinearProbe(),
+        LinearProbe(labels="superclass", penalty=10.0),
+        OwnProbe(),
+        LinearProbe(data=Data("synthetic:4x1", image_size=32, workers=0)),
+    ),
+)
+
+
+def quiet(_text: str) -> None:
+    """The tests read files, not lines."""
+
+
+@pytest.fixture
+def extracted(monkeypatch):
+    """How many samples each extraction of features went over."""
+    found, extract = [], context._extract
+
+    def counted(*arguments):
+        rows, labels = extract(*arguments)
+        found.append(len(rows))
+        return rows, labels
+
+    monkeypatch.setattr(context, "_extract", counted)
+    return found
+
+
+def test_features_are_extracted_once_for_a_network_data_set_and_split(tmp_path, extracted):
+    folder = train(RECIPE, tmp_path / "run", say=quiet)
+    assert extracted == [64, 500, 512, 128], "training and test part of two data sets, under three probes and a fourth"
+    rows = folder.results()["metrics"]
+    found = [(row["metric"], row["dataset"], row["dataset_config"]) for row in rows]
+    assert found == [
+        ("top1", "digits", "superclass"), ("loss", "digits", "superclass"),
+        ("probe_top1", "digits", "class"), ("probe_mean_per_class", "digits", "class"),
+        ("probe_top1", "digits", "superclass"), ("probe_mean_per_class", "digits", "superclass"),
+        ("own_top1", "synthetic:4x1", "class"),
+        ("probe_top1", "synthetic:4x1", "class"), ("probe_mean_per_class", "synthetic:4x1", "class"),
+    ]  # fmt: skip
+    assert rows[6]["protocol"] == "nearest class mean, single view; last epoch" and rows[6]["value"] > 25
+    again = evaluate_run(folder.path, ["evals=evals.own_probe:OwnProbe"])
+    assert again == rows[6:7] and extracted[4:] == [512, 128], "another network has features of its own"
+
+
+def test_an_evaluation_from_outside_the_package_survives_json_and_is_set():
+    assert from_json(to_json(RECIPE)) == RECIPE
+    assert '"type": "evals.own_probe:OwnProbe"' in to_json(RECIPE)
+    changed = override(RECIPE, ["evals.3.power=1", "evals.4.data.image_size=16"])
+    assert changed.evals[3] == OwnProbe(power=1.0) and changed.evals[4].data.image_size == 16
+
+
+def test_labels_are_those_of_the_asked_set_whatever_was_extracted_first(tmp_path):
+    folder = train(override(RECIPE, ["evals=[]"]), tmp_path / "run", say=quiet)
+
+    def probed(*tags: str):
+        evals = ",".join(f'{{"type":"linear_probe","labels":"{tag}"}}' for tag in tags)
+        return {row["dataset_config"]: row["value"] for row in evaluate_run(folder.path, [f"evals=[{evals}]"])}
+
+    assert probed("class", "superclass") == probed("superclass", "class") == probed("class") | probed("superclass")
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "kind", "part"),
+    [
+        (LinearProbe(data=Data("synthetic:4x3")), ConfigError, "synthetic:4x3 has 3 channels, but the network takes 1"),
+        (LinearProbe(data=Data("digit")), UnknownNameError, "did you mean 'digits'"),
+        (LinearProbe(labels="superclas"), UnknownNameError, "did you mean 'superclass'"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_before_the_training(tmp_path, evaluation, kind, part):
+    with pytest.raises(kind) as error:
+        train(Recipe("r", RECIPE.model, RECIPE.data, evals=(evaluation,)), tmp_path / "run", say=quiet)
+    assert part in str(error.value) and not (tmp_path / "run" / "state").exists()
+
+
+def test_the_order_of_a_data_set_is_checked(tmp_path, monkeypatch):
+    from vcreg_hub.data.image.module import ImageModule
+
+    labels = ImageModule.labels
+    monkeypatch.setattr(ImageModule, "labels", lambda self, split: np.roll(labels(self, split), 1))
+    with pytest.raises(DataError, match="batches came in another order"):
+        train(override(RECIPE, ["evals=linear_probe"]), tmp_path / "run", say=quiet)

@@ -1,0 +1,155 @@
+"""Batches of images: random training views, and fixed views in order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from PIL import Image
+from timm.data import Mixup
+from torch import Tensor
+from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, default_collate
+
+from ...config import Data, Train
+from ...errors import ConfigError
+from ..batches import (
+    Key,
+    Order,
+    TrainLoader,
+    batch_mixing,
+    batches_of_epoch,
+    in_order,
+    part_of,
+    share_of_batch,
+    worker_processes,
+)
+from ..randomness import numpy_drawn_from, torch_drawn_from
+from .stream import Stream, restart
+from .transforms import View, test_view, train_view
+
+if TYPE_CHECKING:
+    from .module import ImageData, Images
+
+
+def train_loader(
+    images: ImageData, data: Data, train: Train, *, rank: int = 0, world: int = 1, views: int = 1
+) -> TrainLoader:
+    """Training batches of one process of `world`, each of `train.batch_size / (world * train.accumulation)` images.
+
+    views: augmented views of an image side by side, (b, views, c, h, w); one has no axis of its own.
+    Label smoothing is left to the loss, which does it for mixed targets too. With `data.repeats` above one, images are
+    drawn as by torchvision's RASampler: an epoch keeps its length but holds a part of the images, each several times.
+    Errors: ConfigError when the batch size does not divide, is odd under mixup, or exceeds the images.
+    """
+    size = share_of_batch(train, world)
+    view = train_view(data, images.mean, images.std)
+    collate = _Collate(batch_mixing(train, images.num_classes, size, views), (train.seed, rank))
+    workers = worker_processes(data.workers)
+    common: dict[str, Any] = dict(
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator(),  # so that starting workers takes no number from the run's own generator
+    )
+    if isinstance(images.train, Stream):
+        if data.repeats > 1:
+            raise ConfigError(f"data.repeats={data.repeats}: a streamed data set cannot repeat images within an epoch")
+        opened = images.train.open(training=True, batch_size=size, workers=workers, seed=train.seed)
+        if views > 1:
+            raise ConfigError(f"the task takes {views} views of an image, a streamed data set gives one")
+        order: Any = _StreamViews(opened, view, train.seed, rank)
+        loader = DataLoader(order, batch_size=size, drop_last=True, **common)
+        each = len(images.train) // world
+    else:
+        order = Order(images.train, data.repeats, train.seed, rank, world)
+        batches = BatchSampler(order, size, drop_last=True)
+        samples = _TrainViews(images.train, view, views)
+        loader = DataLoader(samples, batch_sampler=batches, persistent_workers=workers > 0, **common)  # type: ignore[arg-type]
+        each = len(order)
+    return TrainLoader(loader, batches_of_epoch(each, size, train, world, "images"), train.seed, order)
+
+
+def test_loader(images: ImageData, data: Data, split: str, batch_size: int) -> DataLoader:
+    """Every image of a split ("train", "val" or "test") once, under the test view: (images, class ids, indices).
+
+    Not shared out among processes: accelerate's `prepare` does that. Errors: UnknownNameError for another split.
+    """
+    chosen: Images | Stream = part_of({"train": images.train, "val": images.val, "test": images.test}, split)
+    view = test_view(data, images.mean, images.std)
+    if isinstance(chosen, Stream):
+        return in_order(_TestStream(chosen, view, worker_processes(data.workers)), batch_size, data.workers)
+    return in_order(_TestViews(chosen, view), batch_size, data.workers)
+
+
+# Not a test, whatever pytest makes of its name.
+test_loader.__test__ = False  # type: ignore[attr-defined]
+
+
+class _TrainViews(Dataset):
+    """Asked with a key and an image number; answers (tensor, label, key)."""
+
+    def __init__(self, images: Images, view: View, views: int) -> None:
+        self.images, self.view, self.views = images, view, views
+
+    def __getitem__(self, item: tuple[Key, int]) -> tuple[Tensor, int, Key]:
+        key, index = item
+        image, label = self.images[index]
+        if self.views > 1:
+            return torch.stack([self._seen(image, (*key, v)) for v in range(self.views)]), label, key
+        return self._seen(image, key), label, key
+
+    def _seen(self, image: Image.Image, draws: tuple[int, ...]) -> Tensor:
+        with torch_drawn_from(*draws):
+            return self.view(image)
+
+
+class _StreamViews(IterableDataset):
+    """The same of a stream, whose images have no place in the epoch but a number within their process."""
+
+    def __init__(self, opened: Any, view: View, seed: int, rank: int) -> None:
+        self.opened, self.view, self.seed, self.rank, self.epoch = opened, view, seed, rank, 0
+
+    def __iter__(self) -> Iterator[tuple[Tensor, int, Key]]:
+        for number, image, label in restart(self.opened, self.epoch):
+            key = (self.seed, self.epoch, number)
+            with torch_drawn_from(*key, self.rank):
+                yield self.view(image), label, key
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+
+class _TestViews(Dataset):
+    def __init__(self, images: Images, view: View) -> None:
+        self.images, self.view = images, view
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int, int]:
+        image, label = self.images[index]
+        return self.view(image), label, index
+
+
+class _TestStream(IterableDataset):
+    def __init__(self, stream: Stream, view: View, workers: int) -> None:
+        self.opened, self.view = stream.open(training=False, workers=workers), view
+
+    def __iter__(self) -> Iterator[tuple[Tensor, int, int]]:
+        for number, image, label in restart(self.opened, 0):
+            yield self.view(image), label, number
+
+
+class _Collate:
+    """Stacks items, then mixes the batch where a recipe asks for it."""
+
+    def __init__(self, mixup: Mixup | None, salt: tuple[int, int]) -> None:
+        self.mixup, self.salt = mixup, salt
+
+    def __call__(self, items: Sequence[tuple[Tensor, int, Key]]) -> tuple[Tensor, Tensor]:
+        images, labels = default_collate([item[:2] for item in items])
+        if self.mixup is None:
+            return images, labels
+        with numpy_drawn_from(*items[0][2], *self.salt):
+            return self.mixup(images, labels)

@@ -1,0 +1,112 @@
+"""A data set in splits and batches, images or clips behind one face. It knows nothing of networks or evaluations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ..config import Data, Train
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+    from torch.utils.data import DataLoader
+
+    from .batches import TrainLoader
+    from .image.module import ImageData
+    from .video.datasets import VideoData
+
+Lost = dict[str, list[str]]
+
+
+@dataclass(frozen=True)
+class DataModule:
+    """The splits "train", "val" and "test" of a data set under one label set; "val" may be empty.
+
+    cfg: the settings that it was read by. sets: the samples of each split. noun: what they are called, in the plural.
+    str(): name, labels and split, for a line of text.
+    """
+
+    cfg: Data
+    sets: ImageData | VideoData
+    noun: ClassVar[str] = "samples"
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        return self.sets.class_names
+
+    @property
+    def num_classes(self) -> int:
+        return self.sets.num_classes
+
+    @property
+    def in_chans(self) -> int:
+        return self.sets.in_chans
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """Per channel, of pixels in [0, 1]."""
+        return self.sets.mean
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        """Per channel, of pixels in [0, 1]."""
+        return self.sets.std
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Of one sample, as a network takes it."""
+        raise NotImplementedError
+
+    @property
+    def single_view(self) -> str:
+        """How `eval_batches` look at a sample, in words."""
+        raise NotImplementedError
+
+    def size(self, split: str) -> int:
+        """Samples of a split."""
+        return len(getattr(self.sets, split))
+
+    def labels(self, split: str) -> np.ndarray | None:
+        """(n,) int64 class ids in the order of `eval_batches`; None of a stream, which knows none before it is read."""
+        raise NotImplementedError
+
+    def train_batches(self, train: Train, rank: int, world: int, views: int = 1) -> TrainLoader:
+        """One process's training batches of an epoch, of `world` processes. views: of a sample, side by side."""
+        raise NotImplementedError
+
+    def eval_batches(self, split: str, batch_size: int) -> DataLoader:
+        """(samples, labels, numbers) of a split in order, under one fixed view; not yet shared out among processes."""
+        raise NotImplementedError
+
+    def row_fields(self) -> Mapping[str, float]:
+        """What a metric's row says besides, so that numbers of other data never merge with it."""
+        return {}
+
+    def describe(self) -> dict[str, Any]:
+        """What a publisher must know of the data, as JSON: sizes, classes and the preprocessing of the test view."""
+        return {
+            "name": self.cfg.name,
+            "labels": self.cfg.labels,
+            **{split: self.size(split) for split in ("train", "val", "test")},
+            "classes": list(self.class_names),
+            "in_chans": self.in_chans,
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "image_size": self.cfg.image_size,
+        }
+
+    def lost(self) -> Tensor | None:
+        """Flags of the samples that this process could not read so far; None where one ends the run at once."""
+        return None
+
+    def lost_paths(self, flags: Tensor) -> Lost:
+        """The files that `flags`, summed over all processes, say are lost: split -> paths, without empty splits."""
+        return {}
+
+    def refuse_lost(self, paths: Lost) -> None:
+        """Errors: DataError where more are lost than the settings allow."""
+
+    def __str__(self) -> str:
+        return f"{self.cfg.name}/{self.cfg.labels}"

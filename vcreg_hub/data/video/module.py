@@ -1,0 +1,111 @@
+"""Clips of videos as a data module."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from ...config import Data, Train, Video
+from ...errors import ConfigError
+from ..batches import TrainLoader
+from ..module import DataModule
+from .batches import video_test_loader, video_train_loader, video_val_loader
+from .datasets import ClipList, VideoData, load_videos
+from .decode import UnreadableVideoError
+from .failures import Failures
+
+
+@dataclass(frozen=True)
+class VideoModule(DataModule):
+    """Clips under the face of every data set. failures: the clips that this process could not read, whatever for."""
+
+    sets: VideoData
+    video: Video
+    failures: Failures
+    noun = "clips"
+
+    @classmethod
+    def load(cls, cfg: Data, video: Video) -> VideoModule:
+        """Errors: those of `load_videos`; ConfigError for settings that clips do not have."""
+        if cfg.labels != "class":
+            raise ConfigError(f"data.labels={cfg.labels}: videos have one label set, class")
+        for name, value in (("train_size", cfg.train_size), ("resize", cfg.resize)):
+            if value not in (None, cfg.image_size):
+                raise ConfigError(f"data.{name}={value}: clips have data.image_size={cfg.image_size} throughout")
+        sets = load_videos(cfg, video)
+        return cls(cfg, sets, video, Failures(sets.index, video.max_failed))
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return self.video.frames, self.in_chans, self.cfg.image_size, self.cfg.image_size
+
+    @property
+    def single_view(self) -> str:
+        return f"single view{self.noise_note}"
+
+    @property
+    def noise_note(self) -> str:
+        """What a protocol says of noise on the clips; nothing without."""
+        if not self.video.noise:
+            return ""
+        place = "normalised values" if self.video.noise_place == "normalised" else "pixels in [0, 1]"
+        return f"; Gaussian noise of sigma {self.video.noise:g} on {place}"
+
+    def part(self, split: str) -> ClipList:
+        """The clips of a split."""
+        return getattr(self.sets, split)
+
+    def labels(self, split: str) -> np.ndarray | None:
+        return self.part(split).labels
+
+    def train_batches(self, train: Train, rank: int, world: int, views: int = 1) -> TrainLoader:
+        return video_train_loader(
+            self.sets, self.cfg, train, self.video, self.failures, rank=rank, world=world, views=views
+        )
+
+    def eval_batches(self, split: str, batch_size: int) -> DataLoader:
+        return video_val_loader(self.sets, self.cfg, self.video, batch_size, split, self.failures)
+
+    def test_items(self, split: str, rank: int = 0, world: int = 1) -> DataLoader:
+        """One process's share of a split's files under all their test views, a `TestItem` each."""
+        return video_test_loader(self.sets, self.cfg, self.video, split, self.failures, rank=rank, world=world)
+
+    def row_fields(self) -> dict[str, Any]:
+        fold = {"fold": self.video.split} if self.sets.index.splits > 1 else {}
+        return fold | ({"sigma": self.video.noise} if self.video.noise else {})
+
+    def describe(self) -> dict[str, Any]:
+        left_out = [clip.path for clip in self.sets.left_out]
+        return {
+            **super().describe(),
+            "split": self.video.split,
+            "resize": None,
+            "interpolation": self.cfg.interpolation,
+            "frames": self.video.frames,
+            "stride": self.video.stride,
+            "undecodable": len(self.sets.index.undecodable()),
+            **({"left_out": left_out} if left_out else {}),
+        }
+
+    def __str__(self) -> str:
+        return f"{super().__str__()} split {self.video.split}"
+
+    def lost(self) -> Tensor | None:
+        return self.failures.flags
+
+    def lost_paths(self, flags: Tensor) -> dict[str, list[str]]:
+        parts = {split: self.failures.paths(flags, self.part(split).numbers) for split in ("train", "val", "test")}
+        return {split: paths for split, paths in parts.items() if paths}
+
+    def refuse_lost(self, paths: dict[str, list[str]]) -> None:
+        learned = [*paths.get("train", ()), *paths.get("val", ())]
+        if len(learned) > self.video.max_failed:
+            raise UnreadableVideoError(
+                f"{len(learned)} clips failed to decode, video.max_failed is {self.video.max_failed}: "
+                + ", ".join(learned[:5])
+                + (" ..." if len(learned) > 5 else "")
+            )

@@ -1,0 +1,134 @@
+"""The evaluations of a recipe on a trained network, as rows of results.json; and those of a finished run again."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..config import Recipe, differences, override
+from ..data.module import DataModule
+from ..errors import DivergedError, UsageError
+from ..evals.context import Context
+from ..files import write_json
+from ..results.rows import identity
+from ..rundir import RunDir
+from .accelerator import make_accelerator
+from .build import load_run, recipe_data
+from .claim import alone_in
+
+# What an evaluation may change. Not `video.split`: the test clips of one split are training clips of another.
+_EVALUATED = (
+    "eval.",
+    "evals",
+    "data.",
+    *(f"video.{name}" for name in ("stride", "clips", "crops", "merge", "noise", "max_failed", "decoder")),
+)
+
+ResultRow = dict[str, Any]
+
+
+def evaluate_run(path: str | Path, settings: Sequence[str] = (), *, save: bool = False) -> list[ResultRow]:
+    """Evaluate a finished run's weights again, under its recipe with `settings` applied: `evals`, `eval.*`, `data.*`,
+    and of `video.*` what concerns testing, such as `video.noise=1.5`.
+
+    save: put the rows into the run's results.json, in place of older rows of the same metric, data, split and noise;
+    meanwhile no other run or saving evaluation gets into the folder.
+    Errors: UsageError for a setting that would change what was trained, or a folder in use; RunFolderError.
+    """
+    folder = RunDir(path)
+    trained = folder.recipe()
+    recipe = override(trained, settings)
+    foreign = [name for name in differences(trained, recipe) if not name.startswith(_EVALUATED)]
+    if foreign:
+        raise UsageError(
+            f"an evaluation changes evals, eval.*, data.* and the test side of video.*, not {', '.join(foreign)}"
+        )
+    accelerator = make_accelerator(recipe)
+    with alone_in(folder, accelerator) if save else contextlib.nullcontext():
+        _, data, network = load_run(path)  # built for the classes it was trained on
+        results = folder.results()
+        if recipe != trained:
+            data = recipe_data(recipe)
+        context = evaluation_context(recipe, data, network, accelerator)
+        _refuse_other_classes(recipe, context, results.get("data", {}).get("classes"))
+        rows = evaluate(recipe, context, results["training"]["selected"])
+        if save and accelerator.is_main_process:
+            fresh = {identity(row) for row in rows}
+            kept = [row for row in results["metrics"] if identity(row) not in fresh]
+            write_json(folder.path / "results.json", results | {"metrics": kept + rows})
+    return rows
+
+
+def evaluation_context(recipe: Recipe, data: DataModule, network: nn.Module, accelerator: Any) -> Context:
+    """What the recipe's evaluations work with; their data sets are read, and refused where they do not fit.
+
+    It is made before the training: a typo must not cost one.
+    """
+    context = Context(network, data, recipe.eval, accelerator, load=lambda cfg: recipe_data(recipe, cfg))
+    for evaluation in recipe.evals:
+        evaluation.check(context.data(evaluation))
+    return context
+
+
+def evaluate(recipe: Recipe, context: Context, selected: str) -> list[ResultRow]:
+    """Every metric of the recipe's evaluations, as rows of results.json. selected: which weights these are.
+
+    Errors: DivergedError for a value that is not finite; nothing is written then.
+    """
+    rows: list[ResultRow] = []
+    context.network.to(context.accelerator.device)
+    for evaluation in recipe.evals:
+        data = context.data(evaluation)
+        for name, value in evaluation.run(context):
+            metric = evaluation.metrics[name]
+            rows.append(
+                {
+                    "metric": name,
+                    "value": round(float(value), 6),
+                    "unit": metric.unit,
+                    "higher_is_better": metric.higher_is_better,
+                    "dataset": data.cfg.name,
+                    "dataset_config": data.cfg.labels,
+                    "split": recipe.eval.split,
+                    "protocol": f"{metric.meaning.format(views=evaluation.views(data))}; {selected}",
+                    "seed": recipe.train.seed,
+                    **data.row_fields(),
+                }
+            )
+    broken = [f"{row['metric']} on {row['split']}" for row in rows if not math.isfinite(row["value"])]
+    if broken:
+        raise DivergedError(
+            f"not finite: {', '.join(broken)}. The network gives no usable numbers; lower optim.lr or the "
+            "regularizer's alpha and beta, or set train.clip_norm, and train again"
+        )
+    return rows
+
+
+def lost_files(data: DataModule, accelerator: Any) -> dict[str, list[str]]:
+    """The files that any process could not read so far: "train", "val" or "test" -> paths, parts without one left out.
+    Every process must call it."""
+    flags: Tensor | None = data.lost()
+    if flags is None:
+        return {}
+    # Each process met files of its own.
+    return data.lost_paths(accelerator.reduce(flags.to(accelerator.device).long(), "sum").cpu())
+
+
+def _refuse_other_classes(recipe: Recipe, context: Context, trained: Sequence[str] | None) -> None:
+    """UsageError where logits would be compared with labels of other classes. A probe learns its own."""
+    for evaluation in recipe.evals:
+        data = context.data(evaluation)
+        tested = data.class_names
+        if not evaluation.uses_classifier or not trained or list(trained) == list(tested):
+            continue
+        other = next((name for name, own in zip(tested, trained) if name != own), None)
+        differ = f"such as {other!r}" if other else f"{len(tested)} instead of {len(trained)}"
+        raise UsageError(
+            f"{data.cfg.name} has other classes than this network was trained for ({differ}), so its own classifier "
+            "says nothing there; --set evals=linear_probe measures the features"
+        )

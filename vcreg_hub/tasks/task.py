@@ -1,0 +1,38 @@
+"""The module that is trained: a network, the heads that its task adds, and the loss of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..config import Task, Train
+
+
+class TaskModule(nn.Module):
+    """Called with a batch, gives {"loss": ...}. The optimizer and a run's state see the whole of it; what is evaluated,
+    saved as weights and exported is `network` alone."""
+
+    network: nn.Module
+    heads: nn.ModuleDict
+
+    def __init__(self, task: Task, network: nn.Module, train: Train, example_input: Tensor) -> None:
+        super().__init__()
+        self.task, self.train_settings = task, train
+        self.network = network
+        self.heads = nn.ModuleDict(dict(task.heads(network, example_input)))
+        # Beside the registered modules, so that no name in the state changes.
+        self.__dict__["_compiled"] = None
+
+    def compile_network(self) -> None:
+        """Compile the network's forward pass; the loss stays outside, where a regularizer can watch it."""
+        self.__dict__["_compiled"] = torch.compile(self.network)
+
+    def call_network(self, samples: Tensor) -> Any:
+        """What the network returns, compiled where that was asked for."""
+        return (self.__dict__["_compiled"] or self.network)(samples)
+
+    def forward(self, batch: Sequence[Any]) -> dict[str, Tensor]:
+        return self.task.loss(self, batch, self.train_settings)
