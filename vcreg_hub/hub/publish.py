@@ -28,10 +28,9 @@ from ..errors import HubError, UsageError, VCRegError
 from ..releases import CARD, CONFIG
 from ..rundir import RunDir
 from .bundle import Bundle, read_bundle, refuse_altered
-from .card import is_as_rendered, write_card
+from .card import check_numbers, is_as_rendered, write_card
 from .export import export
 from .licence import check_licence
-from .numbers import check_numbers
 from .plan import Plan, Remote, list_files, look, plan, tag_commit
 from .record import collect, is_smoke_test
 from .verify import same_logits, verify_download
