@@ -22,7 +22,7 @@ NAMES = ("identity", "naive", "algorithm1", "ours", "batchnorm")
 Watch = Callable[[Tensor], Tensor]
 
 
-class Algorithm1(torch.autograd.Function):
+class _Algorithm1(torch.autograd.Function):
     """Algorithm 1 of the paper as printed, for input whose channels are last and have zero mean; to be timed.
 
     (Its covariance term lacks a 1/(n-1), and the sign of its variance term is lost in print; neither costs time.)
@@ -47,14 +47,14 @@ class Algorithm1(torch.autograd.Function):
         return grad - variance + 4 * cfg.beta / (d * (d - 1)) * cov_grad.view_as(grad), None
 
 
-def algorithm_1(z: Tensor, axis: int, cfg: VCReg) -> Tensor:
+def _algorithm_1(z: Tensor, axis: int, cfg: VCReg) -> Tensor:
     """The layer as the paper applies it: "a batch demean operation" and then Algorithm 1."""
     last = z.movedim(axis, -1)
     centred = last - last.mean(tuple(range(last.dim() - 1)))
-    return Algorithm1.apply(centred, cfg).movedim(-1, axis)  # type: ignore[no-untyped-call]
+    return _Algorithm1.apply(centred, cfg).movedim(-1, axis)  # type: ignore[no-untyped-call]
 
 
-def batch_norm(channels: int, axis: int, device: torch.device) -> Callable[[Tensor], Tensor]:
+def _batch_norm(channels: int, axis: int, device: torch.device) -> Callable[[Tensor], Tensor]:
     norm = nn.BatchNorm1d(channels, device=device) if axis == -1 else nn.BatchNorm2d(channels, device=device)
     return lambda z: norm(z.flatten(0, -2)).view_as(z) if axis == -1 else norm(z)
 
@@ -100,10 +100,10 @@ def _layer(name: str, site: Site, shape: Any, cfg: VCReg, terms: list[Tensor]) -
 
         return remember
     if name == "algorithm1":
-        return lambda z: algorithm_1(z, axis, cfg)
+        return lambda z: _algorithm_1(z, axis, cfg)
     if name == "batchnorm":
         device = next(site.module.parameters()).device
-        return batch_norm(shape[axis], axis, device)
+        return _batch_norm(shape[axis], axis, device)
     raise ValueError(name)
 
 
@@ -116,7 +116,7 @@ def block_calls(z: Tensor, axis: int, cfg: VCReg) -> dict[str, Callable[[], obje
     flat = rows(z, axis).contiguous()
     matrix = torch.randn(flat.shape[1], flat.shape[1], device=z.device, dtype=z.dtype)
     leaf = z.detach().requires_grad_()
-    norm = batch_norm(z.shape[axis], axis, z.device)
+    norm = _batch_norm(z.shape[axis], axis, z.device)
     one = torch.ones((), dtype=torch.float64, device=z.device)
 
     def through(layer: Callable[[Tensor], Tensor]) -> Tensor:
@@ -133,7 +133,7 @@ def block_calls(z: Tensor, axis: int, cfg: VCReg) -> dict[str, Callable[[], obje
     return {
         "products": lambda: (flat.T @ flat, flat @ matrix),
         "naive": naive,
-        "algorithm1": lambda: through(lambda x: algorithm_1(x, axis, cfg)),
+        "algorithm1": lambda: through(lambda x: _algorithm_1(x, axis, cfg)),
         "ours": lambda: add_gradient(incoming, z, axis, cfg, one),
         "batchnorm": lambda: through(norm),
     }

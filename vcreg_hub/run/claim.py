@@ -19,7 +19,7 @@ def claimed(out: str | Path | None, recipe: Recipe, overwrite: bool, accelerator
     """The folder `out` (without it the default one), taken for this recipe and for this run alone: until the
     block ends, or its process does, no other run gets in. Errors: UsageError.
     """
-    folder = RunDir(out if out is not None else _agreed(default_folder(recipe)))
+    folder = RunDir(out if out is not None else _agreed(_default_folder(recipe)))
     _refuse_file(folder.path)
     if accelerator.is_main_process:
         folder.path.mkdir(parents=True, exist_ok=True)
@@ -60,7 +60,7 @@ def _claim(folder: RunDir, recipe: Recipe, overwrite: bool, accelerator: Any) ->
     accelerator.wait_for_everyone()
 
 
-def default_folder(recipe: Recipe) -> Path:
+def _default_folder(recipe: Recipe) -> Path:
     """runs/<date>-<name>: the newest unfinished run of the same recipe there, else a new name."""
     started = sorted(Path("runs").glob(f"*-{recipe.name}*/recipe.json"), reverse=True)
     for found in started:
