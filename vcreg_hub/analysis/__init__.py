@@ -1,1 +1,1 @@
-"""Pure tensors in, floats out; and the figures drawn from them."""
+"""What features look like: collapse, spectrum, similarity, information. Tensors in, floats out."""
