@@ -14,7 +14,8 @@ from ..errors import DataError
 
 def singular_values(features: Tensor, *, centre: bool = True) -> Tensor:
     """Singular values, descending, of features (n, d) minus their column means: (min(n, d),) float64."""
-    return torch.linalg.svdvals(_centred(features) if centre else _finite(features))
+    found: Tensor = torch.linalg.svdvals(_centred(features) if centre else _finite(features))
+    return found
 
 
 def effective_rank(features: Tensor) -> float:

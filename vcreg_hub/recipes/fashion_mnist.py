@@ -15,6 +15,7 @@ from dataclasses import replace
 from ..config import Data, Model, Optim, Recipe, Train
 from ..evals.classification import Classification
 from ..evals.linear_probe import LinearProbe
+from ..evals.logreg import LogReg
 
 _IMAGES = Data("fashion_mnist", val_fraction=0.1, train_images=12_000, image_size=32, crop="pad", workers=0)
 _OPTIM = Optim("adamw", lr=2e-3, weight_decay=0.05, norm_weight_decay=0.0, warmup_epochs=1, schedule_per="step")
@@ -33,6 +34,44 @@ def superclass() -> Recipe:
         optim=_OPTIM,
         train=_TRAIN,
         evals=(Classification(), LinearProbe()),
+    )
+
+
+def hierarchy_convnext() -> Recipe:
+    """timm's smallest ConvNeXt on the four superclasses until its features collapse; the baseline.
+
+    Command: vcreg train fashion_mnist:hierarchy_convnext
+    Cost: about a minute on one CPU core. 4,000 images, 30 epochs, no augmentation; the ten classes are probed on 12,000
+    training images, those 4,000 among them.
+    """
+    data = Data(
+        "fashion_mnist", labels="superclass", val_fraction=0.1, train_images=4000, image_size=32, crop="none",
+        hflip=0.0, workers=0,
+    )  # fmt: skip
+    return Recipe(
+        name="fashion_mnist_hierarchy_convnext",
+        model=Model("test_convnext"),
+        data=data,
+        optim=replace(_OPTIM, bias_weight_decay=0.0),
+        train=Train(epochs=30, batch_size=128),
+        evals=(Classification(), LogReg(data=replace(data, labels="class", train_images=12_000))),
+    )
+
+
+def hierarchy_resnet() -> Recipe:
+    """As `fashion_mnist:hierarchy_convnext`, with timm's smallest ResNet on images of their own size; the baseline.
+
+    Command: vcreg train fashion_mnist:hierarchy_resnet
+    """
+    recipe = hierarchy_convnext()
+    probe = recipe.evals[1]
+    assert probe.data is not None
+    return replace(
+        recipe,
+        name="fashion_mnist_hierarchy_resnet",
+        model=Model("test_resnet"),
+        data=replace(recipe.data, image_size=28),
+        evals=(recipe.evals[0], replace(probe, data=replace(probe.data, image_size=28))),
     )
 
 

@@ -2,16 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
-import torch
-from torch import Tensor
-from torch.nn import functional as F
+from ..config import Evaluation, Metric
+from ..errors import ConfigError, DataError
+from .accuracy import accuracies
 
-from ..errors import DataError
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .context import Context
 
 # Similarities (rows of the test, rows of the training set) made at a time.
 _CHUNK = 2**25
+_NEIGHBOURS = (10, 20, 200)
+
+
+@dataclass(frozen=True)
+class KNN(Evaluation):
+    """The class that the 10, 20 or 200 most similar training samples vote for. labels: `class`, also where training saw
+    `superclass`. temperature: of the votes' weights."""
+
+    tag = "knn"
+    metrics: ClassVar[Mapping[str, Metric]] = {
+        f"knn{k}_top1": Metric("%", True, f"top-1 accuracy of the {k} nearest neighbours in frozen features")
+        for k in _NEIGHBOURS
+    }
+
+    labels: str | None = "class"
+    temperature: float = 0.07
+
+    def __post_init__(self) -> None:
+        if not 0 < self.temperature < float("inf"):
+            raise ConfigError(f"temperature is a number above 0, got {self.temperature}")
+
+    def run(self, context: Context) -> Iterator[tuple[str, float]]:
+        import torch
+
+        train, test = context.features(self, "train"), context.features(self)
+        read = train[1] >= 0
+        labels, truth = torch.from_numpy(train[1][read]), torch.from_numpy(test[1])
+        found = classify_by_neighbours(
+            torch.from_numpy(train[0][read]), labels, torch.from_numpy(test[0]), temperature=self.temperature
+        )
+        for k, predicted in found.items():
+            yield f"knn{k}_top1", accuracies(predicted[:, None], truth, int(labels.max()) + 1)["top1"]
 
 
 def classify_by_neighbours(
@@ -19,7 +56,7 @@ def classify_by_neighbours(
     labels: Tensor,
     test: Tensor,
     *,
-    neighbours: Sequence[int] = (10, 20, 200),
+    neighbours: Sequence[int] = _NEIGHBOURS,
     temperature: float = 0.07,
     classes: int | None = None,
 ) -> dict[int, Tensor]:
@@ -31,6 +68,9 @@ def classify_by_neighbours(
     Source: Wu et al. 2018, section 3.4, whose temperature is 0.07.
     Errors: DataError for features of other widths, features that are not finite, a k below 1.
     """
+    import torch
+    from torch.nn import functional as F
+
     if train.ndim != 2 or test.ndim != 2 or train.shape[1] != test.shape[1] or labels.shape != train.shape[:1]:
         raise DataError(
             f"expected features (n, d), labels (n,) and features (m, d), got {tuple(train.shape)}, "

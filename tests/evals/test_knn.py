@@ -9,8 +9,8 @@ from sklearn.datasets import load_digits
 from sklearn.neighbors import KNeighborsClassifier
 
 from vcreg_hub.errors import DataError
-from vcreg_hub.evals import nearest_neighbours
-from vcreg_hub.evals.nearest_neighbours import classify_by_neighbours
+from vcreg_hub.evals import knn
+from vcreg_hub.evals.knn import classify_by_neighbours
 
 
 def digits():
@@ -21,7 +21,7 @@ def digits():
 
 @pytest.mark.parametrize("chunk", [2**25, 5000])
 def test_digits_are_classified_as_by_scikit_learn(chunk, monkeypatch):
-    monkeypatch.setattr(nearest_neighbours, "_CHUNK", chunk)
+    monkeypatch.setattr(knn, "_CHUNK", chunk)
     (x, y), (test, _) = digits()
     found = classify_by_neighbours(x, y, test)
     for k, own in found.items():
