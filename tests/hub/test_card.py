@@ -13,6 +13,7 @@ from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import model_index_to_eval_results
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from tasks.two_views import TwoViews
 
 from vcreg_hub.config import Model, Video
 from vcreg_hub.errors import HubError, RunFolderError, UsageError
@@ -97,7 +98,7 @@ def test_what_is_no_sibling_and_no_twin_is_refused(tmp_path):
     run = make_run(tmp_path / "run")
     again = make_run(tmp_path / "again", values=results(row(50.0)))
     weaker = make_run(tmp_path / "weaker", seed=1, vcreg=VCReg(alpha=0.16, beta=0.04))
-    longer = make_run(tmp_path / "longer", seed=1, vcreg=None, where="final", task="other")
+    longer = make_run(tmp_path / "longer", seed=1, vcreg=None, where="final", task=TwoViews())
     with pytest.raises(UsageError, match="each seed counts once"):
         render_card(run, licence="mit", siblings=[again])
     with pytest.raises(UsageError, match=r"differs in vcreg\.alpha"):
