@@ -197,7 +197,7 @@ def test_a_preview_reads_the_weights_of_an_export_once(hub, vcreg, run, tmp_path
     read, hashed, collected, copied = hashlib.file_digest, [], [], []
     counted = lambda file, kind: (hashed.append(Path(file.name).name), read(file, kind))[1]  # noqa: E731
     monkeypatch.setattr(hashlib, "file_digest", counted)
-    monkeypatch.setattr("vcreg_hub.hub.verify.load_network", lambda *_: pytest.fail("the network was loaded"))
+    monkeypatch.setattr("vcreg_hub.models.build.load_network", lambda *_: pytest.fail("the network was loaded"))
     monkeypatch.setattr(shutil, "copyfile", lambda source, *_, **__: copied.append(source))
     counting = lambda *given, **about: (collected.append(given), collect(*given, **about))[1]  # noqa: E731
     for module in ("card", "numbers", "publish"):

@@ -6,7 +6,7 @@ import json
 import logging
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
@@ -21,7 +21,6 @@ from vcreg_hub.models import native
 from vcreg_hub.models.build import build_model
 from vcreg_hub.models.head import _trained_classes, renew_head
 from vcreg_hub.models.video import build_video_model
-from vcreg_hub.placement import tracing
 from vcreg_hub.regularizer.attachment import attach
 from vcreg_hub.regularizer.vcreg import VCReg
 from vcreg_hub.run import evaluate_run, train
@@ -123,7 +122,7 @@ def test_a_training_on_other_classes_starts_fresh_and_an_evaluation_on_them_is_r
 
 
 @pytest.mark.parametrize("source", ["run folder", "export", "Hub id", "release", "video release"])
-def test_a_fine_tuning_finds_its_weights_once_and_is_run_dry_once(
+def test_a_fine_tuning_finds_its_weights_once(
     source: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[str] = []
@@ -136,9 +135,9 @@ def test_a_fine_tuning_finds_its_weights_once_and_is_run_dry_once(
     config = json.loads((out / "config.json").read_text())
     write_json(out / "config.json", config | {"label_names": [f"other {i}" for i in range(10)]})
     write_json(out / "results.json", {})
-    monkeypatch.setattr(find, "hub_folder", lambda repo, troubles: out)
+    monkeypatch.setattr(find, "fetch", lambda *_, **__: SimpleNamespace(folder=out))
     monkeypatch.setenv("VCREG_HUB_DIR", str(tmp_path))
-    for module, name in ((find, "read_folder"), (native, "load_config"), (tracing, "_run")):
+    for module, name in ((find, "_read_folder"), (native, "load_config")):
         counted(module, name)
     pretrained = {"run folder": str(run), "export": str(out), "Hub id": "me/x", "release": "test_resnet_vcreg.mine"}
     if source == "video release":
@@ -151,4 +150,4 @@ def test_a_fine_tuning_finds_its_weights_once_and_is_run_dry_once(
     model = build_model(cfg, **sizes)
     assert renew_head(model, cfg, classes, example)
     attach(model, VCReg(), "blocks", example_input=example)
-    assert calls == ["read_folder", *(["load_config"] if clip else []), "_run"]
+    assert calls == ["_read_folder", *(["load_config"] if clip else [])]

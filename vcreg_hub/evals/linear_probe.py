@@ -13,8 +13,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
-
 from ..config import Evaluation, Metric
 from ..errors import ConfigError, DataError
 from .accuracy import accuracies
@@ -54,6 +52,7 @@ class LinearProbe(Evaluation):
         Errors: DataError where features are not finite or training has fewer than two classes. A solver that stops at
         `max_iterations` warns: the number is then that of an unfinished fit.
         """
+        import numpy as np
         import torch
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression

@@ -11,8 +11,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-import numpy as np
-
 from ..config import Evaluation, Metric
 from ..errors import ConfigError, DataError
 from .accuracy import accuracies
@@ -73,6 +71,7 @@ class LogReg(Evaluation):
         it is left out of fits and choices, and wrong in the test.
         Errors: DataError where features are not finite or training has fewer than two classes.
         """
+        import numpy as np
         import torch
 
         from .logistic_regression import fit_logistic, penalty_grid
@@ -105,6 +104,8 @@ def _readable(rows: Rows) -> Rows:
 
 def _carved(rows: Rows) -> tuple[Rows, Rows]:
     """(kept, held out): a fifth of the samples of every class held out, the same for every call."""
+    import numpy as np
+
     random = np.random.RandomState(0)
     held = np.zeros(len(rows[1]), dtype=bool)
     for label in np.unique(rows[1]):

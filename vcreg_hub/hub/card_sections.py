@@ -9,8 +9,6 @@ import json
 import re
 from collections.abc import Sequence
 
-from ..models.build import load_snippets
-from ..models.libraries.library import Loader, SnippetSource
 from ..paper import ARXIV, TITLE, paper_numbers
 from ..results.aggregate import Sample
 from ..results.tables import Table
@@ -52,6 +50,9 @@ def card_context(record: Record) -> dict[str, object]:
 def _snippets(record: Record) -> tuple[str, ...]:
     """The few lines that load the weights, from their repo or from the card's own folder. A test runs them as they are
     printed."""
+    from ..models.build import load_snippets
+    from ..models.libraries.library import Loader, SnippetSource
+
     data = record.results["data"]
     video = record.task == "video-classification"
     return load_snippets(

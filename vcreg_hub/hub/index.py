@@ -24,7 +24,6 @@ from ..results.tables import Table
 from ..rundir import RunDir
 from .card import render
 from .card_sections import prose, spread
-from .export import export
 from .record import FORMAT, Record, Score, collect
 
 # What names a result best, where a release has several.
@@ -43,6 +42,8 @@ def make_release(
     Returns the row with licence, bytes and hashes. Errors: UnknownNameError; RunFolderError where a run is missing;
     those of `export` and `collect`. Nothing takes its place before all of it is written.
     """
+    from .export import export  # imports torch
+
     row = find_release(full_name)
     if row is None or row.full_name != full_name:
         raise unknown_name("release", full_name, [known.full_name for known in RELEASES])

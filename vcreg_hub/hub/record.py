@@ -19,7 +19,6 @@ from ..checkpoints.client import check_repo_id
 from ..config import to_dict
 from ..errors import RunFolderError, UsageError
 from ..files import sha256
-from ..models.build import loader_of
 from ..results.aggregate import (
     BETWEEN_BASELINES,
     BETWEEN_SEEDS,
@@ -226,6 +225,8 @@ def collect(
         licence, licence_name, licence_link = stated_licence(folder, config)
     licence = check_licence(licence, licence_name, licence_link)
     _check_agreement(folder, config, licence)
+    from ..models.build import loader_of  # whoever only lists releases needs no torch
+
     found = loader_of(config, own.recipe["model"]["name"], video=own.recipe.get("video") is not None)
     return Record(
         name=_name(own.recipe, name, repo_id),

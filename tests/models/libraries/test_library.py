@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vcreg_hub.config import Data, Eval, Model, Recipe, Train
+from vcreg_hub.config import Data, Model, Recipe, Train
 from vcreg_hub.errors import RunFolderError, UnknownNameError, UsageError, unknown_name
+from vcreg_hub.evals.classification import Classification
 from vcreg_hub.files import read_tensors, write_json, write_tensors
 from vcreg_hub.hub.card import render_card
 from vcreg_hub.hub.export import export
@@ -101,7 +102,7 @@ def recipe(**model: Any) -> Recipe:
         model=Model("toy:small", **model),
         data=Data("synthetic:16", image_size=32),
         train=Train(batch_size=8, max_steps=2),
-        eval=Eval(protocols=("classification",)),
+        evals=(Classification(),),
         vcreg=VCReg(),
     )
 
