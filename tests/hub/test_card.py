@@ -143,6 +143,8 @@ def test_a_difference_of_nothing_has_no_minus(tmp_path):
 
 
 def test_the_numbers_of_other_seeds_and_twins_are_kept_beside_the_card(tmp_path):
+    from vcreg_hub.hub.publish import prepare_upload
+
     export = make_export(tmp_path / "export")
     assert not (export / "seeds.json").exists()
     sibling = make_run(tmp_path / "sibling", seed=1, values=results(row(79.5)))
@@ -150,13 +152,17 @@ def test_the_numbers_of_other_seeds_and_twins_are_kept_beside_the_card(tmp_path)
     write_card(export, siblings=[sibling], twins=[twin])
     shutil.rmtree(sibling)
     shutil.rmtree(twin)
-    assert is_as_rendered(export)
+    assert is_as_rendered(export, collect(export, licence=None))
     card = render_card(export, repo_id="me/name")
     assert "seeds 0, 1 (n = 2)" in card and "+10.38" in card and "hf-hub:me/name" in card
     write_json(export / "results.json", results(row(90.0)))
     with pytest.raises(RunFolderError, match=r"seeds\.json is of other numbers than results\.json"):
         render_card(export)
-    assert not is_as_rendered(export)
+    with pytest.raises(RunFolderError, match=r"seeds\.json is of other numbers than results\.json"):
+        with prepare_upload(export, "me/name", licence=None, siblings=[], twins=[]):
+            pytest.fail("it would be sent")
+    (export / "seeds.json").unlink()
+    assert not is_as_rendered(export, collect(export, licence=None))
 
 
 def test_a_licence_that_the_folder_states_is_taken(tmp_path):
