@@ -60,7 +60,9 @@ def test_features_are_extracted_once_for_a_network_data_set_and_split(tmp_path, 
     ]  # fmt: skip
     assert rows[6]["protocol"] == "nearest class mean, single view; last epoch" and rows[6]["value"] > 25
     again = evaluate_run(folder.path, ["evals=evals.own_probe:OwnProbe"])
-    assert again == rows[6:7] and extracted[4:] == [512, 128], "another network has features of its own"
+    assert [row.to_json() for row in again] == rows[6:7] and extracted[4:] == [512, 128], (
+        "another network has features of its own"
+    )
 
 
 def test_an_evaluation_from_outside_the_package_survives_json_and_is_set():
@@ -75,7 +77,7 @@ def test_labels_are_those_of_the_asked_set_whatever_was_extracted_first(tmp_path
 
     def probed(*tags: str):
         evals = ",".join(f'{{"type":"linear_probe","labels":"{tag}"}}' for tag in tags)
-        return {row["dataset_config"]: row["value"] for row in evaluate_run(folder.path, [f"evals=[{evals}]"])}
+        return {row.dataset_config: row.value for row in evaluate_run(folder.path, [f"evals=[{evals}]"])}
 
     assert probed("class", "superclass") == probed("superclass", "class") == probed("class") | probed("superclass")
 

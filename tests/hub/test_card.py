@@ -170,6 +170,8 @@ def test_a_record_reads_back_as_it_was_written(tmp_path):
 
 
 def test_the_numbers_of_other_seeds_and_twins_are_kept_beside_the_card(tmp_path):
+    from vcreg_hub.hub.publish import prepare_upload
+
     export = make_export(tmp_path / "export")
     assert not (export / "seeds.json").exists()
     sibling = make_run(tmp_path / "sibling", seed=1, values=results(row(79.5)))
@@ -183,6 +185,11 @@ def test_the_numbers_of_other_seeds_and_twins_are_kept_beside_the_card(tmp_path)
     write_json(export / "results.json", results(row(90.0)))
     with pytest.raises(RunFolderError, match=r"seeds\.json is of other numbers than results\.json"):
         render_card(export)
+    with pytest.raises(RunFolderError, match=r"seeds\.json is of other numbers than results\.json"):
+        with prepare_upload(export, "me/name", licence=None, siblings=[], twins=[]):
+            pytest.fail("it would be sent")
+    (export / "seeds.json").unlink()
+    assert not is_as_rendered(export, collect(export, licence=None))
 
 
 def test_a_licence_that_the_folder_states_is_taken(tmp_path):

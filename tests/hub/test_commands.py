@@ -200,7 +200,7 @@ def test_a_preview_reads_the_weights_of_an_export_once(hub, vcreg, run, tmp_path
     monkeypatch.setattr("vcreg_hub.models.build.load_network", lambda *_: pytest.fail("the network was loaded"))
     monkeypatch.setattr(shutil, "copyfile", lambda source, *_, **__: copied.append(source))
     counting = lambda *given, **about: (collected.append(given), collect(*given, **about))[1]  # noqa: E731
-    for module in ("card", "numbers", "publish"):
+    for module in ("card", "publish"):
         monkeypatch.setattr(f"vcreg_hub.hub.{module}.collect", counting)
     assert "nothing was sent" in vcreg("publish", "out", "--repo", REPO)
     assert hashed.count("model.safetensors") == 1 and collected == [(Path("out"),)] and copied == []

@@ -74,7 +74,7 @@ def test_saved_weights_are_the_plain_model_s(tmp_path):
     _, images, model = load_run(folder.path)
     batch = torch.randn(2, images.in_chans, 32, 32)
     assert torch.equal(stock.eval()(batch), model.eval()(batch))
-    again = {row["metric"]: row["value"] for row in evaluate_run(folder.path)}
+    again = {row.metric: row.value for row in evaluate_run(folder.path)}
     assert again == {row["metric"]: row["value"] for row in folder.results()["metrics"]}
 
 
@@ -195,7 +195,7 @@ def test_best_weights_are_those_of_the_best_epoch(tmp_path):
     rows = list(csv.DictReader((folder.path / "metrics.csv").read_text().splitlines()))
     best = max(range(4), key=lambda i: (float(rows[i]["val_top1"]), -i))
     recipe_val = evaluate_run(folder.path, ["eval.split=val", "evals=classification"])
-    assert recipe_val[0]["value"] == pytest.approx(float(rows[best]["val_top1"]))
+    assert recipe_val[0].value == pytest.approx(float(rows[best]["val_top1"]))
 
 
 def test_a_folder_of_another_recipe_is_not_touched(tmp_path):

@@ -103,8 +103,8 @@ def test_a_vivit_is_shown_what_it_was_trained_on(recipe: Recipe, tmp_path: Path)
 def test_an_evaluation_repeats_the_numbers_and_noise_adds_its_own(trained: Path, tmp_path: Path) -> None:
     run = shutil.copytree(trained, tmp_path / "run")
     before = results(run)["metrics"]
-    assert evaluate_run(run) == before
-    noisy = evaluate_run(run, ["video.noise=2"], save=True)
+    assert [row.to_json() for row in evaluate_run(run)] == before
+    noisy = [row.to_json() for row in evaluate_run(run, ["video.noise=2"], save=True)]
     assert {row["sigma"] for row in noisy} == {2.0} and "Gaussian noise of sigma 2 on normalised" in noisy[0][
         "protocol"
     ]
@@ -112,7 +112,7 @@ def test_an_evaluation_repeats_the_numbers_and_noise_adds_its_own(trained: Path,
     evaluate_run(run, ["video.noise=2"], save=True)
     assert results(run)["metrics"] == before + noisy
     single = evaluate_run(run, ["video.clips=1", "video.crops=1", "video.merge=score"])
-    assert "1 clips x 1 crops, mean score" in single[0]["protocol"]
+    assert "1 clips x 1 crops, mean score" in single[0].protocol
     for foreign in ("video.split=2", "video.frames=8", "model.kwargs.hidden_size=48"):
         with pytest.raises(UsageError, match=foreign.partition("=")[0]):
             evaluate_run(run, [foreign])

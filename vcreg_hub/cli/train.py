@@ -58,7 +58,8 @@ def eval_(
     from ..run import evaluate_run
 
     rows = evaluate_run(run, set_ or [], save=save)
-    print_json(rows) if as_json else print_metrics(rows)
+    found = [row.to_json() for row in rows]
+    print_json(found) if as_json else print_metrics(found)
 
 
 @app.command()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -80,9 +80,15 @@ class DataModule:
         """(samples, labels, numbers) of a split in order, under one fixed view; not yet shared out among processes."""
         raise NotImplementedError
 
-    def row_fields(self) -> Mapping[str, float]:
-        """What a metric's row says besides, so that numbers of other data never merge with it."""
-        return {}
+    @property
+    def fold(self) -> int | None:
+        """Which of a data set's several train/test splits this is; None where it has one."""
+        return None
+
+    @property
+    def sigma(self) -> float | None:
+        """Standard deviation of the noise on the samples; None without."""
+        return None
 
     def describe(self) -> dict[str, Any]:
         """What a publisher must know of the data, as JSON: sizes, classes and the preprocessing of the test view."""

@@ -15,7 +15,7 @@ from ..data.module import DataModule
 from ..errors import DivergedError, UsageError
 from ..evals.context import Context
 from ..files import write_json
-from ..results.rows import identity
+from ..results.rows import Result, identity
 from ..rundir import RunDir
 from .accelerator import make_accelerator
 from .build import load_run, recipe_data
@@ -29,10 +29,8 @@ _EVALUATED = (
     *(f"video.{name}" for name in ("stride", "clips", "crops", "merge", "noise", "max_failed", "decoder")),
 )
 
-ResultRow = dict[str, Any]
 
-
-def evaluate_run(path: str | Path, settings: Sequence[str] = (), *, save: bool = False) -> list[ResultRow]:
+def evaluate_run(path: str | Path, settings: Sequence[str] = (), *, save: bool = False) -> list[Result]:
     """Evaluate a finished run's weights again, under its recipe with `settings` applied: `evals`, `eval.*`, `data.*`,
     and of `video.*` what concerns testing, such as `video.noise=1.5`.
 
@@ -58,9 +56,10 @@ def evaluate_run(path: str | Path, settings: Sequence[str] = (), *, save: bool =
         _refuse_other_classes(recipe, context, results.get("data", {}).get("classes"))
         rows = evaluate(recipe, context, results["training"]["selected"])
         if save and accelerator.is_main_process:
-            fresh = {identity(row) for row in rows}
+            fresh = {row.identity for row in rows}
             kept = [row for row in results["metrics"] if identity(row) not in fresh]
-            write_json(folder.path / "results.json", results | {"metrics": kept + rows})
+            metrics = kept + [row.to_json() for row in rows]
+            write_json(folder.path / "results.json", results | {"metrics": metrics})
     return rows
 
 
@@ -75,32 +74,33 @@ def evaluation_context(recipe: Recipe, data: DataModule, network: nn.Module, acc
     return context
 
 
-def evaluate(recipe: Recipe, context: Context, selected: str) -> list[ResultRow]:
+def evaluate(recipe: Recipe, context: Context, selected: str) -> list[Result]:
     """Every metric of the recipe's evaluations, as rows of results.json. selected: which weights these are.
 
     Errors: DivergedError for a value that is not finite; nothing is written then.
     """
-    rows: list[ResultRow] = []
+    rows: list[Result] = []
     context.network.to(context.accelerator.device)
     for evaluation in recipe.evals:
         data = context.data(evaluation)
         for name, value in evaluation.run(context):
             metric = evaluation.metrics[name]
             rows.append(
-                {
-                    "metric": name,
-                    "value": round(float(value), 6),
-                    "unit": metric.unit,
-                    "higher_is_better": metric.higher_is_better,
-                    "dataset": data.cfg.name,
-                    "dataset_config": data.cfg.labels,
-                    "split": recipe.eval.split,
-                    "protocol": f"{metric.meaning.format(views=evaluation.views(data))}; {selected}",
-                    "seed": recipe.train.seed,
-                    **data.row_fields(),
-                }
+                Result(
+                    metric=name,
+                    value=round(float(value), 6),
+                    unit=metric.unit,
+                    higher_is_better=metric.higher_is_better,
+                    dataset=data.cfg.name,
+                    dataset_config=data.cfg.labels,
+                    split=recipe.eval.split,
+                    protocol=f"{metric.meaning.format(views=evaluation.views(data))}; {selected}",
+                    seed=recipe.train.seed,
+                    fold=data.fold,
+                    sigma=data.sigma,
+                )
             )
-    broken = [f"{row['metric']} on {row['split']}" for row in rows if not math.isfinite(row["value"])]
+    broken = [f"{row.metric} on {row.split}" for row in rows if not math.isfinite(row.value)]
     if broken:
         raise DivergedError(
             f"not finite: {', '.join(broken)}. The network gives no usable numbers; lower optim.lr or the "

@@ -22,6 +22,7 @@ from ..evals import classification
 from ..evals.context import Context
 from ..files import replacing, write_json, write_text
 from ..regularizer.attachment import Attachment, attach
+from ..results.rows import Result
 from ..rundir import START, RunDir
 from ..tasks.task import TaskModule
 from ..training.loop import EpochEnd, Finished, Progress, Row, Saved, Step, fit
@@ -31,7 +32,7 @@ from .accelerator import check_tracker, make_accelerator, start_tracker
 from .build import build, example_input
 from .claim import claimed
 from .emissions import Emissions, measured
-from .evaluate import ResultRow, evaluate, evaluation_context, lost_files
+from .evaluate import evaluate, evaluation_context, lost_files
 
 _Log = Callable[[str], None]
 
@@ -302,7 +303,7 @@ def _select(folder: RunDir, outcome: _Outcome, keep: str, noun: str) -> str:
 
 
 def _finish(
-    recipe: Recipe, folder: RunDir, data: DataModule, outcome: _Outcome, metrics: list[ResultRow],
+    recipe: Recipe, folder: RunDir, data: DataModule, outcome: _Outcome, metrics: list[Result],
     lost: dict[str, list[str]], selected: str, emissions: Emissions, processes: int,
 ) -> None:  # fmt: skip
     """Write what makes a run complete, model.safetensors first and results.json last."""
@@ -325,7 +326,7 @@ def _finish(
         training["undecodable"] = learned
     results = {
         "format": 1,
-        "metrics": metrics,
+        "metrics": [row.to_json() for row in metrics],
         "training": training,
         "data": data.describe() | ({"undecodable_test": lost["test"]} if "test" in lost else {}),
         "regularizer": [{name: _finite(value) for name, value in site.items()} for site in outcome.regularizer],

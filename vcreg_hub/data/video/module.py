@@ -74,9 +74,13 @@ class VideoModule(DataModule):
         """One process's share of a split's files under all their test views, a `TestItem` each."""
         return video_test_loader(self.sets, self.cfg, self.video, split, self.failures, rank=rank, world=world)
 
-    def row_fields(self) -> dict[str, Any]:
-        fold = {"fold": self.video.split} if self.sets.index.splits > 1 else {}
-        return fold | ({"sigma": self.video.noise} if self.video.noise else {})
+    @property
+    def fold(self) -> int | None:
+        return self.video.split if self.sets.index.splits > 1 else None
+
+    @property
+    def sigma(self) -> float | None:
+        return self.video.noise or None
 
     def describe(self) -> dict[str, Any]:
         left_out = [clip.path for clip in self.sets.left_out]
