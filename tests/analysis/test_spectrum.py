@@ -19,7 +19,7 @@ from vcreg_hub.analysis.spectrum import (
 )
 from vcreg_hub.errors import DataError
 from vcreg_hub.regularizer.loss import covariance
-from vcreg_hub.regularizer.statistics import describe_covariance
+from vcreg_hub.regularizer.statistics import _describe_covariance
 from vcreg_hub.regularizer.vcreg import VCReg
 
 CROSS = torch.tensor([[1.0, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0]])
@@ -58,7 +58,7 @@ def test_isotropic_noise_has_full_rank():
 
 def test_the_effective_rank_is_the_one_that_training_reports():
     features = with_spectrum([3.0, 1.0, 0.5, 0.1]).float()
-    reported = describe_covariance(covariance(features.double()), VCReg())[-1]
+    reported = _describe_covariance(covariance(features.double()), VCReg())[-1]
     assert effective_rank(features) == pytest.approx(float(reported), rel=1e-6)
 
 

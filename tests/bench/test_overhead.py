@@ -24,7 +24,7 @@ SMALL = (Block("tokens", (5, 8), -1), Block("map", (6, 4, 4), 1), Block("map, la
 def result():
     said = []
     result = overhead(
-        "cpu", networks=["test_convnext"], blocks=SMALL, batch_size=2, rounds=3, image_size=64, say=said.append
+        "cpu", networks=["test_convnext"], blocks=SMALL, batch_size=2, rounds=3, image_size=64, log=said.append
     )
     assert said[0] == "test_convnext: batch 2, 9 blocks"
     assert len(said) == 4

@@ -59,7 +59,7 @@ def test_hmdb51_from_its_archives(packed: Path, made: Path, tmp_path: Path) -> N
     assert "unpacking spin_back" in result.stderr and "54 of 54 clips counted" in result.stderr
     index = read_index(out)
     assert (
-        index.clips == prepare(made, tmp_path / "plain", video_set=VIDEO_SETS["hmdb51_like"], say=lambda _: None).clips
+        index.clips == prepare(made, tmp_path / "plain", video_set=VIDEO_SETS["hmdb51_like"], log=lambda _: None).clips
     )
     looked = runner.invoke(app, ["data", "hmdb51", "--root", str(out)])
     assert "54 clips" in looked.stdout and "classes: slide_down, " in looked.stdout

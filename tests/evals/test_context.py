@@ -47,7 +47,7 @@ def extracted(monkeypatch):
 
 
 def test_features_are_extracted_once_for_a_network_data_set_and_split(tmp_path, extracted):
-    folder = train(RECIPE, tmp_path / "run", say=quiet)
+    folder = train(RECIPE, tmp_path / "run", log=quiet)
     assert extracted == [64, 500, 512, 128], "training and test part of two data sets, under three probes and a fourth"
     rows = folder.results()["metrics"]
     found = [(row["metric"], row["dataset"], row["dataset_config"]) for row in rows]
@@ -73,7 +73,7 @@ def test_an_evaluation_from_outside_the_package_survives_json_and_is_set():
 
 
 def test_labels_are_those_of_the_asked_set_whatever_was_extracted_first(tmp_path):
-    folder = train(override(RECIPE, ["evals=[]"]), tmp_path / "run", say=quiet)
+    folder = train(override(RECIPE, ["evals=[]"]), tmp_path / "run", log=quiet)
 
     def probed(*tags: str):
         evals = ",".join(f'{{"type":"linear_probe","labels":"{tag}"}}' for tag in tags)
@@ -92,7 +92,7 @@ def test_labels_are_those_of_the_asked_set_whatever_was_extracted_first(tmp_path
 )
 def test_what_cannot_be_measured_is_refused_before_the_training(tmp_path, evaluation, kind, part):
     with pytest.raises(kind) as error:
-        train(Recipe("r", RECIPE.model, RECIPE.data, evals=(evaluation,)), tmp_path / "run", say=quiet)
+        train(Recipe("r", RECIPE.model, RECIPE.data, evals=(evaluation,)), tmp_path / "run", log=quiet)
     assert part in str(error.value) and not (tmp_path / "run" / "state").exists()
 
 
@@ -102,4 +102,4 @@ def test_the_order_of_a_data_set_is_checked(tmp_path, monkeypatch):
     labels = ImageModule.labels
     monkeypatch.setattr(ImageModule, "labels", lambda self, split: np.roll(labels(self, split), 1))
     with pytest.raises(DataError, match="batches came in another order"):
-        train(override(RECIPE, ["evals=linear_probe"]), tmp_path / "run", say=quiet)
+        train(override(RECIPE, ["evals=linear_probe"]), tmp_path / "run", log=quiet)

@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from vcreg_hub.errors import ConfigError, DataError
 from vcreg_hub.evals.logreg import LogReg, _carved
 
-SEARCH = LogReg(lowest=1e-3, highest=1e3, count=7)
+SEARCH = LogReg(lowest=0.1, highest=1e3, count=5)
 
 
 def parts():
@@ -23,11 +23,11 @@ def parts():
 def by_hand(kept, held_out, whole, test):
     """The protocol with scikit-learn, one penalty at a time: (top-1, penalty)."""
     scores = {}
-    for penalty in 10.0 ** np.arange(-3, 4):
-        model = LogisticRegression(C=1 / penalty, max_iter=5000, tol=1e-8).fit(kept[0].astype(float), kept[1])
+    for penalty in 10.0 ** np.arange(-1, 4):
+        model = LogisticRegression(C=1 / penalty, max_iter=5000, tol=1e-6).fit(kept[0].astype(float), kept[1])
         scores[penalty] = (model.score(held_out[0].astype(float), held_out[1]), penalty)
     best = max(scores, key=scores.get)
-    final = LogisticRegression(C=1 / best, max_iter=5000, tol=1e-8).fit(whole[0].astype(float), whole[1])
+    final = LogisticRegression(C=1 / best, max_iter=5000, tol=1e-6).fit(whole[0].astype(float), whole[1])
     return 100 * final.score(test[0].astype(float), test[1]), best
 
 

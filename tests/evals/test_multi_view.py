@@ -34,7 +34,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # A test clip that does not decode, so that it must be counted under one and two processes alike.
     broken = next(p for p in sorted((root / "videos" / "spin").iterdir()) if "_0_spin" in p.name)
     broken.write_bytes(b"")
-    prepare(root, root, video_set=VIDEO_SETS["action_shapes"], say=lambda text: None)
+    prepare(root, root, video_set=VIDEO_SETS["action_shapes"], log=lambda text: None)
     return root
 
 

@@ -131,7 +131,7 @@ class InProcess:
 
     def __init__(self, trial: Trial, out: Path, threads: int) -> None:
         self.ran.append(out / trial.path)
-        self.returncode = 0 if train(trial.recipe, out / trial.path, say=lambda text: None).complete() else 1
+        self.returncode = 0 if train(trial.recipe, out / trial.path, log=lambda text: None).complete() else 1
 
     def poll(self) -> int:
         return self.returncode

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from vcreg_hub.config import Data, Model, Recipe, Video
-from vcreg_hub.data.image.transforms import test_view as view_of_the_run
+from vcreg_hub.data.image.transforms import test_transform as view_of_the_run
 from vcreg_hub.errors import RunFolderError, UnknownNameError, UsageError
 from vcreg_hub.files import write_json, write_tensors
 from vcreg_hub.hub.export import _check_target, export

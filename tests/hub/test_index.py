@@ -51,7 +51,7 @@ def test_a_release_is_three_files_and_a_line(cards):
         f"| [{NAME}]({NAME}.md) | timm | probe\\_top1".replace("\\_", "_") + " on fashion_mnist, class, test "
         "| 71.00 ± 1.00 % (n = 3) | 66.00 ± 1.00 (n = 3) | 0.00 MB | mit |"
     ) in index
-    assert headline_text(record) == "probe_top1 71.00 ± 1.00 % (n = 3; plain twin 66.00 ± 1.00)"
+    assert headline_text(record) == "probe_top1 71.00 ± 1.00 % (n = 3; baseline 66.00 ± 1.00)"
     for release in RELEASES:
         assert f"| {release.full_name} | `vcreg train {release.recipe}` |" in index
 

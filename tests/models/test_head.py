@@ -39,7 +39,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         train=Train(batch_size=8, max_steps=1),
         evals=(),
     )
-    return train(recipe, tmp_path_factory.mktemp("head") / "run", say=lambda text: None).path
+    return train(recipe, tmp_path_factory.mktemp("head") / "run", log=lambda text: None).path
 
 
 def test_who_says_for_which_classes(run: Path, tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def quiet(_text: str) -> None:
 
 
 def test_a_tracker_gets_the_recipe_and_every_epoch(tmp_path, notebooks):
-    folder = train(TINY, tmp_path / "run", say=quiet, tracker="notebook")
+    folder = train(TINY, tmp_path / "run", log=quiet, tracker="notebook")
     [book] = notebooks
     assert book.where == ("vcreg", str(folder.path))
     assert book.config["optim.lr"] == 2e-3
@@ -71,7 +71,7 @@ def test_a_tracker_gets_the_recipe_and_every_epoch(tmp_path, notebooks):
     assert [step for step, _ in book.rows] == [2, 4]
     assert {"lr", "train_loss", "val_top1", "vcreg_variance_loss"} <= book.rows[-1][1].keys()
     assert book.finished
-    train(TINY, tmp_path / "run", say=quiet, tracker="notebook")
+    train(TINY, tmp_path / "run", log=quiet, tracker="notebook")
     assert len(notebooks) == 1, "a finished run tracks nothing"
 
 
@@ -79,13 +79,13 @@ def test_a_tracker_gets_the_recipe_and_every_epoch(tmp_path, notebooks):
 def test_a_missing_package_is_refused_before_anything_is_written(tmp_path, name, monkeypatch):
     monkeypatch.setattr(accelerate.tracking, "_available_trackers", [])
     with pytest.raises(UsageError, match=rf"{name}.*not installed: pip install {name}"):
-        train(TINY, tmp_path / "run", say=quiet, tracker=name)
+        train(TINY, tmp_path / "run", log=quiet, tracker=name)
     assert not (tmp_path / "run").exists()
 
 
 def test_an_unknown_tracker_names_the_nearest(tmp_path):
     with pytest.raises(UnknownNameError, match="did you mean 'tensorboard'"):
-        train(TINY, tmp_path / "run", say=quiet, tracker="tensorbord")
+        train(TINY, tmp_path / "run", log=quiet, tracker="tensorbord")
     check_tracker(None)
 
 
@@ -95,7 +95,7 @@ def test_a_tracker_that_does_not_start_says_why(tmp_path, notebooks, monkeypatch
 
     monkeypatch.setattr(Notebook, "start", start)
     with pytest.raises(VCRegError, match="'notebook' could not be started: RuntimeError: log in first"):
-        train(TINY, tmp_path / "run", say=quiet, tracker="notebook")
+        train(TINY, tmp_path / "run", log=quiet, tracker="notebook")
 
 
 @pytest.mark.skipif(importlib.util.find_spec("tensorboard") is None, reason="tensorboard is not installed")
@@ -103,7 +103,7 @@ def test_a_tracker_that_does_not_start_says_why(tmp_path, notebooks, monkeypatch
 def test_tensorboard_reads_it_back(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    folder = train(TINY, tmp_path / "run", say=quiet, tracker="tensorboard")
+    folder = train(TINY, tmp_path / "run", log=quiet, tracker="tensorboard")
     events = EventAccumulator(str(folder.path / "vcreg"))
     events.Reload()
     assert [event.step for event in events.Scalars("train_loss")] == [2, 4]

@@ -97,6 +97,6 @@ def test_a_run_records_what_its_training_emitted(codecarbon, tmp_path):
         optim=Optim(lr=2e-3, warmup_epochs=0),
         train=Train(epochs=1, batch_size=32),
     )
-    folder = train(recipe, tmp_path / "run", say=lambda text: None)
+    folder = train(recipe, tmp_path / "run", log=lambda text: None)
     assert json.loads((folder.path / "results.json").read_text())["training"]["emissions_kg_co2eq"] == 0.125
     assert codecarbon.started == 1

@@ -74,7 +74,7 @@ def trained(tmp_path_factory):
             write_json(root / "configs" / network / "config.json", {"model_type": network} | CONFIGS[network])
         model = f"hf:{root / 'configs' / network}" if library == "hf" else f"torchvision:{network}"
         lines = said[name] = []
-        run = train(recipe_of(name, model), root / "runs" / name, say=lines.append)
+        run = train(recipe_of(name, model), root / "runs" / name, log=lines.append)
         out = export(run.path, root / "out" / name, licence="apache-2.0")
         (out / "README.md").write_text(render_card(out, licence="apache-2.0"))
     write_tensors(root / "x.safetensors", {"x": torch.rand(2, 1, 32, 32)})

@@ -31,7 +31,7 @@ def quiet(text: str) -> None:
 
 
 def begun_with(recipe, path):
-    folder = train(recipe, path, say=quiet)
+    folder = train(recipe, path, log=quiet)
     assert not (path / START).exists()
     return folder.results()["training"]["start_sha256"]
 
@@ -60,7 +60,7 @@ def test_twins_and_only_they_have_one_start(tmp_path):
 
 def test_a_resumed_run_names_the_start_it_had(tmp_path, monkeypatch):
     weights = tmp_path / "weights.safetensors"
-    start = train(TINY, tmp_path / "start", say=quiet)
+    start = train(TINY, tmp_path / "start", log=quiet)
     write_tensors(weights, start.tensors())
     recipe = replace(TINY, model=replace(TINY.model, pretrained=str(weights)))
     whole = begun_with(recipe, tmp_path / "whole")
@@ -71,7 +71,7 @@ def test_a_resumed_run_names_the_start_it_had(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(importlib.import_module("vcreg_hub.run.train"), "evaluate", stop)
         with pytest.raises(KeyboardInterrupt):
-            train(recipe, tmp_path / "broken", say=quiet)
+            train(recipe, tmp_path / "broken", log=quiet)
     write_tensors(weights, {name: tensor * 2 for name, tensor in start.tensors().items()})
     assert begun_with(recipe, tmp_path / "broken") == whole
     assert begun_with(recipe, tmp_path / "doubled") != whole

@@ -41,7 +41,7 @@ def quiet(_text: str) -> None:
 
 
 def test_a_run_leaves_its_four_files_and_nothing_else(tmp_path):
-    folder = train(TINY, tmp_path / "run", say=quiet)
+    folder = train(TINY, tmp_path / "run", log=quiet)
     assert folder.complete()
     assert sorted(os.listdir(folder.path)) == [
         "best.safetensors", "env.json", "metrics.csv", "model.safetensors", "recipe.json", "results.json",
@@ -60,14 +60,14 @@ def test_a_run_leaves_its_four_files_and_nothing_else(tmp_path):
     assert {"lr", "train_loss", "val_top1", "seconds"} <= rows[0].keys()
 
     lines = []
-    again = train(TINY, tmp_path / "run", say=lines.append)
+    again = train(TINY, tmp_path / "run", log=lines.append)
     assert again.complete() and "complete already" in lines[-1]
 
 
 def test_saved_weights_are_the_plain_model_s(tmp_path):
     import timm
 
-    folder = train(override(TINY, ["train.epochs=1", "optim.warmup_epochs=0"]), tmp_path / "run", say=quiet)
+    folder = train(override(TINY, ["train.epochs=1", "optim.warmup_epochs=0"]), tmp_path / "run", log=quiet)
     stock = timm.create_model("test_convnext", num_classes=2, in_chans=1)
     assert folder.tensors().keys() == stock.state_dict().keys()
     stock.load_state_dict(folder.tensors())
@@ -83,7 +83,7 @@ class Interrupt(Exception):
 
 
 def test_an_interrupted_run_resumes_to_the_same_bits(tmp_path, monkeypatch):
-    whole = train(TINY, tmp_path / "whole", say=quiet)
+    whole = train(TINY, tmp_path / "whole", log=quiet)
     seen = []
 
     def stop_in_the_second_epoch(self, *arguments):
@@ -95,9 +95,9 @@ def test_an_interrupted_run_resumes_to_the_same_bits(tmp_path, monkeypatch):
     call = ClassificationTask.loss
     monkeypatch.setattr(ClassificationTask, "loss", stop_in_the_second_epoch)
     with pytest.raises(Interrupt):
-        train(TINY, tmp_path / "broken", say=quiet)
+        train(TINY, tmp_path / "broken", log=quiet)
     assert not (tmp_path / "broken" / "model.safetensors").exists()
-    resumed = train(TINY, tmp_path / "broken", say=quiet)
+    resumed = train(TINY, tmp_path / "broken", log=quiet)
     assert len(seen) == 6 + 8, "the first epoch was not trained again"
     for name, tensor in whole.tensors().items():
         assert torch.equal(tensor, resumed.tensors()[name]), name
@@ -111,7 +111,7 @@ def test_twins_start_alike_and_vcreg_changes_the_end(tmp_path):
     )
     none = replace(short, vcreg=VCReg(alpha=0.0, beta=0.0))
     plain, zero, regularized = (
-        train(r, tmp_path / n, say=quiet).tensors()
+        train(r, tmp_path / n, log=quiet).tensors()
         for n, r in (("plain", replace(short, vcreg=None)), ("zero", none), ("vcreg", short))
     )
     assert all(torch.equal(plain[name], zero[name]) for name in plain)
@@ -134,8 +134,8 @@ def test_accumulation_takes_the_same_step(tmp_path):
         ],
     )
     base = replace(base, vcreg=None)
-    once = train(base, tmp_path / "once", say=quiet).tensors()
-    four = train(override(base, ["train.accumulation=4"]), tmp_path / "four", say=quiet).tensors()
+    once = train(base, tmp_path / "once", log=quiet).tensors()
+    four = train(override(base, ["train.accumulation=4"]), tmp_path / "four", log=quiet).tensors()
     for name in once:
         torch.testing.assert_close(once[name], four[name], rtol=1e-4, atol=1e-5)
 
@@ -153,7 +153,7 @@ def test_a_diverged_run_names_step_and_place_and_keeps_the_last_good_weights(tmp
 
     monkeypatch.setattr(ClassificationTask, "loss", poisoned)
     with pytest.raises(DivergedError, match=r"step 6 \(epoch 2\).*weights of .*last.safetensors"):
-        train(TINY, tmp_path / "run", say=quiet)
+        train(TINY, tmp_path / "run", log=quiet)
     kept = read_tensors(tmp_path / "run" / "last.safetensors")
     assert all(torch.isfinite(tensor).all() for tensor in kept.values())
 
@@ -162,7 +162,7 @@ def test_what_the_last_step_of_an_epoch_broke_is_not_kept(tmp_path, monkeypatch)
     """The loss before a step says nothing of the weights after it."""
     from vcreg_hub.training import loop
 
-    saved = train(TINY, tmp_path / "good", say=quiet)
+    saved = train(TINY, tmp_path / "good", log=quiet)
     steps_per_epoch = int(saved.results()["training"]["steps"]) // TINY.train.epochs
     lr_at, calls = loop.lr_at, []
 
@@ -174,7 +174,7 @@ def test_what_the_last_step_of_an_epoch_broke_is_not_kept(tmp_path, monkeypatch)
     monkeypatch.setattr(loop, "lr_at", explode)
     recipe = override(TINY, ["train.epochs=3", "train.ema_decay=null", "train.clip_norm=null"])
     with pytest.raises(DivergedError, match=rf"step {2 * steps_per_epoch + 1} \(epoch 2\).*weights after epoch 1"):
-        train(recipe, tmp_path / "run", say=quiet)
+        train(recipe, tmp_path / "run", log=quiet)
     kept = read_tensors(tmp_path / "run" / "last.safetensors")
     assert all(tensor.abs().max() < 1e6 for tensor in kept.values())
 
@@ -185,13 +185,13 @@ def test_a_metric_that_is_not_finite_ends_the_run_in_a_line(tmp_path, monkeypatc
     monkeypatch.setattr(classification, "evaluate", lambda *args, **kwargs: iter([("loss", float("nan"))]))
     recipe = override(TINY, ["data.val_fraction=0", "evals=classification"])
     with pytest.raises(DivergedError, match="not finite: loss on test"):
-        train(recipe, tmp_path / "run", say=quiet)
+        train(recipe, tmp_path / "run", log=quiet)
     assert not (tmp_path / "run" / "results.json").exists()
 
 
 def test_best_weights_are_those_of_the_best_epoch(tmp_path):
     recipe = override(TINY, ["train.keep=best", "train.epochs=4", "optim.lr=0.02", "train.ema_decay=null"])
-    folder = train(recipe, tmp_path / "run", say=quiet)
+    folder = train(recipe, tmp_path / "run", log=quiet)
     rows = list(csv.DictReader((folder.path / "metrics.csv").read_text().splitlines()))
     best = max(range(4), key=lambda i: (float(rows[i]["val_top1"]), -i))
     recipe_val = evaluate_run(folder.path, ["eval.split=val", "evals=classification"])
@@ -199,20 +199,20 @@ def test_best_weights_are_those_of_the_best_epoch(tmp_path):
 
 
 def test_a_folder_of_another_recipe_is_not_touched(tmp_path):
-    folder = train(override(TINY, ["train.epochs=1", "optim.warmup_epochs=0", "evals=[]"]), tmp_path / "run", say=quiet)
+    folder = train(override(TINY, ["train.epochs=1", "optim.warmup_epochs=0", "evals=[]"]), tmp_path / "run", log=quiet)
     before = (folder.path / "model.safetensors").read_bytes()
     with pytest.raises(UsageError, match=r"evals, .*train.epochs"):
-        train(TINY, tmp_path / "run", say=quiet)
+        train(TINY, tmp_path / "run", log=quiet)
     assert (folder.path / "model.safetensors").read_bytes() == before
     (tmp_path / "stray").mkdir()
     (tmp_path / "stray" / "thesis.tex").write_text("years of work")
     for overwrite in (False, True):
         with pytest.raises(UsageError, match="holds no run"):
-            train(TINY, tmp_path / "stray", say=quiet, overwrite=overwrite)
+            train(TINY, tmp_path / "stray", log=quiet, overwrite=overwrite)
     assert os.listdir(tmp_path / "stray") == ["thesis.tex"]
     (tmp_path / "run" / "notes.txt").write_text("mine")
     short = override(TINY, ["train.epochs=1", "optim.warmup_epochs=0", "evals=[]", "train.seed=7"])
-    assert train(short, tmp_path / "run", say=quiet, overwrite=True).recipe() == short
+    assert train(short, tmp_path / "run", log=quiet, overwrite=True).recipe() == short
     assert (tmp_path / "run" / "notes.txt").exists(), "only a run's own files are replaced"
     assert differences(TINY, replace(TINY, vcreg=None)) == ["vcreg"]
 
@@ -231,7 +231,7 @@ def test_a_folder_of_another_recipe_is_not_touched(tmp_path):
 def test_wrong_recipes_are_refused_in_one_line(tmp_path, setting, part):
     with pytest.raises(UsageError) as error:
         recipe = override(TINY, ["train.epochs=1", "optim.warmup_epochs=0", "train.accumulation=4", setting])
-        train(recipe, tmp_path / "run", say=quiet)
+        train(recipe, tmp_path / "run", log=quiet)
     assert part in str(error.value) and "\n" not in str(error.value)
 
 
@@ -239,7 +239,7 @@ def test_bf16_and_gradient_checkpointing_train(tmp_path):
     recipe = override(
         TINY, ["train.precision=bf16", "train.gradient_checkpointing=true", "train.epochs=1", "optim.warmup_epochs=0"]
     )
-    assert train(recipe, tmp_path / "run", say=quiet).complete()
+    assert train(recipe, tmp_path / "run", log=quiet).complete()
 
 
 def _torchrun(tmp_path, recipe, out, processes):
@@ -266,7 +266,7 @@ def test_two_processes_train_what_one_trains(tmp_path):
     done = _torchrun(tmp_path, recipe, tmp_path / "two", 2)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "processes: 2" in done.stdout
-    one, two = train(recipe, tmp_path / "one", say=quiet), tmp_path / "two"
+    one, two = train(recipe, tmp_path / "one", log=quiet), tmp_path / "two"
     assert json.loads((two / "env.json").read_text())["processes"] == 2
     tensors = read_tensors(two / "model.safetensors")
     for name, tensor in one.tensors().items():
@@ -313,9 +313,9 @@ def _image_folder(root):
 def test_a_refused_recipe_claims_no_folder(tmp_path):
     wrong = override(TINY, ["train.epochs=1"])
     with pytest.raises(UsageError, match="warmup"):
-        train(wrong, tmp_path / "run", say=quiet)
+        train(wrong, tmp_path / "run", log=quiet)
     right = override(wrong, ["optim.warmup_epochs=0", "evals=[]"])
-    assert train(right, tmp_path / "run", say=quiet).complete()
+    assert train(right, tmp_path / "run", log=quiet).complete()
 
 
 def test_a_folder_at_work_in_is_kept_until_its_process_ends(tmp_path):
@@ -326,8 +326,8 @@ def test_a_folder_at_work_in_is_kept_until_its_process_ends(tmp_path):
     with claimed(tmp_path / "run", short, False, make_accelerator(short)) as folder:
         assert os.listdir(folder.path) == ["recipe.json"], "the lock is no file"
         with pytest.raises(UsageError, match=r"another run is at work in .*run; wait"):
-            train(short, tmp_path / "run", say=quiet, overwrite=True)
-    assert train(short, tmp_path / "run", say=quiet).complete()
+            train(short, tmp_path / "run", log=quiet, overwrite=True)
+    assert train(short, tmp_path / "run", log=quiet).complete()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="workers are forked on Linux alone")
@@ -352,7 +352,7 @@ def test_a_killed_run_s_workers_keep_nobody_out(tmp_path):
         ended = subprocess.run([sys.executable, "-c", killed], stdout=said, cwd=tmp_path, timeout=120)
     assert ended.returncode == -signal.SIGKILL
     try:
-        assert train(short, tmp_path / "run", say=quiet).complete()
+        assert train(short, tmp_path / "run", log=quiet).complete()
     finally:
         os.kill(int((tmp_path / "worker").read_text()), signal.SIGKILL)
 
@@ -361,7 +361,7 @@ def test_a_killed_run_s_workers_keep_nobody_out(tmp_path):
 def test_a_file_is_no_folder(tmp_path, out):
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(UsageError, match=r"thesis.tex is a file; choose another --out"):
-        train(TINY, tmp_path / out, say=quiet, overwrite=True)
+        train(TINY, tmp_path / out, log=quiet, overwrite=True)
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
 
 
@@ -382,13 +382,13 @@ def test_an_epoch_s_row_leaves_out_sites_that_saw_too_few_rows():
 
 def test_damaged_files_of_a_run_are_named(tmp_path):
     short = override(TINY, ["train.epochs=1", "optim.warmup_epochs=0", "evals=[]"])
-    folder = train(short, tmp_path / "run", say=quiet)
+    folder = train(short, tmp_path / "run", log=quiet)
     (folder.path / "results.json").write_text("{")
     with pytest.raises(RunFolderError, match=r"results.json.*--overwrite"):
-        train(short, tmp_path / "run", say=quiet)
+        train(short, tmp_path / "run", log=quiet)
     (folder.path / "recipe.json").write_text("{")
     with pytest.raises(RunFolderError, match=r"recipe.json is damaged"):
-        train(short, tmp_path / "run", say=quiet)
+        train(short, tmp_path / "run", log=quiet)
 
 
 def test_weights_that_cannot_be_fetched_are_one_line(tmp_path):
@@ -401,18 +401,18 @@ def test_weights_that_cannot_be_fetched_are_one_line(tmp_path):
 @pytest.mark.parametrize("address", [a for a in addresses() if a.startswith(("digits", "fashion", "finetune"))])
 def test_small_recipes_smoke(tmp_path, address):
     recipe = smoke_test(load_recipe(address))
-    assert train(recipe, tmp_path / "run", say=quiet).complete()
+    assert train(recipe, tmp_path / "run", log=quiet).complete()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("address", [a for a in addresses() if a.startswith("imagenet")])
 def test_imagenet_recipes_smoke(tmp_path, address):
     recipe = smoke_test(load_recipe(address))
-    assert train(recipe, tmp_path / "run", say=quiet).complete()
+    assert train(recipe, tmp_path / "run", log=quiet).complete()
 
 
 def test_processes_that_do_not_meet_are_an_error(tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.delenv("RANK", raising=False)
     with pytest.raises((ConfigError, ValueError)):
-        train(TINY, tmp_path / "run", say=quiet)
+        train(TINY, tmp_path / "run", log=quiet)

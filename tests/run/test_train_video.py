@@ -57,7 +57,7 @@ def quiet(_text: str) -> None:
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     spec = ActionShapes(sources=6, clips_per_source=1, height=16, width=24, min_frames=3, max_frames=20)
     root = make(tmp_path_factory.mktemp("clips") / "set", spec)
-    prepare(root, root, video_set=VIDEO_SETS["action_shapes"], say=quiet)
+    prepare(root, root, video_set=VIDEO_SETS["action_shapes"], log=quiet)
     return root
 
 
@@ -69,7 +69,7 @@ def recipe(root: Path) -> Recipe:
 @pytest.fixture(scope="module")
 def trained(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     recipe = replace(RECIPE, data=replace(RECIPE.data, root=str(root)))
-    return train(recipe, tmp_path_factory.mktemp("trained") / "run", say=quiet).path
+    return train(recipe, tmp_path_factory.mktemp("trained") / "run", log=quiet).path
 
 
 def results(run: Path) -> dict:
@@ -94,10 +94,10 @@ def test_a_run_says_what_it_was_trained_and_tested_on(trained: Path) -> None:
 def test_a_vivit_is_shown_what_it_was_trained_on(recipe: Recipe, tmp_path: Path) -> None:
     sizes = {**SMALL, "tubelet_size": [2, 8, 8]}
     vivit = replace(recipe, model=Model("vivit_tiny", kwargs=sizes), train=Train(batch_size=8, max_steps=1))
-    folder = train(vivit, tmp_path / "run", say=quiet)
+    folder = train(vivit, tmp_path / "run", log=quiet)
     assert folder.results()["data"]["mean"] == [0.5, 0.5, 0.5]
     other = override(vivit, ["data.mean=[0.75,0.75,0.75]", "data.std=[0.25,0.25,0.25]"])
-    assert train(other, tmp_path / "other", say=quiet).results()["data"]["std"] == [0.25, 0.25, 0.25]
+    assert train(other, tmp_path / "other", log=quiet).results()["data"]["std"] == [0.25, 0.25, 0.25]
 
 
 def test_an_evaluation_repeats_the_numbers_and_noise_adds_its_own(trained: Path, tmp_path: Path) -> None:
@@ -136,8 +136,8 @@ def test_an_interrupted_run_resumes_to_the_same_bits(
     steps = results(trained)["training"]["steps"] // 2
     monkeypatch.setattr(Classification, "loss", stop_in_the_second_epoch)
     with pytest.raises(Interrupt):
-        train(recipe, tmp_path / "run", say=quiet)
-    resumed = train(recipe, tmp_path / "run", say=quiet)
+        train(recipe, tmp_path / "run", log=quiet)
+    resumed = train(recipe, tmp_path / "run", log=quiet)
     assert len(seen) == 2 * steps + 2, "the first epoch was not trained again"
     whole = read_tensors(trained / "model.safetensors")
     assert all(torch.equal(whole[name], tensor) for name, tensor in resumed.tensors().items())
@@ -148,7 +148,7 @@ class InProcess:
     """Stands for the process that a study starts for a trial, without the seconds that starting one takes."""
 
     def __init__(self, trial: Trial, out: Path, threads: int) -> None:
-        self.returncode = 0 if train(trial.recipe, out / trial.path, say=quiet).complete() else 1
+        self.returncode = 0 if train(trial.recipe, out / trial.path, log=quiet).complete() else 1
 
     def poll(self) -> int:
         return self.returncode
@@ -192,13 +192,13 @@ def test_an_interrupted_sweep_goes_on_and_ends_in_a_table(
 def test_gradient_checkpointing_and_bf16_train_the_same_network(recipe: Recipe, tmp_path: Path) -> None:
     # Momentum, whose step is as large as the gradient: AdamW's first is one of sign alone.
     short = override(recipe, ["train.epochs=1", "evals=[]", "optim.name=momentum", "optim.lr=0.05"])
-    once = train(short, tmp_path / "once", say=quiet).tensors()
+    once = train(short, tmp_path / "once", log=quiet).tensors()
     start = build(short)[1].state_dict()
     moved = max((once[name] - start[name]).abs().max().item() for name in once)
 
     def trained_with(*settings: str) -> float:
         """How far the weights end from those of plain float32, of how far these moved."""
-        run = train(override(short, list(settings)), tmp_path / "-".join(settings), say=quiet)
+        run = train(override(short, list(settings)), tmp_path / "-".join(settings), log=quiet)
         return max((run.tensors()[name] - once[name]).abs().max().item() for name in once) / moved
 
     assert trained_with("train.gradient_checkpointing=true") < 1e-5
@@ -210,11 +210,11 @@ def test_gradient_checkpointing_and_bf16_train_the_same_network(recipe: Recipe, 
 def test_a_compiled_network_trains_to_about_the_same_weights(recipe: Recipe, tmp_path: Path) -> None:
     short = override(recipe, ["train.max_steps=2", "evals=[]", "model.kwargs.drop_path=0.0"])
     short = override(short, ["model.kwargs.head_dropout=0.0"])
-    eager = train(short, tmp_path / "eager", say=quiet).tensors()
-    compiled = train(override(short, ["train.compile=true"]), tmp_path / "compiled", say=quiet).tensors()
+    eager = train(short, tmp_path / "eager", log=quiet).tensors()
+    compiled = train(override(short, ["train.compile=true"]), tmp_path / "compiled", log=quiet).tensors()
     for name, tensor in eager.items():
         torch.testing.assert_close(compiled[name], tensor, rtol=1e-3, atol=1e-4)
-    again = train(short, tmp_path / "again", say=quiet).tensors()
+    again = train(short, tmp_path / "again", log=quiet).tensors()
     assert all(torch.equal(again[name], tensor) for name, tensor in eager.items()), "nothing compiled is left behind"
 
 
@@ -232,7 +232,7 @@ def test_clips_that_break_after_indexing_are_counted_and_named(
     # An evaluation of both kinds, the real number of views, and a probe that reads the same clips in one view.
     changed = [f"data.root={broken}", "train.epochs=1", "video.clips=10", "video.crops=3", "video.max_failed=2"]
     cut_recipe = override(recipe, [*changed, "evals=multi_view,linear_probe"])
-    run = train(cut_recipe, tmp_path / "run", say=said.append)
+    run = train(cut_recipe, tmp_path / "run", log=said.append)
     found = run.results()
     assert found["training"]["undecodable"] == [lost["train"], lost["val"]]
     assert found["data"]["undecodable_test"] == [lost["test"]]
@@ -246,7 +246,7 @@ def test_clips_that_break_after_indexing_are_counted_and_named(
     assert float(row["samples_per_second"]) > 0
     strict = override(cut_recipe, ["video.max_failed=1"])
     with pytest.raises(UnreadableVideoError, match=r"2 clips failed to decode, video\.max_failed is 1") as raised:
-        train(strict, tmp_path / "strict", say=quiet)
+        train(strict, tmp_path / "strict", log=quiet)
     assert lost["train"] in str(raised.value) and lost["val"] in str(raised.value)
     assert not (tmp_path / "strict" / "last.safetensors").exists(), "the validation came first"
 
@@ -259,7 +259,7 @@ def test_clips_that_the_index_knows_to_be_broken_are_named(
     lost = sorted(load_run_sets(recipe).train, key=lambda clip: clip.path)[:2]
     for clip in lost:
         (broken / "videos" / clip.path).write_bytes(b"")
-    prepare(broken, broken, video_set=VIDEO_SETS["action_shapes"], say=quiet)
+    prepare(broken, broken, video_set=VIDEO_SETS["action_shapes"], log=quiet)
     about = recipe_data(override(recipe, [f"data.root={broken}"])).describe()
     assert about["undecodable"] == 2 and about["left_out"] == [clip.path for clip in lost]
     assert lost[0].path in caplog.text
@@ -345,7 +345,7 @@ def test_two_processes_train_what_one_trains(recipe: Recipe, tmp_path: Path) -> 
     assert done.returncode == 0, done.stderr[-3000:]
     assert "processes: 2" in done.stdout
     assert json.loads((tmp_path / "two" / "env.json").read_text())["processes"] == 2
-    one = train(plain, tmp_path / "one", say=quiet)
+    one = train(plain, tmp_path / "one", log=quiet)
     tensors = read_tensors(tmp_path / "two" / "model.safetensors")
     for name, tensor in one.tensors().items():
         torch.testing.assert_close(tensors[name], tensor, rtol=1e-3, atol=1e-4)
@@ -405,7 +405,7 @@ def test_fine_tuning_starts_from_any_checkpoint_and_a_list_file(
     recipe = override(recipe, ["train.batch_size=2", "data.val_fraction=0"])
     if kind == "hf":
         recipe = override(recipe, [f"model.name=hf:{folder}", "model.pretrained=true", "model.kwargs={}"])
-    run = train(recipe, tmp_path / "run", say=quiet)
+    run = train(recipe, tmp_path / "run", log=quiet)
     assert run.results()["data"]["classes"] == ["class_0", "class_1"]
     again = export(run.path, tmp_path / "again", licence="apache-2.0")
     assert json.loads((again / "config.json").read_text())["architectures"] == ["VideoMAEForVideoClassification"]
@@ -416,14 +416,14 @@ def test_small_recipes_smoke(
     address: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "smoke-cache"))
-    assert train(smoke_test(load_recipe(address)), tmp_path / "run", say=quiet).complete()
+    assert train(smoke_test(load_recipe(address)), tmp_path / "run", log=quiet).complete()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("address", [a for a in addresses() if a.startswith(("hmdb51", "finetune:video", "noise:v"))])
 def test_full_size_recipes_smoke(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    assert train(smoke_test(load_recipe(address)), tmp_path / "run", say=quiet).complete()
+    assert train(smoke_test(load_recipe(address)), tmp_path / "run", log=quiet).complete()
 
 
 VIDEO_RECIPES = [a for a in addresses() if load_recipe(a).video is not None]

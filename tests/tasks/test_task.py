@@ -48,20 +48,20 @@ def killed_in_the_second_epoch(monkeypatch, folder):
     with monkeypatch.context() as patch:
         patch.setattr(TwoViews, "loss", loss)
         with pytest.raises(Killed):
-            train(RECIPE, folder, say=quiet)
+            train(RECIPE, folder, log=quiet)
 
 
 def test_a_projector_is_trained_and_resumed_and_left_out_of_the_weights(tmp_path, monkeypatch):
     from vcreg_hub.hub.export import export
 
-    whole = train(RECIPE, tmp_path / "whole", say=quiet)
+    whole = train(RECIPE, tmp_path / "whole", log=quiet)
     killed_in_the_second_epoch(monkeypatch, tmp_path / "broken")
     state = load_state(tmp_path / "broken" / "state" / "state.safetensors")
     heads = {name: part for name, part in state["model"].items() if name.startswith("heads.projector.")}
     assert heads and len(state["optimizer"]) == sum(name.startswith("network.") for name in state["model"]) + 6, (
         "the optimizer has the parameters of both"
     )
-    resumed = train(RECIPE, tmp_path / "broken", say=quiet)
+    resumed = train(RECIPE, tmp_path / "broken", log=quiet)
     stock = timm.create_model("test_convnext", num_classes=10, in_chans=1)
     assert whole.tensors().keys() == stock.state_dict().keys()
     assert all(torch.equal(tensor, resumed.tensors()[name]) for name, tensor in whole.tensors().items())
@@ -88,7 +88,7 @@ def test_a_task_is_addressed_and_set_like_any_other():
 
 def test_several_views_are_not_mixed(tmp_path):
     with pytest.raises(ConfigError, match="mix one view of a sample, but the task takes 2"):
-        train(override(RECIPE, ["train.mixup=0.2"]), tmp_path / "run", say=quiet)
+        train(override(RECIPE, ["train.mixup=0.2"]), tmp_path / "run", log=quiet)
 
 
 def test_a_module_has_the_network_s_names_and_the_heads_beside_them():
@@ -108,4 +108,4 @@ def test_a_state_of_the_old_form_is_refused(tmp_path, monkeypatch):
         patch.setattr(state, "_FORMAT", 1)
         killed_in_the_second_epoch(monkeypatch, tmp_path / "run")
     with pytest.raises(RunFolderError, match="has state format 1, this version reads 2"):
-        train(RECIPE, tmp_path / "run", say=quiet)
+        train(RECIPE, tmp_path / "run", log=quiet)

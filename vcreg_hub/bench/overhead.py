@@ -73,7 +73,7 @@ def overhead(
     clock: str = "wall",
     cfg: VCReg | None = None,
     image_size: int = 224,
-    say: Callable[[str], None] = lambda line: None,
+    log: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Time and peak memory of every variant, as a JSON-ready dict that names the device; see `table.render`.
 
@@ -89,7 +89,7 @@ def overhead(
     if clock not in ("wall", "cpu") or (clock == "cpu" and device != "cpu"):
         raise UsageError(f"clock is 'wall', or 'cpu' on a CPU; not {clock!r} on {device!r}")
     cfg, where = cfg or VCReg(), torch.device(device)
-    plan = _Plan(where, rounds, seconds, precision, clock, cfg, say)
+    plan = _Plan(where, rounds, seconds, precision, clock, cfg, log)
     on_cpu = where.type == "cpu"
     env = describe_env()
 
@@ -117,7 +117,7 @@ class _Plan:
     precision: str
     clock: str
     cfg: VCReg
-    say: Callable[[str], None]
+    log: Callable[[str], None]
 
 
 def _network(name: str, batch: int, image_size: int, plan: _Plan) -> dict[str, Any]:
@@ -141,7 +141,7 @@ def _network(name: str, batch: int, image_size: int, plan: _Plan) -> dict[str, A
         return run
 
     calls = {variant: step(variant) for variant in NAMES}
-    plan.say(f"{name}: batch {batch}, {len(sites)} blocks")
+    plan.log(f"{name}: batch {batch}, {len(sites)} blocks")
     times = _interleaved(calls, plan)
     memory = {}
     for variant, call in calls.items():
@@ -181,7 +181,7 @@ def _flop_share(model: torch.nn.Module, x: torch.Tensor, shapes: dict[str, Any],
 
 def _block(block: Block, batch: int, plan: _Plan) -> dict[str, Any]:
     calls = block_calls(block.features(batch, plan.device), block.axis, plan.cfg)
-    plan.say(f"{block.name}: {(batch, *block.shape)}")
+    plan.log(f"{block.name}: {(batch, *block.shape)}")
     times = _interleaved(calls, replace(plan, seconds=plan.seconds / 20))
     return {
         **asdict(block),

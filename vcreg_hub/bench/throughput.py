@@ -47,7 +47,7 @@ def throughput(
     frames: int = 16,
     stride: int = 2,
     size: int = 224,
-    say: Callable[[str], None] = lambda line: None,
+    log: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Clips per second of each decoder with each number of worker processes, as a JSON-ready dict.
 
@@ -70,7 +70,7 @@ def throughput(
             except ConfigError as error:
                 rows.append({"decoder": name, "missing": str(error)})
         for count in workers:
-            say(f"{count} workers, {len(requests)} clips, {rounds} rounds")
+            log(f"{count} workers, {len(requests)} clips, {rounds} rounds")
             seconds = _rounds(requests, working, count, rounds, size)
             rows += [_row(name, count, seconds, requests, working[name]) for name in working]
     return {

@@ -57,7 +57,7 @@ def overhead(
         batch_size=batch_size,
         rounds=rounds,
         precision=precision,
-        say=lambda line: print(line, file=sys.stderr),
+        log=lambda line: print(line, file=sys.stderr),
     )
     if out is not None:
         write_json(out, result)
@@ -100,7 +100,7 @@ def throughput(
         frames=frames,
         stride=stride,
         size=size,
-        say=lambda line: print(line, file=sys.stderr),
+        log=lambda line: print(line, file=sys.stderr),
     )
     if out is not None:
         write_json(out, result)

@@ -90,7 +90,7 @@ def _prepare(name: str, source: Path | None, out: Path, splits: Path | None, wor
             source = action_shapes.make(out, action_shapes.ActionShapes(sources=n, seed=seed, compound=compound))
         with _progress() as tick:
             index = prepare(
-                source, out, splits=splits, video_set=VIDEO_SETS[name], workers=workers, say=_say, tick=tick
+                source, out, splits=splits, video_set=VIDEO_SETS[name], workers=workers, log=_say, tick=tick
             )
     except OSError as error:
         raise DataError(f"{error.filename or out}: {error.strerror or error}") from error

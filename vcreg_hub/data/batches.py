@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 
 from ..config import Train
 from ..errors import ConfigError, UnknownNameError
-from .randomness import mixed
+from .randomness import derive_seed
 
 # What an item's randomness hangs on: (seed, epoch, place in the epoch over all processes).
 Key = tuple[int, int, int]
@@ -45,7 +45,7 @@ class TrainLoader:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         # A stream's workers shuffle by the seed that torch gives them from this generator.
-        self._loader.generator.manual_seed(mixed(self._seed, self._epoch))  # type: ignore[union-attr]
+        self._loader.generator.manual_seed(derive_seed(self._seed, self._epoch))  # type: ignore[union-attr]
         yield from islice(iter(self._loader), self._batches)
 
     def set_epoch(self, epoch: int) -> None:
@@ -72,7 +72,7 @@ class Order(Sampler):
         return len(self.sampler)
 
     def __iter__(self) -> Iterator[tuple[Key, int]]:
-        self.sampler.set_epoch(mixed(self.seed, self.epoch))
+        self.sampler.set_epoch(derive_seed(self.seed, self.epoch))
         for i, image in enumerate(self.sampler):
             yield (self.seed, self.epoch, i * self.world + self.rank), int(image)
 

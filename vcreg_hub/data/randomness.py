@@ -14,10 +14,10 @@ import numpy as np
 import torch
 
 
-def mixed(*numbers: int) -> int:
+def derive_seed(*numbers: int) -> int:
     """63 well-mixed bits: neighbouring seeds or epochs give unrelated results.
 
-    >>> mixed(0, 1) == mixed(0, 1), mixed(0, 1) == mixed(1, 0)
+    >>> derive_seed(0, 1) == derive_seed(0, 1), derive_seed(0, 1) == derive_seed(1, 0)
     (True, False)
     """
     digest = hashlib.blake2b(repr(numbers).encode(), digest_size=8).digest()
@@ -25,10 +25,10 @@ def mixed(*numbers: int) -> int:
 
 
 @contextmanager
-def torch_drawn_from(*numbers: int) -> Iterator[None]:
+def torch_seed(*numbers: int) -> Iterator[None]:
     """Within, torch's CPU generator starts from the given numbers; afterwards it is as it was."""
     before = torch.get_rng_state()
-    torch.default_generator.manual_seed(mixed(*numbers))
+    torch.default_generator.manual_seed(derive_seed(*numbers))
     try:
         yield
     finally:
@@ -36,10 +36,10 @@ def torch_drawn_from(*numbers: int) -> Iterator[None]:
 
 
 @contextmanager
-def numpy_drawn_from(*numbers: int) -> Iterator[None]:
+def numpy_seed(*numbers: int) -> Iterator[None]:
     """Within, NumPy's global generator starts from the given numbers; afterwards it is as it was."""
     before = np.random.get_state()
-    np.random.seed(mixed(*numbers) % 2**32)
+    np.random.seed(derive_seed(*numbers) % 2**32)
     try:
         yield
     finally:

@@ -21,7 +21,7 @@ from .card_metadata import card_data, eval_result_files
 from .card_sections import card_context, results_table
 from .record import SEEDS, Record, addressed, collect, is_smoke_test
 
-# Its results beside the plain twin's.
+# Its results beside the baseline's.
 PICTURE = "results_of_all_seeds.png"
 # A repo as the snippets of a card name it.
 _NAMED = re.compile(r'"(?:hf-hub:)?([\w.-]+/[\w.-]+)"')

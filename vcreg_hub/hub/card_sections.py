@@ -69,7 +69,7 @@ def _snippets(record: Record) -> tuple[str, ...]:
 
 
 def _summary(record: Record) -> str:
-    what = "trained with VCReg" if record.recipe["vcreg"] else "trained without VCReg (the plain twin)"
+    what = "trained with VCReg" if record.recipe["vcreg"] else "trained without VCReg (the baseline)"
     weights = record.weights
     size = f" {weights.values / 1e6:.2f} million values, {weights.bytes / 1e6:.2f} MB." if weights else ""
     return (
@@ -128,17 +128,17 @@ def _counted(runs: Sequence[RunNumbers]) -> str:
 
 def _baseline_note(record: Record) -> str:
     if record.recipe["vcreg"] is None:
-        return "This model is itself the plain twin."
+        return "This model is itself the baseline."
     if not record.baselines:
-        return "The plain twin (the same recipe without VCReg): not yet run."
-    return f"The plain twin is the same recipe without VCReg, run here with {_counted(record.baselines)}."
+        return "The baseline (the same recipe without VCReg): not yet run."
+    return f"The baseline is the same recipe without VCReg, run here with {_counted(record.baselines)}."
 
 
 def results_table(record: Record) -> Table:
     """The results on a card: a line for each score, its last cell the difference to the baseline, where one was run."""
     compared = any(run.results for run in record.baselines)
     columns = ["metric", "data", "protocol", "better", "these weights", "mean ± std over seeds"]
-    columns += ["plain twin, mean ± std", *(["difference"] if compared else [])]
+    columns += ["baseline, mean ± std", *(["difference"] if compared else [])]
     return Table.of(columns, [_result_row(score, compared) for score in record.scores])
 
 

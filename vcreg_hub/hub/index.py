@@ -131,12 +131,12 @@ def read_card(name: str, folder: Path | None = None) -> str:
 
 
 def headline_text(record: Record) -> str:
-    """One line on a release: `probe_top1 82.10 ± 0.40 % (n = 3; plain twin 80.00 ± 0.50)`."""
+    """One line on a release: `probe_top1 82.10 ± 0.40 % (n = 3; baseline 80.00 ± 0.50)`."""
     score = _headline(record)
     if score is None:
         return "no results"
     unit, over, baseline = score.quantity.unit, score.summary, score.baseline
-    against = f"plain twin {spread(baseline, unit)}" if baseline else "plain twin not yet run"
+    against = f"baseline {spread(baseline, unit)}" if baseline else "baseline not yet run"
     return f"{score.quantity.metric} {spread(over, unit)} {unit} (n = {over.n}; {against})".replace("  ", " ")
 
 
@@ -146,7 +146,7 @@ def _render_index(records: Iterable[Record], releases: Iterable[Release] = RELEA
     import jinja2
 
     records = sorted(records, key=lambda record: (record.task, record.name))
-    columns = ["release", "loads with", "measured", "VCReg", "plain twin", "size", "licence"]
+    columns = ["release", "loads with", "measured", "VCReg", "baseline", "size", "licence"]
     tables = [
         (task.replace("-", " "), Table.of(columns, [_index_row(one) for one in records if one.task == task]).markdown())
         for task in dict.fromkeys(record.task for record in records)

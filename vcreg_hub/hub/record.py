@@ -346,11 +346,11 @@ def _baselines(own: _Run, paths: Iterable[str | Path]) -> tuple[RunNumbers, ...]
 
     Errors: UsageError for a run that differs in more than VCReg and its seed or has VCReg, or a seed twice.
     """
-    found = _read_others(own, map(Path, paths), BETWEEN_BASELINES, "a plain twin")
+    found = _read_others(own, map(Path, paths), BETWEEN_BASELINES, "a baseline")
     if with_vcreg := [run.path for run in found if run.recipe["vcreg"] is not None]:
-        raise UsageError(f"{with_vcreg[0]} was trained with VCReg: a plain twin has vcreg null in its recipe")
+        raise UsageError(f"{with_vcreg[0]} was trained with VCReg: a baseline has vcreg null in its recipe")
     runs = tuple(run.numbers for run in found)
-    _check_distinct_seeds(runs, "the plain twins")
+    _check_distinct_seeds(runs, "the baselines")
     return runs
 
 

@@ -46,7 +46,7 @@ def train(
     *,
     overwrite: bool = False,
     bar: bool = False,
-    say: _Log = print,
+    log: _Log = print,
     tracker: str | None = None,
 ) -> RunDir:
     """Train and evaluate one recipe; returns its run folder (without `out` a dated one below runs/).
@@ -61,7 +61,7 @@ def train(
     check_warmup(recipe.optim, recipe.train.epochs)
     check_tracker(tracker)
     accelerator = make_accelerator(recipe)
-    log = say if accelerator.is_main_process else _silent
+    log = log if accelerator.is_main_process else _silent
     with claimed(out, recipe, overwrite, accelerator) as folder:
         if folder.complete():
             folder.results()  # a damaged one must not pass for a finished run

@@ -12,8 +12,8 @@ from torchvision import transforms as v1
 from torchvision.transforms import functional as F
 
 from vcreg_hub.config import Data
-from vcreg_hub.data.image.transforms import test_view as fixed_view
-from vcreg_hub.data.image.transforms import train_view
+from vcreg_hub.data.image.transforms import test_transform as fixed_view
+from vcreg_hub.data.image.transforms import train_transform
 from vcreg_hub.errors import ConfigError, UnknownNameError
 
 BILINEAR = v1.InterpolationMode.BILINEAR
@@ -39,7 +39,7 @@ def test_the_training_view_is_torchvisions(how: str) -> None:
             v1.RandomErasing(0.5),
         ]
     )
-    ours, distinct = train_view(cfg, MEAN, STD), set()
+    ours, distinct = train_transform(cfg, MEAN, STD), set()
     for seed in range(40):
         torch.manual_seed(seed)
         one = ours(photo())
@@ -63,7 +63,7 @@ def test_automatic_augmentation_makes_what_torchvisions_recipes_make(augment: st
     """The two generations draw in another order, so the pictures they can make of one picture are compared: how much
     of what either draws the other draws too, and how often the picture stays as it was."""
     image = photo(9, 9)
-    view = train_view(Data("x", image_size=9, crop="none", hflip=0.0, augment=augment), (0, 0, 0), (1, 1, 1))
+    view = train_transform(Data("x", image_size=9, crop="none", hflip=0.0, augment=augment), (0, 0, 0), (1, 1, 1))
     torch.manual_seed(0)
     ours = Counter((view(image) * 255).round().byte().numpy().tobytes() for _ in range(draws))
     theirs = Counter(F.pil_to_tensor(reference(image)).numpy().tobytes() for _ in range(draws))
@@ -75,7 +75,7 @@ def test_automatic_augmentation_makes_what_torchvisions_recipes_make(augment: st
 
 
 def test_augmentation_comes_after_the_crop_and_before_the_erasing() -> None:
-    view = train_view(Data("x", augment="ra-2-9", random_erase=0.1), MEAN, STD)
+    view = train_transform(Data("x", augment="ra-2-9", random_erase=0.1), MEAN, STD)
     names = [type(step).__name__ for step in view.transforms]  # type: ignore[attr-defined]
     assert names == ["RandomResizedCrop", "RandomHorizontalFlip", "RandAugment", "PILToTensor", "ToDtype",
                      "Normalize", "RandomErasing"]  # fmt: skip
@@ -96,7 +96,7 @@ def test_the_fixed_view_resizes_the_short_side_and_cuts_the_middle(resize: int |
 def test_padding_moves_the_image_by_an_eighth_at_most() -> None:
     cfg = Data("x", image_size=16, crop="pad", hflip=0.0)
     image = Image.new("L", (16, 16), 255)
-    view = train_view(cfg, (0.0,), (1.0,))
+    view = train_transform(cfg, (0.0,), (1.0,))
     torch.manual_seed(0)
     rows, columns = set(), set()
     for _ in range(200):
@@ -109,12 +109,14 @@ def test_padding_moves_the_image_by_an_eighth_at_most() -> None:
 
 def test_without_crop_and_flip_the_training_view_is_the_fixed_view() -> None:
     cfg = Data("x", image_size=20, crop="none", hflip=0.0)
-    torch.testing.assert_close(train_view(cfg, MEAN, STD)(photo()), fixed_view(cfg, MEAN, STD)(photo()), rtol=0, atol=0)
+    torch.testing.assert_close(
+        train_transform(cfg, MEAN, STD)(photo()), fixed_view(cfg, MEAN, STD)(photo()), rtol=0, atol=0
+    )
 
 
 @pytest.mark.parametrize("augment", ["ta_wide", "aa_imagenet", "ra-2-9"])
 def test_grey_images_can_be_augmented(augment: str) -> None:
-    view = train_view(Data("x", image_size=16, augment=augment, crop="pad"), (0.5,), (0.5,))
+    view = train_transform(Data("x", image_size=16, augment=augment, crop="pad"), (0.5,), (0.5,))
     torch.manual_seed(0)
     for _ in range(60):
         assert view(photo(16, 16, "L")).shape == (1, 16, 16)
@@ -122,8 +124,8 @@ def test_grey_images_can_be_augmented(augment: str) -> None:
 
 def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'ta_wide'"):
-        train_view(Data("x", augment="ta-wide"), MEAN, STD)
+        train_transform(Data("x", augment="ta-wide"), MEAN, STD)
     with pytest.raises(ConfigError, match="0 to 30"):
-        train_view(Data("x", augment="ra-2-31"), MEAN, STD)
+        train_transform(Data("x", augment="ra-2-31"), MEAN, STD)
     with pytest.raises(ConfigError, match="resize"):
         fixed_view(Data("x", image_size=32, resize=28), MEAN, STD)

@@ -34,7 +34,7 @@ TRAIN_CFG = Train(batch_size=8)
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = make(tmp_path_factory.mktemp("loader") / "set", SPEC)
-    prepare(root, root, video_set=VIDEO_SETS["action_shapes"], say=lambda text: None)
+    prepare(root, root, video_set=VIDEO_SETS["action_shapes"], log=lambda text: None)
     return root
 
 
@@ -296,7 +296,7 @@ def test_a_validation_or_test_clip_that_breaks_is_marked_and_named(
 
 
 def test_clips_known_to_be_broken_are_left_out_of_training_up_to_a_limit(broken: Path) -> None:
-    prepare(broken, broken, video_set=VIDEO_SETS["action_shapes"], say=lambda text: None)
+    prepare(broken, broken, video_set=VIDEO_SETS["action_shapes"], log=lambda text: None)
     videos = load_videos(data(broken, val_fraction=0.0), VIDEO)
     assert len(videos.train) == 6 * 12 - 2 and len(videos.test) == 6 * 4
     assert "3 clips of the whole set do not decode" in str(videos)

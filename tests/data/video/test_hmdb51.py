@@ -36,7 +36,7 @@ def root(made: Path, tmp_path: Path) -> Path:
 
 
 def test_class_folders(root: Path, tmp_path: Path) -> None:
-    index = prepare(root, tmp_path / "out", video_set=ROW, say=lambda text: None)
+    index = prepare(root, tmp_path / "out", video_set=ROW, log=lambda text: None)
     assert index == read_index(tmp_path / "out")
     assert len(index.clips) == 54 and index.splits == 3 and len(index.class_names) == 6
     assert list(index.class_names) == sorted(index.class_names)
@@ -55,7 +55,7 @@ def test_class_folders(root: Path, tmp_path: Path) -> None:
 
 
 def test_an_index_beside_its_videos_can_be_moved(root: Path, tmp_path: Path) -> None:
-    prepare(root, root, video_set=ROW, say=lambda text: None)
+    prepare(root, root, video_set=ROW, log=lambda text: None)
     moved = root.rename(tmp_path / "moved")
     index = read_index(moved)
     assert all((index.root / clip.path).is_file() for clip in index.clips)
@@ -69,8 +69,8 @@ def test_a_rar_of_rars_gives_the_same_as_the_folders(root: Path, tmp_path: Path,
         unpack(packed / "all.rar", packed)
         (packed / "all.rar").unlink()
     source = packed / "all.rar" if given == "archive" else packed
-    index = prepare(source, tmp_path / "out", video_set=replace(ROW, split_md5=md5), say=lambda text: None)
-    plain = prepare(root, tmp_path / "plain", video_set=ROW, say=lambda text: None)
+    index = prepare(source, tmp_path / "out", video_set=replace(ROW, split_md5=md5), log=lambda text: None)
+    plain = prepare(root, tmp_path / "plain", video_set=ROW, log=lambda text: None)
     assert index.clips == plain.clips and index.class_names == plain.class_names
     assert index.root == tmp_path / "out" / "videos"
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"videos", "splits", "index.parquet", "dataset.json"}
@@ -108,29 +108,29 @@ def test_an_interrupted_preparation_goes_on_where_it_was(
         class_archives, "unpack", lambda archive, folder, keep: unpack_some(Path(archive), folder, keep)
     )
     with pytest.raises(KeyboardInterrupt):
-        prepare(packed, out, video_set=ROW, say=lambda text: None)
+        prepare(packed, out, video_set=ROW, log=lambda text: None)
     assert len(unpacked) == 3 == len(list((out / "videos").iterdir()))
     (out / ".unpacking-classes-left").mkdir()  # as a kill leaves it
     monkeypatch.setattr(class_archives, "unpack", lambda archive, folder, keep: unpack_all(Path(archive), folder, keep))
     monkeypatch.setattr(video_index, "measure", count_some)
     with pytest.raises(KeyboardInterrupt):
-        prepare(packed, out, video_set=ROW, say=lambda text: None)
+        prepare(packed, out, video_set=ROW, log=lambda text: None)
     assert len(set(unpacked)) == len(unpacked) == 6 and not list(out.glob(".unpacking*"))
     assert not (out / "dataset.json").exists()
     monkeypatch.setattr(video_index, "measure", lambda path: (counted.append(path.name), measure(path))[1])
-    index = prepare(packed, out, video_set=ROW, say=lambda text: None)
+    index = prepare(packed, out, video_set=ROW, log=lambda text: None)
     assert len(set(counted)) == len(counted) == len(index.clips) == 54
-    assert index.clips == prepare(root, tmp_path / "plain", video_set=ROW, say=lambda text: None).clips
+    assert index.clips == prepare(root, tmp_path / "plain", video_set=ROW, log=lambda text: None).clips
     assert {p.name for p in out.iterdir()} == {"videos", "splits", "index.parquet", "dataset.json"}
 
 
 def test_one_preparation_of_a_folder_at_a_time(root: Path, tmp_path: Path) -> None:
     with class_archives.alone_in(tmp_path / "out"):
         with pytest.raises(DataError, match="another process"):
-            prepare(root, tmp_path / "out", video_set=ROW, say=lambda text: None)
-    prepare(root, tmp_path / "out", video_set=ROW, say=lambda text: None)
+            prepare(root, tmp_path / "out", video_set=ROW, log=lambda text: None)
+    prepare(root, tmp_path / "out", video_set=ROW, log=lambda text: None)
     with pytest.raises(DataError, match="holds action_shapes, not hmdb51"):
-        prepare(root, tmp_path / "out", say=lambda text: None)
+        prepare(root, tmp_path / "out", log=lambda text: None)
 
 
 def test_another_split_archive_is_refused(root: Path, tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_a_class_archive_that_unpacks_elsewhere_is_refused(root: Path, tmp_path:
 def test_a_clip_that_does_not_decode_is_listed_not_fatal(root: Path, tmp_path: Path) -> None:
     broken = sorted((root / "videos" / "spin").iterdir())[2]
     broken.write_bytes(b"")
-    index = prepare(root, tmp_path / "out", video_set=ROW, workers=1, say=lambda text: None)
+    index = prepare(root, tmp_path / "out", video_set=ROW, workers=1, log=lambda text: None)
     (clip,) = index.undecodable()
     assert clip.path == f"spin/{broken.name}" and clip.frames == 0 and "0 bytes" in clip.error
     assert "1 clip does not decode" in index.summary() and broken.name in index.summary()
@@ -211,10 +211,10 @@ def test_a_class_without_any_split_file_is_not_dropped(root: Path, tmp_path: Pat
     for path in lists.glob("spin_test*"):
         path.unlink()
     with pytest.raises(DataError, match="no split files of 1 class folder: spin; add"):
-        prepare(source, tmp_path / "out", splits=lists, video_set=row, say=lambda text: None)
+        prepare(source, tmp_path / "out", splits=lists, video_set=row, log=lambda text: None)
     shutil.rmtree(root / "videos" / "spin")
     if given == "folder":
-        assert len(prepare(root, tmp_path / "out", video_set=row, say=lambda text: None).class_names) == 5
+        assert len(prepare(root, tmp_path / "out", video_set=row, log=lambda text: None).class_names) == 5
 
 
 def test_one_class_is_nothing_to_tell_apart(root: Path) -> None:
@@ -231,7 +231,7 @@ def test_a_class_archive_without_split_files_is_named(root: Path, tmp_path: Path
     (packed / "all.rar").unlink()
     for path in lists.glob("spin_test*"):
         path.unlink()
-    index = prepare(packed, tmp_path / "out", splits=lists, video_set=LIKE, say=said.append)
+    index = prepare(packed, tmp_path / "out", splits=lists, video_set=LIKE, log=said.append)
     assert len(index.class_names) == 5
     assert [line for line in said if "left out" in line] == [
         "archives of no class that the split files list, left out: spin.rar, splits.rar"
@@ -289,7 +289,7 @@ def test_sources() -> None:
 def test_a_damaged_or_absent_index_is_an_error(root: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="vcreg data"):
         read_index(tmp_path / "nothing")
-    prepare(root, tmp_path / "out", video_set=ROW, say=lambda text: None)
+    prepare(root, tmp_path / "out", video_set=ROW, log=lambda text: None)
     os.truncate(tmp_path / "out" / "index.parquet", 200)
     with pytest.raises(DataError, match="damaged"):
         read_index(tmp_path / "out")

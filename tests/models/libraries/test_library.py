@@ -108,7 +108,7 @@ def recipe(**model: Any) -> Recipe:
 
 
 def test_from_training_to_a_published_folder_and_back(tmp_path: Path) -> None:
-    run = train(recipe(kwargs={"depth": 3}), tmp_path / "run", say=lambda text: None)
+    run = train(recipe(kwargs={"depth": 3}), tmp_path / "run", log=lambda text: None)
     results = run.results()
     assert results["training"]["steps"] == 2
     assert [site["backwards"] for site in results["regularizer"]] == [2, 2, 2]
@@ -152,7 +152,7 @@ def test_its_blocks_are_found_without_weights() -> None:
 
 
 def test_a_folder_of_a_library_without_an_adapter_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = train(recipe(), tmp_path / "run", say=lambda text: None)
+    run = train(recipe(), tmp_path / "run", log=lambda text: None)
     out = export(run.path, tmp_path / "out", licence="mit")
     monkeypatch.delitem(build.LIBRARIES, "toy")
     with pytest.raises(RunFolderError, match=r"config\.json is for toy, which is not known here"):

@@ -24,9 +24,9 @@ from ..batches import (
     share_of_batch,
     worker_processes,
 )
-from ..randomness import numpy_drawn_from, torch_drawn_from
+from ..randomness import numpy_seed, torch_seed
 from .stream import Stream, restart
-from .transforms import View, test_view, train_view
+from .transforms import Transform, test_transform, train_transform
 
 if TYPE_CHECKING:
     from .module import ImageData, Images
@@ -43,7 +43,7 @@ def train_loader(
     Errors: ConfigError when the batch size does not divide, is odd under mixup, or exceeds the images.
     """
     size = share_of_batch(train, world)
-    view = train_view(data, images.mean, images.std)
+    view = train_transform(data, images.mean, images.std)
     collate = _Collate(batch_mixing(train, images.num_classes, size, views), (train.seed, rank))
     workers = worker_processes(data.workers)
     common: dict[str, Any] = dict(
@@ -76,7 +76,7 @@ def test_loader(images: ImageData, data: Data, split: str, batch_size: int) -> D
     Not shared out among processes: accelerate's `prepare` does that. Errors: UnknownNameError for another split.
     """
     chosen: Images | Stream = part_of({"train": images.train, "val": images.val, "test": images.test}, split)
-    view = test_view(data, images.mean, images.std)
+    view = test_transform(data, images.mean, images.std)
     if isinstance(chosen, Stream):
         return in_order(_TestStream(chosen, view, worker_processes(data.workers)), batch_size, data.workers)
     return in_order(_TestViews(chosen, view), batch_size, data.workers)
@@ -89,7 +89,7 @@ test_loader.__test__ = False  # type: ignore[attr-defined]
 class _TrainViews(Dataset):
     """Asked with a key and an image number; answers (tensor, label, key)."""
 
-    def __init__(self, images: Images, view: View, views: int) -> None:
+    def __init__(self, images: Images, view: Transform, views: int) -> None:
         self.images, self.view, self.views = images, view, views
 
     def __getitem__(self, item: tuple[Key, int]) -> tuple[Tensor, int, Key]:
@@ -100,20 +100,20 @@ class _TrainViews(Dataset):
         return self._seen(image, key), label, key
 
     def _seen(self, image: Image.Image, draws: tuple[int, ...]) -> Tensor:
-        with torch_drawn_from(*draws):
+        with torch_seed(*draws):
             return self.view(image)
 
 
 class _StreamViews(IterableDataset):
     """The same of a stream, whose images have no place in the epoch but a number within their process."""
 
-    def __init__(self, opened: Any, view: View, seed: int, rank: int) -> None:
+    def __init__(self, opened: Any, view: Transform, seed: int, rank: int) -> None:
         self.opened, self.view, self.seed, self.rank, self.epoch = opened, view, seed, rank, 0
 
     def __iter__(self) -> Iterator[tuple[Tensor, int, Key]]:
         for number, image, label in restart(self.opened, self.epoch):
             key = (self.seed, self.epoch, number)
-            with torch_drawn_from(*key, self.rank):
+            with torch_seed(*key, self.rank):
                 yield self.view(image), label, key
 
     def set_epoch(self, epoch: int) -> None:
@@ -121,7 +121,7 @@ class _StreamViews(IterableDataset):
 
 
 class _TestViews(Dataset):
-    def __init__(self, images: Images, view: View) -> None:
+    def __init__(self, images: Images, view: Transform) -> None:
         self.images, self.view = images, view
 
     def __len__(self) -> int:
@@ -133,7 +133,7 @@ class _TestViews(Dataset):
 
 
 class _TestStream(IterableDataset):
-    def __init__(self, stream: Stream, view: View, workers: int) -> None:
+    def __init__(self, stream: Stream, view: Transform, workers: int) -> None:
         self.opened, self.view = stream.open(training=False, workers=workers), view
 
     def __iter__(self) -> Iterator[tuple[Tensor, int, int]]:
@@ -151,5 +151,5 @@ class _Collate:
         images, labels = default_collate([item[:2] for item in items])
         if self.mixup is None:
             return images, labels
-        with numpy_drawn_from(*items[0][2], *self.salt):
+        with numpy_seed(*items[0][2], *self.salt):
             return self.mixup(images, labels)

@@ -18,11 +18,11 @@ from torchvision.transforms import v2
 from ...config import Data
 from ...errors import ConfigError, unknown_name
 
-View = Callable[[Image.Image], Tensor]
+Transform = Callable[[Image.Image], Tensor]
 _AUGMENTATIONS = ("none", "ta_wide", "aa_imagenet", "ra-2-9")
 
 
-def train_view(cfg: Data, mean: Sequence[float], std: Sequence[float]) -> View:
+def train_transform(cfg: Data, mean: Sequence[float], std: Sequence[float]) -> Transform:
     """PIL image -> (c, h, w) float32, `train_size` pixels a side; draws from torch's global generator.
 
     mean / std: per channel, of pixels in [0, 1]. Errors: ConfigError for values a field cannot take.
@@ -47,7 +47,7 @@ def train_view(cfg: Data, mean: Sequence[float], std: Sequence[float]) -> View:
     return v2.Compose(steps)
 
 
-def test_view(cfg: Data, mean: Sequence[float], std: Sequence[float]) -> View:
+def test_transform(cfg: Data, mean: Sequence[float], std: Sequence[float]) -> Transform:
     """PIL image -> (c, image_size, image_size) float32: short side to `resize`, centre crop, normalise."""
     how = v2.InterpolationMode(cfg.interpolation)
     if cfg.resize is not None and cfg.resize < cfg.image_size:
@@ -56,7 +56,7 @@ def test_view(cfg: Data, mean: Sequence[float], std: Sequence[float]) -> View:
 
 
 # Not a test, whatever pytest makes of its name.
-test_view.__test__ = False  # type: ignore[attr-defined]
+test_transform.__test__ = False  # type: ignore[attr-defined]
 
 
 def _square(size: int, how: v2.InterpolationMode, resize: int | None = None) -> v2.Compose:

@@ -28,7 +28,7 @@ from ..batches import (
     share_of_batch,
     worker_processes,
 )
-from ..randomness import mixed, numpy_drawn_from
+from ..randomness import derive_seed, numpy_seed
 from .decode import UnreadableVideoError
 from .decoders import Decoder
 from .failures import Failures, marked_lost
@@ -149,7 +149,7 @@ class _TrainClips(Dataset):
             if self.failures.too_many():
                 shape = (self.views, self.video.frames, len(self.view.mean), self.view.size, self.view.size)
                 return torch.zeros(shape), clip.label, key
-            draws = torch.Generator().manual_seed(mixed(*key, attempt))
+            draws = torch.Generator().manual_seed(derive_seed(*key, attempt))
             indices = training_indices(clip.frames, self.video.frames, self.video.stride, draws)
             try:
                 frames = self.decode(self.clips.index.root / clip.path, indices)
@@ -266,7 +266,7 @@ class _Collate:
         clips, labels = views.flatten(0, 1), labels.repeat_interleave(repeats)
         if self.mixup is None:
             return clips, labels
-        with numpy_drawn_from(*items[0][2], *self.salt):
+        with numpy_seed(*items[0][2], *self.salt):
             # timm mixes images (b, c, h, w): frames and channels together are as good as channels.
             mixed_clips, targets = self.mixup(clips.flatten(1, 2), labels)
         return mixed_clips.view_as(clips), targets

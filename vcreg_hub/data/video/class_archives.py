@@ -15,11 +15,11 @@ from .rar import unpack
 _SCRATCH = ".unpacking-classes-"
 
 
-def unpack_set(archive: Path, videos: Path, say: Callable[[str], None]) -> Path:
+def unpack_set(archive: Path, videos: Path, log: Callable[[str], None]) -> Path:
     """Unpack a RAR of class RARs into `videos`/<class>/; a class that is there already is not unpacked again.
     Returns `videos`. Errors: DataError."""
     with tempfile.TemporaryDirectory(dir=videos.parent, prefix=_SCRATCH) as scratch:
-        say(f"unpacking the classes that are missing from {videos}")
+        log(f"unpacking the classes that are missing from {videos}")
         seen = []
 
         def missing(name: str) -> bool:
@@ -31,10 +31,10 @@ def unpack_set(archive: Path, videos: Path, say: Callable[[str], None]) -> Path:
         inner = unpack(archive, scratch, keep=missing)
         if not seen:
             raise DataError(f"{archive}: expected a RAR archive of one RAR archive a class, found none inside")
-        return unpack_classes(inner, videos, say)
+        return unpack_classes(inner, videos, log)
 
 
-def unpack_classes(archives: Sequence[Path], videos: Path, say: Callable[[str], None]) -> Path:
+def unpack_classes(archives: Sequence[Path], videos: Path, log: Callable[[str], None]) -> Path:
     """Unpack class RARs into `videos`/<class>/, each whole or not at all; returns `videos`.
 
     Errors: DataError for an archive that does not hold one folder of its own name.
@@ -43,7 +43,7 @@ def unpack_classes(archives: Sequence[Path], videos: Path, say: Callable[[str], 
         name = path.stem
         if (videos / name).exists():
             continue
-        say(f"unpacking {name} ({number} of {len(archives)})")
+        log(f"unpacking {name} ({number} of {len(archives)})")
         with tempfile.TemporaryDirectory(dir=videos.parent, prefix=_SCRATCH) as unpacked:
             clips = unpack(path, unpacked, keep=lambda name: not Path(name).name.startswith("."))
             if {clip.parent for clip in clips} != {Path(unpacked) / name}:

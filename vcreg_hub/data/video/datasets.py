@@ -174,7 +174,7 @@ def _shapes(cfg: Data) -> VideoIndex:
         # Made aside and put in place in one go: several processes may come here at the same time.
         with tempfile.TemporaryDirectory(dir=root.parent, prefix=f".{root.name}-") as scratch:
             made = action_shapes.make(Path(scratch) / "set", spec)
-            prepare(made, made, video_set=row, say=lambda text: None)
+            prepare(made, made, video_set=row, log=lambda text: None)
             try:
                 made.rename(root)
             except OSError:

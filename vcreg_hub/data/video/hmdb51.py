@@ -47,7 +47,7 @@ def prepare(
     splits: str | Path | None = None,
     video_set: VideoSet = HMDB51,
     workers: int = 0,
-    say: Callable[[str], None] = print,
+    log: Callable[[str], None] = print,
     tick: Tick = lambda done, total: None,
 ) -> VideoIndex:
     """Make the index of a set in `out`; videos of an archive are unpacked to `out`/videos, a folder's stay
@@ -70,10 +70,10 @@ def prepare(
         raise DataError(f"{out} holds {there}, not {video_set.name}; choose another folder")
     with alone_in(out):
         files = _read_splits(_split_folder(source, splits, out, video_set), video_set)
-        videos = _videos(source, out, files, video_set, say)
+        videos = _videos(source, out, files, video_set, log)
         unlisted = _compare(videos, files)
         if unlisted:
-            say(f"in no split file and left out: {counted(len(unlisted), 'file')} of the class folders, "
+            log(f"in no split file and left out: {counted(len(unlisted), 'file')} of the class folders, "
                 f"such as {unlisted[0]}")  # fmt: skip
         labels = {name: label for label, name in enumerate(files.class_names)}
         clips = [
@@ -81,7 +81,7 @@ def prepare(
             for name in files.class_names
             for file, flags in sorted(files.flags[name].items())
         ]
-        say(f"decoding {len(clips)} clips from end to end to count their frames")
+        log(f"decoding {len(clips)} clips from end to end to count their frames")
         journal = out / ".counted.jsonl"
         filled = measured(videos, clips, workers, journal, tick)
         notes = {"av": metadata.version("av")}  # another FFmpeg may count the frames of a damaged file otherwise
@@ -186,18 +186,18 @@ def _split_folder(source: Path, splits: str | Path | None, out: Path, video_set:
     return out / "splits"
 
 
-def _videos(source: Path, out: Path, files: _SplitFiles, video_set: VideoSet, say: Callable[[str], None]) -> Path:
+def _videos(source: Path, out: Path, files: _SplitFiles, video_set: VideoSet, log: Callable[[str], None]) -> Path:
     """The folder whose subfolders are the classes: `out`/videos for archives, `source`/videos or `source` itself."""
     inside = source / video_set.archive if video_set.archive else source
     archive = source if source.is_file() else inside
     if archive.is_file():
-        return unpack_set(archive, out / "videos", say)
+        return unpack_set(archive, out / "videos", log)
     archives = [source / f"{name}.rar" for name in files.class_names]
     if any(path.is_file() for path in archives):
         left = sorted({path.name for path in source.glob("*.rar")} - {path.name for path in archives})
         if left := [name for name in left if name != video_set.split_archive]:
-            say(f"archives of no class that the split files list, left out: {some(left)}")
-        return unpack_classes([path for path in archives if path.is_file()], out / "videos", say)
+            log(f"archives of no class that the split files list, left out: {some(left)}")
+        return unpack_classes([path for path in archives if path.is_file()], out / "videos", log)
     for folder in (source / "videos", source):
         if any((folder / name).is_dir() for name in files.class_names):
             return folder

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ...config import Video
 from ...errors import ConfigError
-from ..randomness import mixed
+from ..randomness import derive_seed
 
 PLACES = ("normalised", "pixels")
 
@@ -69,7 +69,7 @@ def normalise(
 def _frame_noise(seed: int, key: tuple[int, ...], numbers: Sequence[int], shape: Sequence[int]) -> Tensor:
     """(len(numbers), *shape) standard normal, a function of (seed, key, frame number) alone."""
     fields = {
-        number: torch.randn(*shape, generator=torch.Generator().manual_seed(mixed(seed, *key, number)))
+        number: torch.randn(*shape, generator=torch.Generator().manual_seed(derive_seed(seed, *key, number)))
         for number in set(numbers)
     }
     return torch.stack([fields[number] for number in numbers])

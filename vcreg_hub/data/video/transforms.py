@@ -21,7 +21,7 @@ from torchvision.transforms import RandomResizedCrop, v2
 
 from ...config import Data
 from ...errors import ConfigError
-from ..randomness import mixed, torch_drawn_from
+from ..randomness import derive_seed, torch_seed
 from .noise import Noise, normalise
 from .sampling import short_side_size
 
@@ -47,8 +47,8 @@ class TrainClipView:
         self, frames: Tensor, key: tuple[int, ...], noise_key: tuple[int, ...] = (), numbers: Sequence[int] = ()
     ) -> Tensor:
         if self.augment is not None:
-            frames = _augment_alike(self.augment, frames, mixed(*key))
-        with torch_drawn_from(*key):
+            frames = _augment_alike(self.augment, frames, derive_seed(*key))
+        with torch_seed(*key):
             picture = self._crop(frames.permute(0, 3, 1, 2))
             if torch.rand(()) < self.cfg.hflip:
                 picture = picture.flip(-1)
