@@ -14,7 +14,7 @@ PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 # A file, and the function or class in it that the page names behind it.
 NAMED = sorted(set(re.findall(r"`([\w/.]+\.(?:py|md|svg))`(?:\s+\(`(\w+)`\))?", PAGE)))
 SCRIPTS = sorted(set(re.findall(r"`(scripts/\w+)", PAGE)))
-ROOMS = sorted({path.parent.name for path in PACKAGE.glob("*/__init__.py")} - {"analysis"})
+ROOMS = sorted({path.parent.name for path in PACKAGE.glob("*/__init__.py")})
 
 
 def place(name: str) -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from evals.own_probe import OwnProbe
@@ -103,3 +105,16 @@ def test_the_order_of_a_data_set_is_checked(tmp_path, monkeypatch):
     monkeypatch.setattr(ImageModule, "labels", lambda self, split: np.roll(labels(self, split), 1))
     with pytest.raises(DataError, match="batches came in another order"):
         train(override(RECIPE, ["evals=linear_probe"]), tmp_path / "run", log=quiet)
+
+
+def test_two_evaluations_of_one_number_are_refused_before_the_training(tmp_path):
+    twice = override(RECIPE, ["evals=classification,classification"])
+    with pytest.raises(ConfigError, match="would both report top1 on digits/superclass"):
+        train(twice, tmp_path / "run", log=quiet)
+    assert not (tmp_path / "run" / "metrics.csv").exists()
+
+
+def test_a_metric_that_an_evaluation_does_not_have_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(OwnProbe, "metrics", {})
+    with pytest.raises(ConfigError, match="OwnProbe reports 'own_top1', but its metrics are none"):
+        train(replace(RECIPE, evals=RECIPE.evals[3:4]), tmp_path / "run", log=quiet)

@@ -1,5 +1,4 @@
-"""The one door to a Hub: the client, which failures pass by themselves and how long to wait for that, what names a
-Hub takes, and whether it answers at all.
+"""Talks to a Hub: its client, retries and time limits, the names it takes, and whether it answers at all.
 
 HF_ENDPOINT, HF_HUB_OFFLINE, the login and the cache are huggingface_hub's own.
 """

@@ -28,7 +28,7 @@ app = typer.Typer(
     cls=_Commands,
     help="Train timm and transformers models with VCReg, measure what it gained, publish plain checkpoints.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )

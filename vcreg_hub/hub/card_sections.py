@@ -97,6 +97,9 @@ def _vcreg_table(vcreg: Document, where: str) -> str:
         "loss": "the exact gradient of Eqs. 1-6",
         "algorithm1": "Algorithm 1 as printed (delta ignored, covariance term without 1/(n-1))",
     }
+    if vcreg.get("type", "vcreg") != "vcreg":  # a rival: its settings as they are
+        rows = [*((name, _code(_json(value))) for name, value in vcreg.items()), ("placement", _code(where))]
+        return Table.of(["setting", "value"], rows).markdown()
     delta = vcreg.get("delta")
     rows = [
         ("alpha (variance)", _code(vcreg["alpha"])),

@@ -1,4 +1,4 @@
-"""What publishing would do: the folder beside what the repo holds now. Nothing here writes anywhere."""
+"""Compares a folder with what its repo holds now and says what publishing would do. It writes nowhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether files are what they should be: what a hub serves, what a cache holds, what a folder holds."""
+"""Compares files with the hashes recorded of them: on a hub, in the cache, in a folder."""
 
 from __future__ import annotations
 

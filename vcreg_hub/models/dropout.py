@@ -1,4 +1,4 @@
-"""Stochastic depth and dropout before the classifier, which transformers' video models lack.
+"""Stochastic depth, and dropout before the classifier, for video models of transformers.
 
 Both leave the model's modules, tensor names and saved files as they are: the first is a hook on modules
 that do nothing of their own, the second a Linear that drops some of its input. They survive deepcopy and

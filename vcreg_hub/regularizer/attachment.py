@@ -23,12 +23,12 @@ from ..errors import AttachError, BlocksNotFoundError, UsageError
 from ..placement.dry_run import unwrap
 from ..placement.sites import Site, find_blocks
 from .injection import Injection, replace_first_float
-from .vcreg import VCReg
+from .vcreg import Regularizer
 
 
 def attach(
     model: nn.Module,
-    cfg: VCReg,
+    cfg: Regularizer,
     where: str = "blocks",
     example_input: Any = None,
     sites: Sequence[Site] | None = None,
@@ -39,8 +39,11 @@ def attach(
     model; detach before exporting one. Raises AttachError when the model is attached already or was compiled and
     called, BlocksNotFoundError when `where` finds nothing, UsageError for an argument of another type.
     """
-    if not isinstance(cfg, VCReg):
-        raise UsageError(f"attach takes a VCReg, got {cfg!r}; for example attach(model, VCReg(alpha=0.64, beta=0.08))")
+    if not isinstance(cfg, Regularizer):
+        raise UsageError(
+            f"attach takes a regularizer such as VCReg, got {cfg!r}; for example "
+            "attach(model, VCReg(alpha=0.64, beta=0.08))"
+        )
     if not isinstance(model, nn.Module):
         raise UsageError(f"attach takes a torch module first, such as timm.create_model('resnet18'), got {model!r}")
     if not isinstance(where, str):
@@ -68,7 +71,7 @@ class Attachment:
         self._marked: list[nn.Module] = []
 
     @property
-    def cfg(self) -> VCReg:
+    def cfg(self) -> Regularizer:
         return self._injection.cfg
 
     @torch.compiler.disable(  # type: ignore[untyped-decorator]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from ..errors import AttachError
 from .gradient import add_gradient
-from .loss import rows, too_few_rows, vcreg_loss
+from .loss import covariance, rows, too_few_rows
 from .loss_scale import LossScale
 from .statistics import Statistics
-from .vcreg import VCReg
+from .vcreg import Regularizer, VCReg
 
 # Graphs carry numbers, not objects: the key of an injection, and the half type that the forward pass ran under.
 _INJECTIONS: WeakValueDictionary[int, Injection] = WeakValueDictionary()
@@ -31,11 +31,12 @@ _HALF = (None, torch.bfloat16, torch.float16)
 class Injection:
     """What the hooks of one attachment share: the coefficients, the sites, the scale of the loss, the statistics."""
 
-    def __init__(self, model: nn.Module, cfg: VCReg, names: list[str], axes: list[int]) -> None:
+    def __init__(self, model: nn.Module, cfg: Regularizer, names: list[str], axes: list[int]) -> None:
         self.model, self.cfg, self.names, self.axes = model, cfg, names, axes
         first = next(model.parameters(), torch.empty(0))
         self.scale = LossScale(first.device)
-        self.statistics = Statistics(names, cfg)
+        # Of another regularizer's sites the losses told are those of VCReg's defaults.
+        self.statistics = Statistics(names, cfg if isinstance(cfg, VCReg) else VCReg())
         self.forwards = 0  # hooks that ran, outside of compiled code
         self.copied_from: int | None = None
         self._told: set[str] = set()
@@ -112,6 +113,8 @@ class Injection:
         axis, observe = self.axes[index], self.statistics.observer(index)
         if torch.is_grad_enabled():  # create_graph=True: somebody will differentiate this gradient
             return grad + _differentiable(features, axis, self.cfg, cell)
+        if not isinstance(self.cfg, VCReg):
+            return grad + _of_rows(features, axis, self.cfg, cell, observe).to(grad.dtype)
         return add_gradient(grad, features, axis, self.cfg, cell, autocast=_HALF[autocast], observe=observe)
 
     def _look_for_scaling(self, autocast: torch.dtype | None) -> None:
@@ -172,14 +175,27 @@ def _(grad: Tensor, features: Tensor, cell: Tensor, key: int, index: int, autoca
     return torch.empty_like(features, dtype=grad.dtype)
 
 
-def _differentiable(z: Tensor, axis: int, cfg: VCReg, scale: Tensor) -> Tensor:
+def _of_rows(z: Tensor, axis: int, cfg: Regularizer, scale: Tensor, observe: Callable[[Tensor], None] | None) -> Tensor:
+    """The gradient of any regularizer on the rows of z, times `scale`, shaped like z. Of the local batch only."""
+    with torch.autocast(z.device.type, enabled=False):
+        h = rows(z.detach(), axis)
+        h = h if h.dtype == torch.float64 else h.float()
+        if too_few_rows(h.shape[0]):
+            return torch.zeros_like(z)
+        if observe is not None:
+            observe(covariance(h))
+        moved = z.movedim(axis, -1)
+        return (cfg.gradient_of(h) * scale).view(moved.shape).movedim(-1, axis)
+
+
+def _differentiable(z: Tensor, axis: int, cfg: Regularizer, scale: Tensor) -> Tensor:
     """The same gradient, made of operations that autograd knows. Of the local batch only."""
-    if cfg.sync or cfg.gradient != "loss":
+    if isinstance(cfg, VCReg) and (cfg.sync or cfg.gradient != "loss"):
         raise AttachError("a gradient of a gradient (create_graph=True) needs VCReg(gradient='loss', sync=False)")
     h = rows(z, axis)
     if too_few_rows(h.shape[0]):
         return torch.zeros_like(z)
-    return torch.autograd.grad(vcreg_loss(h, cfg) * scale, z, create_graph=True)[0]
+    return torch.autograd.grad(cfg.loss_of(h) * scale, z, create_graph=True)[0]
 
 
 def _saved(ctx: Any, site: str) -> Tensor:

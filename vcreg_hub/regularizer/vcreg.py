@@ -97,7 +97,7 @@ def _require_number(field: str, value: object, *, positive: bool, otherwise: str
         raise ConfigError(f"VCReg.{field} is a number {'> 0' if positive else '>= 0'}{otherwise}, not {value!r}")
 
 
-def checked_vcreg(vcreg: VCReg | Mapping[str, Any] | bool | None) -> VCReg | None:
+def checked_vcreg(vcreg: Regularizer | Mapping[str, Any] | bool | None) -> Regularizer | None:
     """The regularizer a `vcreg=` argument asks for: None and True mean `VCReg()`, False none, a mapping its fields.
 
     >>> checked_vcreg({"alpha": 0.16})
@@ -111,11 +111,12 @@ def checked_vcreg(vcreg: VCReg | Mapping[str, Any] | bool | None) -> VCReg | Non
         return None
     if isinstance(vcreg, Mapping):
         known = [field.name for field in fields(VCReg)]
-        for name in vcreg:
+        settings = {name: value for name, value in vcreg.items() if (name, value) != ("type", VCReg.tag)}
+        for name in settings:
             if name not in known:
                 raise unknown_name("field of VCReg", str(name), known)
-        return VCReg(**vcreg)
-    if not isinstance(vcreg, VCReg):
+        return VCReg(**settings)
+    if not isinstance(vcreg, Regularizer):
         raise ConfigError(
             "vcreg is a vcreg_hub.VCReg or a mapping of its fields, None for the defaults or False for none, "
             f"got {vcreg!r}"

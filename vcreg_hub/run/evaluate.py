@@ -11,8 +11,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..config import Recipe, differences, override
+from ..config.tagged import tag_of
 from ..data.module import DataModule
-from ..errors import DivergedError, UsageError
+from ..errors import ConfigError, DivergedError, UsageError
 from ..evals.context import Context
 from ..files import write_json
 from ..results.rows import Result, identity
@@ -69,8 +70,18 @@ def evaluation_context(recipe: Recipe, data: DataModule, network: nn.Module, acc
     It is made before the training: a typo must not cost one.
     """
     context = Context(network, data, recipe.eval, accelerator, load=lambda cfg: recipe_data(recipe, cfg))
+    measured: dict[tuple[str, str, str], str] = {}
     for evaluation in recipe.evals:
-        evaluation.check(context.data(evaluation))
+        data = context.data(evaluation)
+        evaluation.check(data)
+        for metric in evaluation.metrics:
+            number = metric, data.cfg.name, data.cfg.labels
+            if number in measured:
+                raise ConfigError(
+                    f"evals: {measured[number]} and {tag_of(evaluation)} would both report {metric} on {data}, and a "
+                    "run holds one such number. Measure the second with `vcreg eval RUN --set evals=...`"
+                )
+            measured[number] = tag_of(evaluation)
     return context
 
 
@@ -84,6 +95,9 @@ def evaluate(recipe: Recipe, context: Context, selected: str) -> list[Result]:
     for evaluation in recipe.evals:
         data = context.data(evaluation)
         for name, value in evaluation.run(context):
+            if name not in evaluation.metrics:
+                known = ", ".join(evaluation.metrics) or "none"
+                raise ConfigError(f"{tag_of(evaluation)} reports {name!r}, but its metrics are {known}")
             metric = evaluation.metrics[name]
             rows.append(
                 Result(

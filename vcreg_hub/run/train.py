@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..config import Recipe
+from ..config import Recipe, VCReg
+from ..config.tagged import tag_of
 from ..data.module import DataModule
 from ..env import describe_env
 from ..errors import ConfigError
@@ -245,7 +246,8 @@ def _regularizer_row(attachment: Attachment | None) -> Row:
 def _describe(recipe: Recipe, data: DataModule, network: nn.Module, attachment: Attachment | None) -> str:
     parameters = sum(p.numel() for p in network.parameters()) / 1e6
     sites = 0 if attachment is None else len(attachment.sites)
-    regularizer = f"VCReg at {sites} site{'s' * (sites != 1)} ({recipe.where})" if sites else "plain"
+    kind = "VCReg" if isinstance(recipe.vcreg, VCReg) else recipe.vcreg and tag_of(recipe.vcreg)
+    regularizer = f"{kind} at {sites} site{'s' * (sites != 1)} ({recipe.where})" if sites else "plain"
     return (
         f"{recipe.name}: {recipe.model.name}, {parameters:.2f}M parameters, {regularizer}; "
         f"{data}: {data.size('train')} train, {data.size('val')} val, {data.size('test')} test, "

@@ -1,1 +1,1 @@
-"""Training: the loop, its tasks, and what moves the weights."""
+"""The training loop, the optimizer and its schedule, averaged weights, and the state that a run resumes from."""
