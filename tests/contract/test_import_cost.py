@@ -109,6 +109,8 @@ def test_what_the_names_need_is_whole_when_timm_is():
         (["train", "digits:convnext_atto", "--set", "train.epoch=1"], 2, "did you mean 'train.epochs'"),
         (["train", "digits:convnext_atto", "--set", "train.epochs=many"], 2, "a whole number"),
         (["train", "digits:convnext_atto_vcreg", "--set", "vcreg.alpha=-1"], 2, "vcreg.alpha"),
+        (["train", "digits:convnext_atto", "--set", "data.name=digitz"], 2, "did you mean 'digits'"),
+        (["data", "digitz"], 2, "did you mean 'digits'"),
         (["eval", "no/such/run"], 1, "not a complete run"),
         (["sweep", "digit:convnext_atto", "--out", "x"], 2, "did you mean"),
         (["sweep", "digits:convnext_atto", "--out", "x", "--grid", "train.epoch=1"], 2, "did you mean"),

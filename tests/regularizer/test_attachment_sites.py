@@ -204,7 +204,7 @@ def test_wrong_arguments_are_named():
         attach(model, STRONG, where=3)
     with pytest.raises(UsageError, match=r"takes a torch module first.*got 'resnet18'"):
         attach("resnet18", STRONG)
-    with pytest.raises(UsageError, match=r"takes a VCReg, got 0\.64"):
+    with pytest.raises(UsageError, match=r"takes a regularizer such as VCReg, got 0\.64"):
         attach(model, 0.64)
     with pytest.raises(BlocksNotFoundError):
         attach(model, STRONG, sites=[])

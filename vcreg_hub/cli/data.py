@@ -118,10 +118,11 @@ def _describe(index: VideoIndex) -> None:
 def _look_at_images(name: str, root: str | None, labels: str) -> None:
     from ..config import Data
     from ..data.datasets import IMAGE_SETS, OWN_VIDEOS, VIDEO_SETS
-    from ..data.image.module import load_images
 
     if name.partition(":")[0] not in IMAGE_SETS:
         raise unknown_name("data set", name, [*IMAGE_SETS, *VIDEO_SETS, *OWN_VIDEOS])
+    from ..data.image.module import load_images
+
     images = load_images(Data(name, root=root, labels=labels))
     print(f"{images}\n{_classes(images.class_names)}")
 

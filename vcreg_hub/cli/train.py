@@ -154,6 +154,7 @@ def env_() -> None:
 
 def _recipe(address: str, settings: list[str] | None) -> Any:
     from ..config import from_json, override
+    from ..data.datasets import find_image_set
     from ..recipes import load_recipe
 
     if address.endswith(".json"):
@@ -164,4 +165,8 @@ def _recipe(address: str, settings: list[str] | None) -> Any:
     else:
         sys.path.insert(0, os.getcwd())
         recipe = load_recipe(address)
-    return override(recipe, settings or [])
+    recipe = override(recipe, settings or [])
+    if recipe.video is None:
+        for data in (recipe.data, *(one.data for one in recipe.evals if one.data is not None)):
+            find_image_set(data.name)  # a typo is found before torch is imported
+    return recipe

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..errors import unknown_name
+
 # What `data.image.module` reads.
 IMAGE_SETS = {
     "digits": "1,797 handwritten digits, 8 x 8 grey (scikit-learn); class, superclass",
@@ -65,3 +67,18 @@ OWN_VIDEOS = {
     "video_folder": "class folders of videos at data.root, with train/ and test/ or without",
     "video_list": "train.csv and test.csv at data.root: a path, a space and a whole-number label a line",
 }
+
+
+def find_image_set(name: str) -> str:
+    """The row of `IMAGE_SETS` that a data set's name begins with, before its colon.
+
+    Errors: UnknownNameError for none, and for `hf` without an id.
+    """
+    row, _, rest = name.partition(":")
+    if row not in IMAGE_SETS or (row == "hf" and not rest):
+        videos = [*VIDEO_SETS, *OWN_VIDEOS]
+        cure = (
+            "It has videos: --set video.frames=16" if row in videos else "`folder` and `hf:<id>` read your own images."
+        )
+        raise unknown_name("data set", name, IMAGE_SETS, cure)
+    return row

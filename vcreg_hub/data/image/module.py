@@ -17,9 +17,9 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from ...config import Data, Train
-from ...errors import ConfigError, DataError, unknown_name
+from ...errors import ConfigError, DataError
 from ..batches import TrainLoader
-from ..datasets import IMAGE_SETS
+from ..datasets import find_image_set
 from ..module import DataModule
 from ..splits import carve, stratified
 from . import digits, fashion_mnist, folder, hf, imagenet, synthetic
@@ -124,10 +124,7 @@ def load_images(cfg: Data) -> ImageData:
     Errors: UnknownNameError for a data set or label set that does not exist; ConfigError for values that do not go
     together; DataError when files are missing (it says where it looked), damaged, or not what they should be.
     """
-    row, _, rest = cfg.name.partition(":")
-    if row not in IMAGE_SETS or (row == "hf" and not rest):
-        raise unknown_name("data set", cfg.name, IMAGE_SETS, "`folder` and `hf:<id>` read your own images.")
-    source = _READERS[row](cfg)
+    source = _READERS[find_image_set(cfg.name)](cfg)
     mean, std = cfg.mean or source.mean, cfg.std or source.std
     if not len(mean) == len(std) == len(source.mean) or min(std) <= 0:
         raise ConfigError(f"data.mean={mean} and data.std={std}: expected {len(source.mean)} values each, std positive")
