@@ -154,7 +154,7 @@ def env_() -> None:
 
 def _recipe(address: str, settings: list[str] | None) -> Any:
     from ..config import from_json, override
-    from ..data.datasets import find_image_set
+    from ..data.datasets import OWN_VIDEOS, VIDEO_SETS, find_image_set
     from ..recipes import load_recipe
 
     if address.endswith(".json"):
@@ -168,5 +168,8 @@ def _recipe(address: str, settings: list[str] | None) -> Any:
     recipe = override(recipe, settings or [])
     if recipe.video is None:
         for data in (recipe.data, *(one.data for one in recipe.evals if one.data is not None)):
-            find_image_set(data.name)  # a typo is found before torch is imported
+            if (
+                data.name not in VIDEO_SETS and data.name not in OWN_VIDEOS
+            ):  # of those the network's own error says more
+                find_image_set(data.name)  # a typo is found before torch is imported
     return recipe
