@@ -168,8 +168,7 @@ def _recipe(address: str, settings: list[str] | None) -> Any:
     recipe = override(recipe, settings or [])
     if recipe.video is None:
         for data in (recipe.data, *(one.data for one in recipe.evals if one.data is not None)):
-            if (
-                data.name not in VIDEO_SETS and data.name not in OWN_VIDEOS
-            ):  # of those the network's own error says more
-                find_image_set(data.name)  # a typo is found before torch is imported
+            # A typo is found before torch is imported. Of a video set the network's own error says more.
+            if data.name not in (*VIDEO_SETS, *OWN_VIDEOS):
+                find_image_set(data.name)
     return recipe

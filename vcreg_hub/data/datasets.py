@@ -76,9 +76,5 @@ def find_image_set(name: str) -> str:
     """
     row, _, rest = name.partition(":")
     if row not in IMAGE_SETS or (row == "hf" and not rest):
-        videos = [*VIDEO_SETS, *OWN_VIDEOS]
-        cure = (
-            "It has videos: --set video.frames=16" if row in videos else "`folder` and `hf:<id>` read your own images."
-        )
-        raise unknown_name("data set", name, IMAGE_SETS, cure)
+        raise unknown_name("data set", name, IMAGE_SETS, "`folder` and `hf:<id>` read your own images.")
     return row

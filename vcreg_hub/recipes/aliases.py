@@ -83,14 +83,18 @@ ALIASES: dict[str, Alias] = {
         "As `fashion_mnist:superclass_augmented`, with VCReg after every block, alpha and beta as picked there.",
         "Ours: 79.46 ± 0.71% probe against 79.57 ± 0.37% plain, five seeds: no difference in this setting.",
     ),
-    **{
-        f"fashion_mnist:hierarchy_{network}_vcreg": Alias(
-            f"fashion_mnist:hierarchy_{network}",
-            _vcreg(0.64, 0.16),
-            f"As `fashion_mnist:hierarchy_{network}`, with VCReg after every block.",
-        )
-        for network in ("convnext", "resnet")
-    },
+    "fashion_mnist:hierarchy_convnext_vcreg": Alias(
+        "fashion_mnist:hierarchy_convnext",
+        _vcreg(0.64, 0.04),
+        "As `fashion_mnist:hierarchy_convnext`, with VCReg after every block, alpha and beta as picked there.",
+        "Ours: 82.02 ± 0.37% probe against 80.49 ± 0.20% plain, five seeds.",
+    ),
+    "fashion_mnist:hierarchy_resnet_vcreg": Alias(
+        "fashion_mnist:hierarchy_resnet",
+        _vcreg(0.64, 0.16),
+        "As `fashion_mnist:hierarchy_resnet`, with VCReg after every block.",
+        _NOT_RUN,
+    ),
     "fashion_mnist:resnet32_cifar_vcreg": Alias(
         "fashion_mnist:resnet32_cifar",
         _vcreg(0.32, 0.02),
