@@ -111,6 +111,10 @@ def _panels(path: Path, count: int, width: float, height: float) -> Iterator[lis
 
 
 def _draw_bars(axes: Axes, labels: Sequence[str], found: Mapping[str, Summary]) -> None:
+    values = [value for one in found.values() for value in one.values]
+    low, high = min(values), max(values)
+    margin = max(high - low, 1e-6 + 0.01 * abs(high))
+    cut = low > margin  # a bar that does not start at 0 would exaggerate, so there is a mark in its place
     for i, label in enumerate(labels):
         one = found.get(label)
         if one is None:
@@ -118,16 +122,16 @@ def _draw_bars(axes: Axes, labels: Sequence[str], found: Mapping[str, Summary]) 
             axes.text(0.02, i, "not yet run", va="center", transform=place, fontsize=7)
             continue
         color = _PLAIN if one.group.vcreg is None else _REGULARIZED
-        axes.barh(i, one.mean, xerr=one.std, color=color, height=0.7, capsize=3, alpha=0.85)
+        if cut:
+            axes.errorbar(one.mean, i, xerr=one.std, fmt="D", color=color, markersize=7, capsize=3)
+        else:
+            axes.barh(i, one.mean, xerr=one.std, color=color, height=0.7, capsize=3, alpha=0.85)
         axes.plot(one.values, [i] * one.n, "o", color="black", markersize=2.5, alpha=0.7)
     axes.set_yticks(range(len(labels)), labels, fontsize=7)
-    axes.invert_yaxis()
     of = next(iter(found.values())).quantity
     note = f"{of.unit}, {'higher' if of.higher_is_better else 'lower'} is better"
-    values = [value for one in found.values() for value in one.values]
-    low, high = min(values), max(values)
-    margin = max(high - low, 1e-6 + 0.01 * abs(high))
-    if low > margin:
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+    if cut:
         axes.set_xlim(low - margin, high + 0.5 * margin)
         note += "; the axis does not start at 0"
     axes.set_xlabel(note, fontsize=7)
