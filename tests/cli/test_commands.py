@@ -181,3 +181,18 @@ def test_ctrl_c_while_something_is_being_imported(module):
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
     assert done.returncode == 130, done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_processes_of_a_launcher_part_before_python_ends(tmp_path):
+    import torch.distributed as dist
+
+    from vcreg_hub.cli.train import _leave_group
+
+    _leave_group()  # one process has no group
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
+    try:
+        _leave_group()
+        assert not dist.is_initialized()
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
