@@ -218,3 +218,18 @@ def test_nothing_is_chosen_on_test():
         module._choose(rows, "probe_top1", {"a"})
     with pytest.raises(UsageError, match="no run reports top1 on val"):
         module._choose(rows[3:], "top1", {"a"})
+
+
+def test_settings_reach_every_variant_and_a_variant_s_own_come_after(tmp_path, monkeypatch):
+    ran = fake_runs(monkeypatch, lambda recipe: 50.0)
+    recipe = "action_shapes:videomae_tiny"
+    variants = (
+        Variant("plain", recipe, baseline=True),
+        Variant("vcreg", f"{recipe}_vcreg"),
+        Variant("variance alone", f"{recipe}_vcreg", settings=("vcreg.beta=0", "train.epochs=4")),
+    )
+    experiment = Experiment(variants, "top1", (100,), (0, 1), settings=("train.epochs=3",))
+    found = run_experiment(experiment, tmp_path, log=lambda text: None)
+    assert {trial.label: trial.recipe.train.epochs for trial in ran} == {"plain": 3, "vcreg": 3, "variance alone": 4}
+    assert {trial.label: trial.recipe.vcreg and trial.recipe.vcreg.beta for trial in ran}["variance alone"] == 0
+    assert {pair.label for pair in differences(found)} == {"vcreg - plain", "variance alone - plain"}

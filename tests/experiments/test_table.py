@@ -15,20 +15,28 @@ from vcreg_hub.results.report import _baselines_of
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_a_row_fits_its_recipes(name):
     experiment = EXPERIMENTS[name]
-    (variant,) = experiment.compared
-    assert (experiment.baseline.name, variant.name) == ("plain", "vcreg"), "the names of folders that exist"
-    plain, regularized = load_recipe(experiment.baseline.recipe), load_recipe(variant.recipe)
-    assert set(differences(plain, regularized)) <= {"name", "vcreg", "assumed"}, "they differ in VCReg alone"
-    assert _baselines_of([plain, regularized]) == {recipe_id(regularized): recipe_id(plain)}
+    first = experiment.compared[0]
+    assert (experiment.baseline.name, first.name) == ("plain", "vcreg"), "the names of folders that exist"
+    plain = _recipe(experiment, experiment.baseline)
     assert not experiment.baseline.grid
-    settings = [f"{path}={value}" for path, values in variant.grid.items() for value in values]
-    assert override(regularized, settings).vcreg is not None
     for path, values in experiment.axis.items():
         for value in values:
             override(plain, [f"{path}={value}"])
-    searched = override(regularized, experiment.holding_out)
-    assert searched.data.val_fraction > 0, "the search needs clips that training does not see"
+    made = [_recipe(experiment, variant) for variant in experiment.compared]
+    assert len({recipe_id(recipe) for recipe in (plain, *made)}) == len(experiment.variants)
+    for variant, regularized in zip(experiment.compared, made, strict=True):
+        differing = {path.partition(".")[0] for path in differences(plain, regularized)}
+        assert differing <= {"name", "vcreg", "where", "assumed"}, "they differ in VCReg and its placement alone"
+        assert _baselines_of([plain, regularized]) == {recipe_id(regularized): recipe_id(plain)}
+        settings = [f"{path}={value}" for path, values in variant.grid.items() for value in values]
+        assert override(regularized, settings).vcreg is not None
+        searched = override(regularized, experiment.holding_out)
+        assert searched.data.val_fraction > 0, "the search needs clips that training does not see"
     assert not set(experiment.seeds) & set(experiment.selection_seeds)
+
+
+def _recipe(experiment, variant):
+    return override(load_recipe(variant.recipe), [*experiment.settings, *variant.settings])
 
 
 def test_there_is_one_baseline_and_each_name_once():

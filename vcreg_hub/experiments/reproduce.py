@@ -36,7 +36,10 @@ def run_experiment(
     """
     walk = _Walk(experiment, out, jobs, log)
     start = walk.pretrain()
-    recipes = {one.name: change(override(load_recipe(one.recipe), start)) for one in experiment.variants}
+    shared = [*start, *experiment.settings]
+    recipes = {
+        one.name: change(override(load_recipe(one.recipe), [*shared, *one.settings])) for one in experiment.variants
+    }
     chosen = {one.name: walk.search(one, recipes[one.name]) for one in experiment.variants}
     return walk.finish(chosen)
 

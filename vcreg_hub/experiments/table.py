@@ -19,13 +19,15 @@ class Variant:
     """One of the recipes that an experiment compares.
 
     name: begins the labels of its final runs. recipe: its address. grid: path.to.field -> values to search, none for
-    the recipe as it is. baseline: whether the others are compared to this one.
+    the recipe as it is. baseline: whether the others are compared to this one. settings: what `override` applies to the
+    recipe before anything else.
     """
 
     name: str
     recipe: str
     grid: Grid = field(default_factory=dict)
     baseline: bool = False
+    settings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,8 @@ class Experiment:
 
     holding_out: settings of the search alone, where the recipe itself holds nothing out. axis: what the final runs vary
     besides the seed, such as the data set's splits; the search sees the recipe's own value of it. pretraining: address
-    of the recipe whose network all of them start from, trained first, once, with its own seed and settings.
+    of the recipe whose network all of them start from, trained first, once, with its own seed and settings. settings:
+    what `override` applies to every variant's recipe, before the variant's own.
     Errors: ConfigError without exactly one baseline, or for a name that is there twice.
     """
 
@@ -47,6 +50,7 @@ class Experiment:
     holding_out: tuple[str, ...] = ()
     axis: Grid = field(default_factory=dict)
     pretraining: str | None = None
+    settings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         names = [variant.name for variant in self.variants]
@@ -122,6 +126,30 @@ def _hierarchy(network: str) -> Experiment:
     )
 
 
+# Five seeds that no other experiment on these recipes has shown test numbers of.
+_FRESH = (5, 6, 7, 8, 9)
+# Table 6 asks how collapsed the features are that Table 5 probes.
+_COLLAPSE = ("evals=classification,logreg,collapse",)
+
+
+def _hierarchy_as_picked(network: str, *settings: str, axis: Grid | None = None, **variants: str) -> Experiment:
+    """Plain against the coefficients that `hierarchy_<network>` picked, all under `settings`.
+
+    variants: further ones, a name and the one setting in which each differs from those coefficients.
+    """
+    recipe = f"fashion_mnist:hierarchy_{network}"
+    compared = [Variant("vcreg", f"{recipe}_vcreg")]
+    compared += [Variant(name, f"{recipe}_vcreg", settings=(setting,)) for name, setting in variants.items()]
+    return Experiment(
+        variants=(Variant("plain", recipe, baseline=True), *compared),
+        metric="logreg_top1",
+        selection_seeds=(100,),
+        seeds=_FRESH,
+        axis=axis or {},
+        settings=(*_COLLAPSE, *settings),
+    )
+
+
 def _shipped(network: str) -> Experiment:
     grid = {"vcreg.alpha": ("1.28", "0.32"), "vcreg.beta": ("0.16", "0.02")}
     return Experiment(
@@ -175,6 +203,38 @@ EXPERIMENTS = {
     ),
     "hierarchy_convnext": _hierarchy("convnext"),
     "hierarchy_resnet": _hierarchy("resnet"),
+    **{
+        f"hierarchy_{name}_{network}": experiment
+        # The betas beside the one that was picked.
+        for network, betas in {
+            "convnext": ("0.01", "0.16", "0.64", "2.5"),
+            "resnet": ("0.01", "0.04", "1", "6"),
+        }.items()
+        for name, experiment in {
+            # Until and beyond the collapse of the plain network.
+            "length": _hierarchy_as_picked(network, axis={"train.epochs": ("6", "15", "30", "60", "100")}),
+            "ablation": _hierarchy_as_picked(
+                network,
+                variance_alone="vcreg.beta=0",
+                covariance_alone="vcreg.alpha=0",
+                algorithm1="vcreg.gradient=algorithm1",
+                no_delta="vcreg.delta=null",
+                large_eps="vcreg.eps=0.01",
+            ),
+            # Table 7's four; of a ResNet, no module lies between the blocks.
+            "placement": _hierarchy_as_picked(
+                network,
+                final="where=final",
+                **(
+                    {"downsample": "where=downsample", "both": "where=blocks+downsample"} if network != "resnet" else {}
+                ),
+            ),
+            "beta": _hierarchy_as_picked(network, **{f"beta_{one}": f"vcreg.beta={one}" for one in betas}),
+            "shifts": _hierarchy_as_picked(network, "data.crop=pad", "data.hflip=0.5"),
+            "smoothing": _hierarchy_as_picked(network, "train.label_smoothing=0.1", "train.mixup=0.8"),
+            "footwear": _hierarchy_as_picked(network, "data.labels=footwear"),
+        }.items()
+    },
     # The image models whose weights ship with this package: those of the first seed, whatever the other seeds give.
     "resnet32_cifar_vcreg.fashion_mnist": _shipped("resnet32_cifar"),
     "convnext_zepto_rms_vcreg.fashion_mnist": _shipped("convnext_zepto_rms"),

@@ -30,6 +30,7 @@ LABELS = {
         ("tops", "trousers", "footwear", "bag"),
         (_TOPS, _TROUSERS, _TOPS, _TOPS, _TOPS, _FOOTWEAR, _TOPS, _FOOTWEAR, _BAG, _FOOTWEAR),
     ),
+    "footwear": LabelSet(("other", "footwear"), (0, 0, 0, 0, 0, 1, 0, 1, 0, 1)),
 }
 # Over the 60,000 training images.
 MEAN, STD = (0.2860,), (0.3530,)
