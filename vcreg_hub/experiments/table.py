@@ -128,18 +128,28 @@ def _hierarchy(network: str) -> Experiment:
 
 # Five seeds that no other experiment on these recipes has shown test numbers of.
 _FRESH = (5, 6, 7, 8, 9)
+_ABLATIONS = {
+    "variance_alone": "vcreg.beta=0",
+    "covariance_alone": "vcreg.alpha=0",
+    "algorithm1": "vcreg.gradient=algorithm1",
+    "no_delta": "vcreg.delta=null",
+    "large_eps": "vcreg.eps=0.01",
+}
+_DOWNSAMPLE = {"downsample": "where=downsample", "both": "where=blocks+downsample"}
 # Table 6 asks how collapsed the features are that Table 5 probes.
 _COLLAPSE = ("evals=classification,logreg,collapse",)
 
 
-def _hierarchy_as_picked(network: str, *settings: str, axis: Grid | None = None, **variants: str) -> Experiment:
+def _hierarchy_as_picked(
+    network: str, *settings: str, axis: Grid | None = None, variants: Mapping[str, str] | None = None
+) -> Experiment:
     """Plain against the coefficients that `hierarchy_<network>` picked, all under `settings`.
 
     variants: further ones, a name and the one setting in which each differs from those coefficients.
     """
     recipe = f"fashion_mnist:hierarchy_{network}"
     compared = [Variant("vcreg", f"{recipe}_vcreg")]
-    compared += [Variant(name, f"{recipe}_vcreg", settings=(setting,)) for name, setting in variants.items()]
+    compared += [Variant(name, f"{recipe}_vcreg", settings=(setting,)) for name, setting in (variants or {}).items()]
     return Experiment(
         variants=(Variant("plain", recipe, baseline=True), *compared),
         metric="logreg_top1",
@@ -213,23 +223,12 @@ EXPERIMENTS = {
         for name, experiment in {
             # Until and beyond the collapse of the plain network.
             "length": _hierarchy_as_picked(network, axis={"train.epochs": ("6", "15", "30", "60", "100")}),
-            "ablation": _hierarchy_as_picked(
-                network,
-                variance_alone="vcreg.beta=0",
-                covariance_alone="vcreg.alpha=0",
-                algorithm1="vcreg.gradient=algorithm1",
-                no_delta="vcreg.delta=null",
-                large_eps="vcreg.eps=0.01",
-            ),
-            # Table 7's four; of a ResNet, no module lies between the blocks.
+            "ablation": _hierarchy_as_picked(network, variants=_ABLATIONS),
+            # Table 7's four; no module lies between the blocks of a ResNet.
             "placement": _hierarchy_as_picked(
-                network,
-                final="where=final",
-                **(
-                    {"downsample": "where=downsample", "both": "where=blocks+downsample"} if network != "resnet" else {}
-                ),
+                network, variants={"final": "where=final"} | (_DOWNSAMPLE if network == "convnext" else {})
             ),
-            "beta": _hierarchy_as_picked(network, **{f"beta_{one}": f"vcreg.beta={one}" for one in betas}),
+            "beta": _hierarchy_as_picked(network, variants={f"beta_{one}": f"vcreg.beta={one}" for one in betas}),
             "shifts": _hierarchy_as_picked(network, "data.crop=pad", "data.hflip=0.5"),
             "smoothing": _hierarchy_as_picked(network, "train.label_smoothing=0.1", "train.mixup=0.8"),
             "footwear": _hierarchy_as_picked(network, "data.labels=footwear"),
