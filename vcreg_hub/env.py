@@ -1,4 +1,4 @@
-"""Where a run happened: packages, device, processes, commit. No name of a machine, a person or a path."""
+"""Describes a run's surroundings: packages, device, processes, commit. No name of a machine, a person or a path."""
 
 from __future__ import annotations
 

@@ -27,17 +27,17 @@ class VCRegError(Exception):
 
 
 class UsageError(VCRegError, ValueError):
-    """The call asks for something that cannot be: the cure is in the call, not in the machine."""
+    """The call asks for something impossible: the cure is in the call, not in the machine."""
 
     exit_code = 2
 
 
 class UnknownNameError(UsageError):
-    """A name that is not in the table it was looked up in."""
+    """A name missing from its table."""
 
 
 class ConfigError(UsageError):
-    """A value that its field cannot take."""
+    """A value outside its field's range or type."""
 
 
 class BlocksNotFoundError(UsageError, LookupError):
@@ -49,7 +49,7 @@ class AttachError(VCRegError, RuntimeError):
 
 
 class DataError(VCRegError):
-    """Data on disk is not what its data set promises."""
+    """Data on disk break their data set's promise."""
 
 
 class DivergedError(VCRegError):
@@ -61,7 +61,7 @@ class WeightsNotFoundError(VCRegError, LookupError):
 
 
 class IntegrityError(VCRegError):
-    """A file's content differs from what was recorded of it."""
+    """A file's content differs from its record."""
 
 
 class RunFolderError(VCRegError):

@@ -31,7 +31,7 @@ _digests: dict[tuple[str, Path, int, int], str] = {}
 
 @contextlib.contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place when the block ends well, and vanishes when it does not."""
+    """A temporary path beside `path`: takes its place after a block without error, and vanishes otherwise."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
@@ -48,7 +48,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def replacing_folder(path: str | Path) -> Iterator[Path]:
-    """A temporary folder beside `path` that takes its place when the block ends well, and vanishes when it does not."""
+    """A temporary folder beside `path`: takes its place after a block without error, and vanishes otherwise."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
@@ -68,7 +68,7 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def locked(folder: str | Path) -> Iterator[bool | None]:
-    """Keeps other processes out of a folder that exists, while the block lasts and this process lives.
+    """Keeps other processes out of an existing folder during the block and this process's life.
 
     Yields True where the folder is this process's alone, False where another process holds it, and None where nobody
     can be kept out: on Windows, and on a network file system without locks.
@@ -124,7 +124,7 @@ def write_json(path: str | Path, value: Any) -> None:
 def write_tensors(
     path: str | Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write a safetensors file, whole or not at all. Tensors that share memory are stored once for each name."""
+    """Write a safetensors file, whole or not at all. Tensors with shared memory are stored once for each name."""
     from safetensors.torch import save_file
 
     separate = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
@@ -146,12 +146,12 @@ def read_tensors(path: str | Path) -> dict[str, torch.Tensor]:
 
 
 def sha256(path: str | Path) -> str:
-    """The file's SHA-256 in hexadecimal. A file that did not change is read once a process."""
+    """The file's SHA-256 in hexadecimal. An unchanged file is read once a process."""
     return _digest(Path(path), "sha256")
 
 
 def git_hash(path: str | Path) -> str:
-    """The hash that git gives the file's content. A file that did not change is read once a process."""
+    """The git hash of the file's content. An unchanged file is read once a process."""
     return _digest(Path(path), "git")
 
 

@@ -1,4 +1,4 @@
-"""What the paper itself reports for the models of this package (arXiv 2306.13292). Never measured here.
+"""The paper's own numbers for the models of this package (arXiv 2306.13292). Never measured here.
 
 Accuracies in percent, higher is better. `data` is the name of the training data in a recipe; `architecture` the one
 a recipe's model delegates to.
@@ -67,5 +67,5 @@ PAPER_NUMBERS: tuple[PaperNumber, ...] = (
 
 
 def paper_numbers(architecture: str, data: str) -> tuple[PaperNumber, ...]:
-    """What the paper reports for that architecture trained on that data; empty when it reports nothing."""
+    """The paper's numbers for that architecture trained on that data; empty for none."""
     return tuple(row for row in PAPER_NUMBERS if row.architecture == architecture and row.data == data)

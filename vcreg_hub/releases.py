@@ -1,4 +1,4 @@
-"""The table of weights that can be had, and of those that could be: one row a release. The files that a release has.
+"""The table of weights, published or possible: one row a release. The files of a release.
 
 A row whose `sha256` is None has not been published: asking for it is an error that names the recipe that makes it.
 Publishing is filling in `licence` and the hashes (and adding the files, where `place` is "package").
@@ -140,6 +140,6 @@ def is_release_file(path: str) -> bool:
 
 
 def cards_folder() -> Path | None:
-    """Where this installation has its model cards: inside the package, or beside it in a clone; None without any."""
+    """The folder of this installation's model cards: inside the package, or beside it in a clone; None without any."""
     places = (PACKAGE / "model_cards", PACKAGE.parent / "model_cards")
     return next((place for place in places if place.is_dir()), None)

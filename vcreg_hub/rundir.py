@@ -33,7 +33,7 @@ OWN = (*REQUIRED, "metrics.csv", "last.safetensors", "best.safetensors", "state"
 
 
 class RunDir:
-    """A run's folder. Reading a file that is absent or broken raises RunFolderError and says which one."""
+    """A run's folder. Reading an absent or broken file raises RunFolderError with its name."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)

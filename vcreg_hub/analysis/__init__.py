@@ -1,1 +1,1 @@
-"""What features look like: collapse, spectrum, similarity, information. Tensors in, floats out."""
+"""Measures features: collapse, spectrum, similarity, information. Tensors in, floats out."""

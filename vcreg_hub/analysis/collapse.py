@@ -24,7 +24,7 @@ _BLOCK = 256
 
 @dataclass(frozen=True)
 class ClassMoments:
-    """First and second moments of the features of each class that occurs.
+    """First and second moments of each present class's features.
 
     classes: (C,) int64, ascending. counts: (C,). means: (C, d) float64. scatter: (C,) float64, the mean squared
     distance of a class's features to their mean (divided by n, not n - 1).
@@ -64,7 +64,7 @@ class ClassMoments:
         return cls(torch.tensor(classes), n.long(), centred + origin.cpu(), spread.clamp_(min=0))
 
     def nearest(self, features: Tensor) -> Tensor:
-        """The class (n,) whose mean is nearest to each row of features (n, d), by Euclidean distance."""
+        """The class (n,) with the mean nearest to each row of features (n, d), by Euclidean distance."""
         distances = torch.cdist(features.detach().double().cpu(), self.means)
         return self.classes[distances.argmin(1)]
 
@@ -80,7 +80,7 @@ def cdnv(features: Tensor, labels: Tensor) -> float:
 
 
 def cdnv_of(moments: ClassMoments) -> float:
-    """`cdnv` of moments that were gathered over batches."""
+    """`cdnv` of moments gathered over batches."""
     total, pairs = 0.0, 0
     c = _two_or_more(moments)
     for start in range(0, c, _BLOCK):
@@ -117,7 +117,7 @@ def directional_cdnv(features: Tensor, labels: Tensor) -> float:
 
 
 def ncc_accuracy(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]) -> float:
-    """Percent of test features (n, d) whose nearest class mean, of the training features, is their label's.
+    """Percent of test features (n, d) nearest to their own label's mean of the training features.
 
     Higher is more collapsed, where the labels are those that were trained on.
     """
@@ -126,7 +126,7 @@ def ncc_accuracy(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]) -> f
 
 
 def ncc_agreement(train: tuple[Tensor, Tensor], features: Tensor, predictions: Tensor) -> float:
-    """Percent of features (n, d) whose nearest class mean, of the training features, is what the network predicts (n,).
+    """Percent of features (n, d) on which the nearest training class mean and the network's predictions (n,) agree.
 
     Higher is more collapsed: 100 where the classifier has become the nearest-mean rule (the fourth sign of neural
     collapse, Papyan et al. 2020).

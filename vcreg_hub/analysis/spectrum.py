@@ -37,7 +37,7 @@ def rankme(features: Tensor) -> float:
 
 
 def alpha_req(features: Tensor, first: int = 1, last: int | None = None) -> float:
-    """alpha-ReQ: the exponent a of the power law lambda_i ~ i^-a that the covariance's eigenvalues follow.
+    """alpha-ReQ: the exponent a of the covariance eigenvalues' power law, lambda_i ~ i^-a.
 
     features: (n, d). first, last: the ranks, from 1, that the line through (log i, log lambda_i) is fitted to by least
     squares; None for every eigenvalue above 1e-12 of the largest. A large exponent is collapsed.
@@ -76,12 +76,12 @@ def lidar(features: Tensor, groups: Tensor, delta: float = 1e-4) -> float:
 
 
 def collapsed_share(features: Tensor, threshold: float = 0.01) -> float:
-    """Share of the channels of features (n, d) whose standard deviation is below `threshold`."""
+    """Share of the channels of features (n, d) with a standard deviation below `threshold`."""
     return float((_finite(features).std(0) < threshold).double().mean())
 
 
 def mean_correlation(features: Tensor) -> float:
-    """Mean absolute correlation of two different channels of features (n, d) that both vary; 0 without such a pair."""
+    """Mean absolute correlation of two different varying channels of features (n, d); 0 without such a pair."""
     centred = _centred(features)
     length = centred.norm(dim=0)
     unit = centred[:, length > 1e-12 * max(1.0, float(length.max()))]

@@ -1,4 +1,4 @@
-"""The most memory that tensors hold at once while a function runs."""
+"""Measures the peak memory of the tensors of a running function."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 
 def peak_bytes(function: Callable[[], object], device: torch.device) -> int:
-    """Peak of what `function` allocates on `device`, on top of what was there before.
+    """Peak allocation of `function` on `device`, beyond the memory in use before.
 
     On a GPU the caching allocator's own count; on a CPU the allocations that torch's profiler sees, which leaves out
     the scratch space inside of matrix and convolution libraries.

@@ -1,4 +1,4 @@
-"""What the regularizer costs: the paper's Table 8 on the machine at hand.
+"""Measures the regularizer's cost: the paper's Table 8 on the machine at hand.
 
 Whole networks: one forward and backward pass with each layer of Table 8 at every block. Single blocks: each layer
 alone, beside the two matrix products that are its floor. Within a round every variant runs once, in changing order, in
@@ -75,7 +75,7 @@ def overhead(
     image_size: int = 224,
     log: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Time and peak memory of every variant, as a JSON-ready dict that names the device; see `table.render`.
+    """Time and peak memory of every variant, as a JSON-ready dict with the device's name; see `table.render`.
 
     batch_size: None is the paper's 128 on a GPU, and on a CPU what keeps the run short. rounds: None runs at least 3 of
     each network and goes on until `seconds` are spent on it. precision: "no" or "bf16", autocast for the

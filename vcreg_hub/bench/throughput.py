@@ -1,5 +1,4 @@
-"""How fast training clips come off the disk: decode a random window, resize it, with each decoder that
-works here.
+"""Measures how fast each installed decoder delivers training clips: a random window, decoded and resized.
 
 Within a round every decoder answers the same requests, in changing order, so a machine that slows down
 slows all of them. A decoder counts only on files on which it is exact; the others are read with PyAV, as in

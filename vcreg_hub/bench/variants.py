@@ -1,4 +1,4 @@
-"""The columns of the paper's Table 8: what can be put after a block, as layers and as calls on one block's features.
+"""The columns of the paper's Table 8: layers after a block, and their calls on one block's features.
 
 Every layer is put at the same places by the same kind of forward hook, so that only the layer's own work differs.
 """
@@ -64,7 +64,7 @@ def _batch_norm(channels: int, axis: int, device: torch.device) -> Callable[[Ten
 
 @contextmanager
 def inserted(name: str, model: nn.Module, sites: Sequence[Site], shapes: dict[str, Any], cfg: VCReg) -> Iterator[Watch]:
-    """`model` with the layer at `sites`; yields what the loss must go through. shapes: {site name: output shape}."""
+    """`model` with the layer at `sites`; yields the loss's passage. shapes: {site name: output shape}."""
     if name == "ours":
         with attach(model, cfg, sites=sites) as vc:
             yield vc.watch

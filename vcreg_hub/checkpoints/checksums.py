@@ -1,4 +1,4 @@
-"""The hashes that are expected of a release's files, and whether the files have them.
+"""Finds the hashes expected of a release's files and compares the files with them.
 
     results.json "files"   by `export`: the weights, what their library reads beside them, recipe.json, env.json
     SHA256SUMS             by `vcreg download --to`: every file, as it was fetched
@@ -26,7 +26,7 @@ _HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 def exported_checksums(folder: Path) -> dict[str, str]:
-    """File name -> SHA-256 at the export; empty where none is recorded (another's results.json, an older version).
+    """File name -> SHA-256 at the export; empty without a record (another's results.json, an older version).
 
     Errors: RunFolderError for a results.json that is not JSON.
     """
@@ -40,7 +40,7 @@ def exported_checksums(folder: Path) -> dict[str, str]:
 
 
 def expected_checksums(folder: Path, full_name: str = "") -> dict[str, list[str]]:
-    """Path below `folder` -> each hash expected of it. full_name: the release that the folder is said to be."""
+    """Path below `folder` -> each hash expected of it. full_name: the release claimed for the folder."""
     found: dict[str, list[str]] = {}
     sources = (
         exported_checksums(folder),
@@ -57,8 +57,8 @@ def expected_checksums(folder: Path, full_name: str = "") -> dict[str, list[str]
 
 
 def cache_checksums(folder: Path) -> dict[str, str]:
-    """Path below `folder` -> the hash that huggingface_hub's cache keeps the file under: SHA-256 of a large file, git's
-    of a small one. Empty for a folder that is not of the cache."""
+    """Path below `folder` -> its hash in huggingface_hub's cache: SHA-256 of a large file, git's of a small one.
+    Empty for a folder outside the cache."""
     found = {}
     for path in folder.rglob("*"):
         if path.is_symlink() and path.is_file() and _HASH.fullmatch(path.resolve().name):
@@ -67,12 +67,12 @@ def cache_checksums(folder: Path) -> dict[str, str]:
 
 
 def wrong_checksum(path: Path, expected: Iterable[str]) -> str | None:
-    """The first of the hashes, SHA-256 or git's, that the file's content does not have."""
+    """The first of the hashes, SHA-256 or git's, to differ from the file's own; None if all agree."""
     return next((each for each in expected if (git_hash if len(each) == 40 else sha256)(path) != each), None)
 
 
 def check_listed(path: Path, expected: str, origin: str) -> None:
-    """IntegrityError unless a downloaded file has the hash, SHA-256 or git's, that `origin` lists for it."""
+    """IntegrityError unless a downloaded file has its hash, SHA-256 or git's, in `origin`'s list."""
     found = git_hash(path) if len(expected) == 40 else sha256(path)
     if found != expected:
         raise IntegrityError(
@@ -82,7 +82,7 @@ def check_listed(path: Path, expected: str, origin: str) -> None:
 
 
 def check_exported(folder: Path, hint: str) -> None:
-    """IntegrityError unless every file of an export that is there has the hash recorded of it. hint: what to do."""
+    """IntegrityError unless every present file of an export has its recorded hash. hint: the cure."""
     for name, expected in exported_checksums(folder).items():
         if (folder / name).is_file() and (found := sha256(folder / name)) != expected:
             raise IntegrityError(
@@ -92,7 +92,7 @@ def check_exported(folder: Path, hint: str) -> None:
 
 
 def check_release(folder: Path, full_name: str, hint: str) -> None:
-    """IntegrityError unless the files of `folder` have the hashes that `releases.py` records for `<name>.<tag>`.
+    """IntegrityError unless the files of `folder` have the hashes in `releases.py` for `<name>.<tag>`.
 
     hint: what to do about it.
     """

@@ -61,7 +61,7 @@ class RetryPolicy:
 
     @property
     def impatient(self) -> RetryPolicy:
-        """The same for a question that somebody waits for: a silent hub is given up within `2 * TIMEOUT` seconds."""
+        """The same for a person in waiting: a silent hub is given up within `2 * TIMEOUT` seconds."""
         return replace(self, timeout=min(self.timeout, TIMEOUT), deadline=2 * TIMEOUT, max_timeouts=2)
 
 
@@ -86,7 +86,7 @@ def attempt(
     expect: tuple[type[Exception], ...] = (),
     endpoint: str | None = None,
 ) -> T:
-    """What `call` returns, tried again while its failures are transient. `what` begins the message of an error.
+    """The result of `call`, tried again after each transient failure. `what` begins the message of an error.
 
     expect: exceptions that are an answer to the caller and pass as they are. endpoint: of the hub, where it is to be
     remembered that it does not answer: it is not waited for again for a minute.
@@ -121,7 +121,7 @@ def attempt(
 
 
 def hub_unreachable(endpoint: str | None = None) -> str | None:
-    """What keeps the hub (that of this environment) from answering, None when it answers. It is asked once a minute,
+    """The obstacle to an answer of the hub (that of this environment), None if it answers. It is asked once a minute,
     without huggingface_hub's retries: those cost 23 seconds for every file of a hub that cannot be reached."""
     from huggingface_hub.utils import get_session, httpx
 
@@ -153,7 +153,7 @@ def check_repo_id(repo_id: str | None) -> None:
 
 
 def check_ref_name(kind: str, name: str) -> None:
-    """UsageError unless git takes `name` for a branch or tag. kind: what it is to be, for the message."""
+    """UsageError unless git takes `name` for a branch or tag. kind: its role, for the message."""
     if found := _NO_REF.search(name):
         why = f"{found.group()!r} cannot stand there" if found.group() else "it is empty"
         raise UsageError(f"{kind} {name!r} is no name that git takes ({why}): give one such as v1")

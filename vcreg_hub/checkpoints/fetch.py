@@ -1,4 +1,4 @@
-"""The one download: a repo's files into the Hub's cache, each compared with the hash that the Hub lists for it.
+"""The one download: a repo's files into the Hub's cache, each compared with its hash in the Hub's list.
 
 Nothing is loaded here, nothing is deleted, and only files of the kinds that `publish` sends are taken. Finished files
 stay in the cache; one that broke off starts over, unless huggingface_hub goes on with it within the same call.
@@ -28,7 +28,7 @@ Log = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Downloaded:
-    """Files on this machine. source: where they came from. commit: of the repo, None for a folder.
+    """Files on this machine. source: their origin. commit: of the repo, None for a folder.
 
     offline: whether they are from the cache because the hub was not asked or did not answer. card: where that lies
     when it is not in the folder.
@@ -122,7 +122,7 @@ def fetch_file(
 
 
 def cached_folder(repo: str, revision: str | None = None) -> Path | None:
-    """What the Hub's cache has of a repo with its weights; None for nothing."""
+    """The folder of a repo with its weights in the Hub's cache; None for nothing."""
     from huggingface_hub import try_to_load_from_cache
 
     there = try_to_load_from_cache(repo, WEIGHTS, revision=revision, cache_dir=_cache())
@@ -140,7 +140,7 @@ def cached_repos() -> list[str]:
 
 
 def require_weights(names: set[str], origin: str) -> None:
-    """UsageError that says how to convert where there are only pickles, WeightsNotFoundError where there is neither."""
+    """UsageError, with the conversion, for a folder of pickles alone; WeightsNotFoundError for one without weights."""
     if WEIGHTS in names:
         return
     if pickles := sorted(name for name in names if PurePosixPath(name).suffix.lower() in PICKLES):

@@ -1,4 +1,4 @@
-"""Where published weights are: a folder, a Hub namespace, or this package. One code path for the three.
+"""Finds published weights in a folder, a Hub namespace or this package. One code path for the three.
 
 A release is a folder or repo called `<name>.<tag>` that holds config.json and model.safetensors, as `vcreg export` and
 `vcreg publish` write it. Places, in the order they are asked:
@@ -35,7 +35,7 @@ _logger = logging.getLogger("vcreg_hub")
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights on this machine. origin: where they came from, for messages. config: config.json, None without one."""
+    """Weights on this machine. origin: their source, for messages. config: config.json, None without one."""
 
     file: Path
     origin: str
@@ -47,18 +47,18 @@ class Weights:
 
     @property
     def library(self) -> str:
-        """Whose format config.json is in."""
+        """The library of config.json's format."""
         return library_of_config(self.config or {})
 
 
 def library_of_config(config: Mapping[str, Any]) -> str:
-    """The library that a config.json is for: the one it states, else transformers with a model type, timm without."""
+    """The library of a config.json: the stated one, else transformers with a model type, timm without."""
     return str(config.get("library") or ("transformers" if "model_type" in config else "timm"))
 
 
 class Lookup:
-    """What a release's name may mean: (source, full name) of each candidate, the likeliest first, each found out when
-    it is asked for.
+    """The possible meanings of a release's name: (source, full name) of each candidate, the likeliest first. Each is
+    looked up on demand.
 
     A bare name means its default tag in `releases.py`; where a source lacks that tag and holds exactly one `<name>.*`,
     that one. Errors: UsageError when a bare name fits several tags of one source and none is the default.
@@ -83,17 +83,17 @@ class Lookup:
 
     @property
     def warnings(self) -> list[str]:
-        """What went wrong at the sources so far."""
+        """The sources' troubles so far."""
         return [warning for source in self.sources for warning in source.warnings]
 
     def failed(self) -> WeightsNotFoundError:
-        """The error of a name that no source has: where was looked, which recipe makes it, which variables help."""
+        """The error of a name without a source: the places, the recipe for the weights, the variables to set."""
         lines = [f"there are no weights for {self.name!r} in " + ", nor in ".join(map(str, self.sources)) + "."]
         return WeightsNotFoundError(" ".join([*lines, *(f"({line})" for line in self.warnings), how_to_get(self.name)]))
 
 
 def find_weights(name: str, *, cache_only: bool = False) -> Weights:
-    """The weights of `<name>` or `<name>.<tag>` from the first place that has them, checked.
+    """The weights of `<name>` or `<name>.<tag>` from the first place with them, checked.
 
     A bare name means its default tag in `releases.py`; where a place lacks that tag and holds exactly one `<name>.*`,
     that one. The SHA-256 of both files is compared with the release's and with that in the export's results.json,
@@ -114,7 +114,7 @@ def find_weights(name: str, *, cache_only: bool = False) -> Weights:
 
 
 def resolve(source: str) -> Weights:
-    """What a `pretrained=` string means: a safetensors file, a folder (export or run), a release, or a Hub id.
+    """The meaning of a `pretrained=` string: a safetensors file, a folder (export or run), a release, or a Hub id.
 
     Errors: WeightsNotFoundError, UsageError for pickles, IntegrityError.
     """
@@ -152,14 +152,14 @@ def resolve(source: str) -> Weights:
 
 
 def refuse_only_pickles(folder: Path) -> None:
-    """UsageError that says how to convert, for a folder whose weights are pickles alone."""
+    """UsageError, with the way to convert, for a folder with pickles as its only weights."""
     if not (folder / WEIGHTS).is_file() and folder.is_dir():
         for path in sorted(folder.iterdir()):
             refuse_pickle(path)
 
 
 def check_class_count(weights: Weights) -> int:
-    """The class count of a timm release, which config.json and classifier must agree on: IntegrityError if not.
+    """The class count of a timm release. IntegrityError if config.json and the classifier disagree on it.
 
     timm compares config.json with the model it builds and, where they differ, drops the classifier without a word: a
     wrong count would leave a random head.
@@ -181,7 +181,7 @@ def check_class_count(weights: Weights) -> int:
 
 
 def how_to_get(name: str) -> str:
-    """Whether weights of that name are published, which recipe makes them, and how to point at some."""
+    """Says whether weights of that name are published, names their recipe, and how to point at some."""
     lines = []
     bare = name.partition(".")[0]
     if row := find_release(name) or find_release(bare):

@@ -1,4 +1,4 @@
-"""A safetensors file into a network: every tensor is accounted for, or an error names the ones that are not.
+"""Loads a safetensors file into a network: each tensor is accounted for, or an error names the others.
 
 timm loads without checking names when the class counts differ (`strict=False`), and a file in which no name matches
 then leaves a random network behind. Here only the classifier may be left out, and the first convolution adapted.
@@ -28,7 +28,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 def refuse_pickle(path: str | Path) -> None:
-    """UsageError for a file that its name says is a pickle: reading one runs whatever code its author put there."""
+    """UsageError for a file with a pickle's name: reading one runs whatever code its author put there."""
     path = Path(path)
     if path.suffix.lower() in PICKLES:
         raise UsageError(
@@ -57,7 +57,7 @@ def load_file(model: nn.Module, path: str | Path, *, heads: Collection[str] = ()
 def load_tensors(
     model: nn.Module, tensors: Mapping[str, Tensor], *, heads: Collection[str] = (), origin: str
 ) -> list[str]:
-    """Load `tensors` into `model` in place, and return the heads that were left as they are.
+    """Load `tensors` into `model` in place, and return the heads left as they are.
 
     heads: dotted names of classifiers; one that is absent from `tensors` or has another shape there stays fresh.
     A first convolution for another number of input channels is adapted as timm does. Where timm's own file for the

@@ -1,4 +1,4 @@
-"""The places where weights are looked for: a folder, a Hub namespace, this package. Each gives a local folder of one.
+"""The places to look for weights: a folder, a Hub namespace, this package. Each gives a local folder of one.
 
 A release is a folder or repo called `<name>.<tag>` that holds config.json and model.safetensors.
 """
@@ -28,7 +28,7 @@ _logger = logging.getLogger("vcreg_hub")
 
 
 class WeightSource(Protocol):
-    """Somewhere that releases are kept. warnings: what went wrong while looking, one line each.
+    """A place for releases. warnings: troubles while looking, one line each.
 
     hint: what to do about a file of it that was altered.
     """
@@ -39,7 +39,7 @@ class WeightSource(Protocol):
     def hint(self) -> str: ...
 
     def folder(self, full_name: str, revision: str | None = None) -> Path | None:
-        """The local folder of `<name>.<tag>`, what loads it brought here if need be; None when the source has none."""
+        """The local folder of `<name>.<tag>`, downloaded if need be; None for a release the source does not have."""
 
     def fetch(
         self,
@@ -149,7 +149,7 @@ class HubSource:
         return sorted(repo.partition("/")[2] for repo in ids if repo.startswith(prefix))
 
     def answers(self) -> bool:
-        """Whether the hub is to be asked; what keeps it from answering is noted in `warnings`."""
+        """Whether the hub is to be asked; `warnings` notes the obstacle to its answers."""
         if self.cache_only or is_offline():
             return False
         if why := hub_unreachable():
@@ -173,7 +173,7 @@ class HubSource:
 
 
 def sources(*, cache_only: bool = False) -> list[WeightSource]:
-    """Where weights are looked for, in order, as the environment says now. cache_only: no hub is asked."""
+    """The places to look for weights, in order, as the environment says now. cache_only: no hub is asked."""
     found: list[WeightSource] = []
     if folder := os.environ.get(FOLDER_VARIABLE):
         path = Path(folder).expanduser()

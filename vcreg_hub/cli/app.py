@@ -1,4 +1,4 @@
-"""The typer application, and the options that several commands share."""
+"""The typer application, and the options of several commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""blocks and bench: where VCReg sits in a model, what it costs, and how fast clips are read."""
+"""blocks and bench: places VCReg in a model, measures its cost, and how fast clips are read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def blocks(
     where: Annotated[str, typer.Option(help="final, blocks, downsample, blocks+downsample, or a glob.")] = "blocks",
     as_json: Json = False,
 ) -> None:
-    """Where VCReg would sit in a model: sites with output shapes and channel axis. Builds no weights."""
+    """Shows VCReg's sites in a model, with output shapes and channel axis. Builds no weights."""
     from ..models.build import build_on_meta
     from ..placement.sites import describe_sites, find_blocks
 
@@ -81,7 +81,7 @@ def throughput(
     out: Annotated[Path | None, typer.Option(help="Write the JSON here, which names the machine.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Clips a second: decode a random window and resize it, with each decoder that is installed.
+    """Clips a second: decode a random window and resize it, with each installed decoder.
 
     The decoders take turns within every round, so a slower machine slows all of them. A decoder whose frames differ
     from those of decoding the file from its start is refused for that file; PyAV reads it then.

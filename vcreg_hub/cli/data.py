@@ -1,4 +1,4 @@
-"""data: the data sets there are, what is in one, and preparing those that need it."""
+"""data: lists the data sets, describes one, and prepares those in need of it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def data_(
     root: Annotated[str | None, typer.Option(help="Look at the data set in this folder.")] = None,
     labels: Annotated[str, typer.Option(help="Label set or column to look at.")] = "class",
 ) -> None:
-    """The data sets there are; with a name, say what is in one; with --out, prepare a video set there.
+    """Lists the data sets; with a name, describes one; with --out, prepares a video set there.
 
     HMDB51, from its two archives or from unpacked class folders and split files: every clip and count is checked.
 

@@ -1,4 +1,4 @@
-"""How results look on a terminal."""
+"""Prints results on a terminal."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def print_metrics(rows: list[dict[str, Any]]) -> None:
 
 
 def print_table(records: Sequence[Mapping[str, Any]]) -> None:
-    """A column for each key of the records, as wide as the terminal allows; between tabs where there is no terminal."""
+    """A column for each key of the records, as wide as the terminal allows; between tabs without a terminal."""
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     print(Table.of_records(records).terminal(width))
 

@@ -25,7 +25,7 @@ def export(
     licence_name: LicenceName = None,
     licence_link: LicenceLink = None,
 ) -> None:
-    """A run as a folder that plain timm or transformers loads, with its model card."""
+    """Writes a run as a folder for plain timm or transformers, with its model card."""
     from ..hub.licence import check_licence
 
     check_licence(licence, licence_name, licence_link)
@@ -52,7 +52,7 @@ def card(
     licence_name: LicenceName = None,
     licence_link: LicenceLink = None,
 ) -> None:
-    """Print a release's model card, or render that of a run or export folder from its files alone."""
+    """Prints a release's model card, or renders that of a run or export folder from its files alone."""
     from ..hub.card import render_card, write_card
     from ..hub.index import read_card
 
@@ -86,7 +86,7 @@ def publish(
     licence_name: LicenceName = None,
     licence_link: LicenceLink = None,
 ) -> None:
-    """Publish to the Hub in one commit. The token is that of `hf auth login` or HF_TOKEN."""
+    """Publishes to the Hub in one commit. The token is the one of `hf auth login` or HF_TOKEN."""
     from ..hub.plan import check_arguments, plan
 
     check_arguments(repo, revision, pr, tag)
@@ -110,7 +110,7 @@ def download(
     to: Annotated[Path | None, typer.Option(help="Also copy the files here.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Fetch again what is there already.")] = False,
 ) -> None:
-    """Fetch a release; every hash is checked before anything is loaded."""
+    """Fetches a release; every hash is checked before anything is loaded."""
     from ..hub.download import download as fetch
 
     done = fetch(name, revision=revision, to=to, force=force, log=print)
@@ -122,7 +122,7 @@ def verify(
     target: Annotated[str, typer.Argument(help="A folder, a release with or without tag, or owner/name.")],
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit.")] = None,
 ) -> None:
-    """Check the hashes of a folder or of the cache again, and that the weights load."""
+    """Checks the hashes of a folder or of the cache again, and loads the weights."""
     from ..hub.verify import verify as check
 
     rows = [vars(found) for found in check(target, revision=revision)]
@@ -134,7 +134,7 @@ def verify(
 
 @app.command(name="list")
 def list_(as_json: Json = False) -> None:
-    """The releases: what can be had, where it is, and what it scored."""
+    """Lists the releases: their places and their scores."""
     from ..hub.listing import list_releases
 
     found, notes = list_releases()

@@ -134,7 +134,7 @@ def reproduce(
 
 @app.command(name="recipes")
 def recipes_(as_json: Json = False) -> None:
-    """The recipes of this package, each with the first line of what it says about itself."""
+    """Lists the recipes of this package, each with the first line of its docstring."""
     from ..recipes import summaries
 
     found = summaries()
@@ -148,7 +148,7 @@ def recipes_(as_json: Json = False) -> None:
 
 @app.command(name="env")
 def env_() -> None:
-    """What this machine and installation are, as written into every run."""
+    """Describes this machine and installation, as every run records them."""
     from ..env import describe_env
 
     print_json(describe_env())

@@ -1,4 +1,4 @@
-"""What a run is made of: frozen dataclasses, their JSON form, and the one way to change a value.
+"""The parts of a run: frozen dataclasses, their JSON form, and the one way to change a value.
 
 A recipe is a function that returns a `Recipe`; "the same with another value" is `dataclasses.replace`. From the
 command line it is `--set path.to.field=value`, which `override` checks against the dataclasses.

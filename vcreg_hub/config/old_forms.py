@@ -36,7 +36,7 @@ def renewed(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def renewed_setting(recipe: Recipe, path: str, text: str) -> tuple[str, str]:
-    """A setting's path and value in their present form, with a warning where they were in an old one."""
+    """A setting's path and value in their present form, with a warning for an old one."""
     if path not in _SETTINGS:
         return path, text
     new = _SETTINGS[path]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Model:
-    """Which network. The class count, input channels and image size come from the data.
+    """The network. The class count, input channels and image size come from the data.
 
     name: a timm architecture, `hf:<id, folder or config.json>` (a transformers image or video classifier), or
         `torchvision:<name>`.
@@ -36,7 +36,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Data:
-    """Which images and how they are shown to the network.
+    """The images and how they are shown to the network.
 
     name: a row of `vcreg_hub.data.datasets` (`digits`, `fashion_mnist`, `imagenet`, `synthetic`), `folder` for an
         ImageFolder at `root`, or `hf:<id>` for a data set of the `datasets` library.
@@ -99,7 +99,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Video:
-    """Clips instead of images. What `Data` says of pixels, augmentation and splits keeps its meaning, except that
+    """Clips instead of images. `Data` keeps its meaning for pixels, augmentation and splits, with two exceptions:
     `data.augment` may be timm's RandAugment, such as `rand-m7-n4-mstd0.5-inc1`, and `data.repeats` stays 1.
 
     split: which of the data set's train and test splits, from 1.
@@ -212,7 +212,7 @@ class Train:
 
 @dataclass(frozen=True)
 class Eval:
-    """What the evaluations have in common.
+    """The settings shared by all evaluations.
 
     split: `test`, or `val` while coefficients are still being chosen.
     batch_size: samples at a time, of clips under many views the views.
@@ -228,8 +228,8 @@ class Eval:
 
 
 class Metric(NamedTuple):
-    """How a metric is read: its unit, whether more is better, and one line on what it is, in which `{views}` stands for
-    how a sample is looked at."""
+    """How a metric is read: its unit, its direction, and one line on its meaning. `{views}` in the line stands for the
+    way of looking at a sample."""
 
     unit: str
     higher_is_better: bool
@@ -238,7 +238,7 @@ class Metric(NamedTuple):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What is measured of a trained network: a file of `vcreg_hub.evals`, or a class of one's own (`module:Class`).
+    """A measurement of a trained network: a file of `vcreg_hub.evals`, or a class of one's own (`module:Class`).
 
     data: the data set; None for the one trained on. labels: its label set; None for the data's own `labels`.
     metrics: how what it yields is read. uses_classifier: whether it asks the network's own classifier, which knows the
@@ -259,7 +259,7 @@ class Evaluation:
         raise NotImplementedError
 
     def check(self, data: DataModule) -> None:
-        """Raises ConfigError for data that it cannot measure a network on; asked before the training."""
+        """Raises ConfigError for data unfit for the evaluation; asked before the training."""
 
     def views(self, data: DataModule) -> str:
         """How a sample is looked at, in words."""
@@ -268,7 +268,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Task:
-    """What a network learns: a file of `vcreg_hub.tasks`, or a class of one's own (`module:Class`).
+    """The goal of a training: a file of `vcreg_hub.tasks`, or a class of one's own (`module:Class`).
 
     views: how many augmented views of a sample a batch holds: with more than one it is (b, views, ...).
     monitor: the column of metrics.csv that says which epoch is best; its smallest value where `lower_is_better`.
@@ -282,11 +282,11 @@ class Task:
     lower_is_better: ClassVar[bool] = False
 
     def heads(self, network: nn.Module, example_input: Tensor) -> Mapping[str, nn.Module]:
-        """Modules that are trained beside the network and left out of what is exported, such as a projector."""
+        """Modules trained beside the network and left out of the export, such as a projector."""
         return {}
 
     def loss(self, module: TaskModule, batch: Sequence[Any], train: Train) -> dict[str, Tensor]:
-        """{"loss": what is minimised, and what else is shown}, from `module.network` and `module.heads`."""
+        """{"loss": the minimised value, further names: values to show}, from `module.network` and `module.heads`."""
         raise NotImplementedError
 
 

@@ -1,4 +1,4 @@
-"""A recipe as plain values and JSON, and back; what came from outside is checked against the types of its fields."""
+"""A recipe as plain values and JSON, and back, each value checked against its field's type."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .tagged import Family, is_tagged, tag_of, tagged_class
 
 
 def differences(one: Recipe, other: Recipe) -> list[str]:
-    """The paths at which two recipes differ, such as ["train.epochs", "vcreg"]."""
+    """The paths of the differences between two recipes, such as ["train.epochs", "vcreg"]."""
 
     def compare(a: dict[str, Any], b: dict[str, Any], path: str) -> Iterator[str]:
         for name in sorted(a.keys() | b.keys()):
@@ -38,7 +38,7 @@ def _by_type(value: Any) -> Any:
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """Plain dicts, sequences and scalars of a config dataclass, with the `type` of what is told apart by its tag."""
+    """Plain dicts, sequences and scalars of a config dataclass, with the `type` of each tagged part."""
     plain: dict[str, Any] = {"type": tag_of(config)} if is_tagged(type(config)) else {}
     return plain | {field.name: _plain(getattr(config, field.name)) for field in dataclasses.fields(config)}
 
@@ -59,7 +59,7 @@ def to_json(recipe: Recipe) -> str:
 
 
 def from_json(text: str) -> Recipe:
-    """The recipe that `to_json` wrote. An unknown field, a missing one or a wrong type is a ConfigError."""
+    """The recipe of a JSON text by `to_json`. An unknown field, a missing one or a wrong type is a ConfigError."""
     try:
         values = json.loads(text)
     except json.JSONDecodeError as error:

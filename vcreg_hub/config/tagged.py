@@ -33,14 +33,14 @@ def is_tagged(kind: Any) -> TypeGuard[type[Family]]:
 
 
 def tag_of(value: Family) -> str:
-    """The `type` of a value in JSON: its tag, or `module:Class` where it comes from outside its family's room."""
+    """The `type` of a value in JSON: its tag, or `module:Class` for a class outside its family's room."""
     kind = type(value)
     inside = kind.__module__.startswith(f"{kind.room}.")
     return kind.tag if inside else f"{kind.__module__}:{kind.__qualname__}"
 
 
 def tagged_class(family: type[Family], name: str, path: str = "") -> Any:
-    """The member of a family that a tag or `module:Class` names.
+    """The member of a family with this tag or `module:Class`.
 
     Errors: UnknownNameError with the nearest tags; ConfigError for a `module:Class` that is not one; both begin with
     `path`.

@@ -1,4 +1,4 @@
-"""Images and videos: where they come from, how they are split, and how they are shown to a network."""
+"""Images and videos: their sources, their splits, and their form as a network's input."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def load_data(cfg: Data, video: Video | None = None) -> DataModule:
-    """The images that the settings name, or with `video` its clips.
+    """The images named by the settings, or with `video` its clips.
 
     Errors: those of `load_images` and `load_videos`.
     """

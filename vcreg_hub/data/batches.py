@@ -1,4 +1,4 @@
-"""Batches of an epoch that can be repeated: timm's repeated-augmentation sampler and mixup on torch's DataLoader.
+"""Repeatable batches of an epoch: timm's repeated-augmentation sampler and mixup on torch's DataLoader.
 
 timm's `create_loader` is not used whole because it brings timm's own views, and because its samplers take no seed and
 its workers' random streams cannot be replayed. Here everything random of an epoch is a function of (seed, epoch, place
@@ -81,7 +81,7 @@ class Order(Sampler):
 
 
 def share_of_batch(train: Train, world: int) -> int:
-    """Samples of a micro-batch of one process. Errors: ConfigError where the batch size does not divide."""
+    """Samples of a micro-batch of one process. Errors: ConfigError for an indivisible batch size."""
     size, remainder = divmod(train.batch_size, world * train.accumulation)
     if remainder or size == 0:
         raise ConfigError(
@@ -92,7 +92,7 @@ def share_of_batch(train: Train, world: int) -> int:
 
 
 def batches_of_epoch(each: int, size: int, train: Train, world: int, noun: str) -> int:
-    """Micro-batches of whole steps, for `each` samples on a process. Errors: ConfigError where there is no step."""
+    """Micro-batches of whole steps, for `each` samples on a process. Errors: ConfigError for less than one step."""
     steps = each // (size * train.accumulation)
     if steps == 0:
         raise ConfigError(
@@ -116,12 +116,12 @@ def batch_mixing(train: Train, classes: int, size: int, views: int = 1) -> Mixup
 
 
 def worker_processes(asked: int) -> int:
-    """No more worker processes than processors that this process may use."""
+    """No more worker processes than this process's processors."""
     return min(asked, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
 def in_order(samples: Dataset, batch_size: int | None, workers: int) -> DataLoader:
-    """Every item once and in order. Not shared out among processes: accelerate's `prepare` does that."""
+    """Every item once and in order. Not shared out among processes: accelerate's `prepare` does it."""
     return DataLoader(
         samples,
         batch_size,

@@ -19,8 +19,8 @@ IMAGE_SETS = {
 
 @dataclass(frozen=True)
 class VideoSet:
-    """Videos laid out like HMDB51, and what must be in them for a result to be comparable. A number that is None is not
-    checked. made: by this package, so that nothing has to be fetched.
+    """Videos laid out like HMDB51, and the counts required for a comparable result. A number of None is not
+    checked. made: by this package, so nothing has to be fetched.
 
     classes, clips: in all. train, test: clips in each of the `splits`. archive: file name of the RAR of
     class RARs. split_archive, split_md5: file name of the RAR of split files and its MD5.
@@ -70,7 +70,7 @@ OWN_VIDEOS = {
 
 
 def find_image_set(name: str) -> str:
-    """The row of `IMAGE_SETS` that a data set's name begins with, before its colon.
+    """The row of `IMAGE_SETS` for the part of a data set's name before its colon.
 
     Errors: UnknownNameError for none, and for `hf` without an id.
     """

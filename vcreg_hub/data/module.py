@@ -69,7 +69,7 @@ class DataModule:
         return len(getattr(self.sets, split))
 
     def labels(self, split: str) -> np.ndarray | None:
-        """(n,) int64 class ids in the order of `eval_batches`; None of a stream, which knows none before it is read."""
+        """(n,) int64 class ids in the order of `eval_batches`; None of a stream, unknown before it is read."""
         raise NotImplementedError
 
     def train_batches(self, train: Train, rank: int, world: int, views: int = 1) -> TrainLoader:
@@ -82,7 +82,7 @@ class DataModule:
 
     @property
     def fold(self) -> int | None:
-        """Which of a data set's several train/test splits this is; None where it has one."""
+        """The number of this train/test split, of a data set with several; None with one."""
         return None
 
     @property
@@ -91,7 +91,7 @@ class DataModule:
         return None
 
     def describe(self) -> dict[str, Any]:
-        """What a publisher must know of the data, as JSON: sizes, classes and the preprocessing of the test view."""
+        """The data as a publisher needs them, in JSON: sizes, classes and the preprocessing of the test view."""
         return {
             "name": self.cfg.name,
             "labels": self.cfg.labels,
@@ -104,15 +104,15 @@ class DataModule:
         }
 
     def lost(self) -> Tensor | None:
-        """Flags of the samples that this process could not read so far; None where one ends the run at once."""
+        """Flags of the samples unreadable to this process so far; None if a single one ends the run."""
         return None
 
     def lost_paths(self, flags: Tensor) -> Lost:
-        """The files that `flags`, summed over all processes, say are lost: split -> paths, without empty splits."""
+        """The lost files by `flags`, summed over all processes: split -> paths, without empty splits."""
         return {}
 
     def refuse_lost(self, paths: Lost) -> None:
-        """Errors: DataError where more are lost than the settings allow."""
+        """Errors: DataError for more lost samples than the settings allow."""
 
     def __str__(self) -> str:
         return f"{self.cfg.name}/{self.cfg.labels}"

@@ -1,4 +1,4 @@
-"""Random draws that depend on what is drawn for, not on what was drawn before.
+"""Random draws as functions of their subject, independent of earlier draws.
 
 An image's augmentation in an epoch is a function of (seed, epoch, place in the epoch). So a repeated epoch is the same
 epoch, whatever the number of worker processes, and whatever else of the run used random numbers.

@@ -1,4 +1,4 @@
-"""Subsets that never change: the same indices for the same seed on every machine and version."""
+"""Subsets for ever: the same indices for the same seed on every machine and version."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def stratified(classes: np.ndarray, count: int, seed: int, leave: int = 0) -> np.ndarray:
-    """Indices, ascending, of `count` items in which every class has its share.
+    """Indices, ascending, of `count` items, with a fair share of every class.
 
     classes: (n,) ids. Shares are rounded down and the rest goes to the largest remainders. leave: how many of each
     class must stay behind, which can make the result shorter than `count`.

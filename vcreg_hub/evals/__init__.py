@@ -1,1 +1,1 @@
-"""What a trained network is measured by, one evaluation a file, found by its tag. Each yields pairs (metric, value)."""
+"""Measures a trained network, one evaluation a file, found by its tag. Each yields pairs (metric, value)."""

@@ -15,7 +15,7 @@ MEAN_PER_CLASS = Metric("%", True, "mean of the classes' top-1 accuracies, {view
 
 
 def accuracies(ranked: Tensor, labels: Tensor, classes: int) -> dict[str, float]:
-    """ "top1", "top5" where there are more than five classes, and "mean_per_class", in percent.
+    """ "top1", "top5" for more than five classes, and "mean_per_class", in percent.
 
     ranked: (n, k) class ids, the likeliest first; k is 1, or 5 where top5 is wanted. labels: (n,) class ids; one of a
     sample that could not be read is -1 minus its class: whatever was predicted is wrong.

@@ -34,7 +34,7 @@ class Classification(Evaluation):
 
 
 def evaluate(network: nn.Module, batches: Iterable[Any], accelerator: Any, classes: int) -> Iterator[tuple[str, float]]:
-    """Yields ("top1", percent), ("top5", percent) where there are more than five classes, and ("loss", nats).
+    """Yields ("top1", percent), ("top5", percent) for more than five classes, and ("loss", nats).
 
     batches: (samples (b, ...), labels (b,), ...), prepared by `accelerator`, so that each process sees its share; the
     samples that padding repeats are dropped before anything is counted. One whose label is negative could not be read:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Collapse(Evaluation):
-    """Class-distance normalised variance, nearest-class-mean accuracy, ranks and correlation of what enters the
-    classifier. labels: the classes that may have collapsed, those of the training by default.
+    """Class-distance normalised variance, nearest-class-mean accuracy, ranks and correlation of the classifier's
+    input. labels: the classes suspected of collapse, those of the training by default.
 
     Less collapse is what transfers, so a metric is called better where it says so: CDNV and ranks high, the accuracy of
     nearest class means low.

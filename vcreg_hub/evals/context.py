@@ -1,4 +1,4 @@
-"""What an evaluation works with: a trained network, the data that it asks for, and frozen features, extracted once."""
+"""The material of an evaluation: a trained network, the data asked for, and frozen features, extracted once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Rows = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class Context:
-    """A network and what it was trained on.
+    """A network and its training data.
 
     settings: the split to measure on, and the batch size. load: reads a data set that an evaluation names for itself.
     """
@@ -36,7 +36,7 @@ class Context:
     _features: dict[tuple[Data, str], Rows] = field(init=False, default_factory=dict, repr=False)
 
     def data(self, evaluation: Evaluation) -> DataModule:
-        """The data set that an evaluation asks for under its labels; read once.
+        """The data set of an evaluation under its labels; read once.
 
         Errors: those of reading it; ConfigError for other channels than those of the training.
         """
@@ -59,8 +59,8 @@ class Context:
         return self.accelerator.prepare(data.eval_batches(split or self.settings.split, self.settings.batch_size))
 
     def features(self, evaluation: Evaluation, split: str | None = None) -> Rows:
-        """What enters the classifier for every sample of a split (`settings.split`), in order, the same on every
-        process: (n, d) float32; and labels (n,) int64, -1 minus its label for a sample that could not be read.
+        """The classifier's input for every sample of a split (`settings.split`), in order, the same on every
+        process: (n, d) float32; and labels (n,) int64, -1 minus its label for an unreadable sample.
 
         They are extracted once for a network, data set and split, whatever the labels.
         """

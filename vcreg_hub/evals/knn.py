@@ -22,7 +22,7 @@ _NEIGHBOURS = (10, 20, 200)
 
 @dataclass(frozen=True)
 class KNN(Evaluation):
-    """The class that the 10, 20 or 200 most similar training samples vote for. labels: `class`, also where training saw
+    """The majority vote of the 10, 20 or 200 most similar training samples. labels: `class`, also after training on
     `superclass`. temperature: of the votes' weights."""
 
     tag = "knn"

@@ -39,7 +39,7 @@ _DECREASE, _HALVINGS = 1e-4, 40
 
 @dataclass(frozen=True)
 class LogisticFits:
-    """What came of each penalty, in the order they were given.
+    """The outcome of each penalty, in the order given.
 
     weights: (s, d, c). bias: (s, c). objective: (s,) float64. iterations: (s,), accepted steps. converged: (s,).
     """

@@ -1,4 +1,4 @@
-"""Linear probe whose penalty is searched: 45 strengths fitted at once, chosen on held-out samples, tested once.
+"""Linear probe with a searched penalty: 45 strengths fitted at once, chosen on held-out samples, tested once.
 
 The protocol of Kornblith et al. (2019) and of the paper's Appendix C.1: frozen features as they are, no augmentation,
 lambda / 2 * |W|^2 plus the SUM of the cross-entropies. The penalty is the best one on the validation samples; the fit

@@ -13,8 +13,8 @@ from ..errors import UsageError
 
 @dataclass(frozen=True)
 class Trial:
-    """One run of a study. label: names its folder below the study's. settings: what the grid changed, path.to.field ->
-    value as on the command line; what a trial is, is read here or in its run's recipe.json, never off its label."""
+    """One run of a study. label: names its folder below the study's. settings: the changed values, path.to.field ->
+    value as on the command line. A trial is read here or in its run's recipe.json, never off its label."""
 
     label: str
     recipe: Recipe
@@ -69,7 +69,7 @@ def parse_grid(settings: Sequence[str]) -> dict[str, list[str]]:
 
 
 def refuse_seed(paths: Iterable[str]) -> None:
-    """Raise UsageError where a study's settings name the seed, which its seeds would overrule."""
+    """Raise UsageError for a seed among a study's settings: its seeds would overrule it."""
     if "train.seed" in paths:
         raise UsageError("a study's seeds are given with --seeds, such as --seeds 0,1,2, not as train.seed")
 

@@ -45,7 +45,7 @@ def run_experiment(
 
 
 def current_results(experiment: Experiment, out: Path) -> str:
-    """What came out of an experiment below `out` so far, the judged metric alone: `plain 60.10 ± 1.20 %, ...`, or
+    """The results of an experiment below `out` so far, the judged metric alone: `plain 60.10 ± 1.20 %, ...`, or
     "not yet run". Of a split axis only the mean over the splits counts."""
     try:
         found = [one for one in read_summary(out / "final") if one.quantity.metric == experiment.metric]

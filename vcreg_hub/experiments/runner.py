@@ -1,4 +1,4 @@
-"""Runs trials side by side, each a process of its own, or goes on where they stopped.
+"""Runs trials side by side, each a process of its own, or goes on from an interruption.
 
 Layout: <folder>/<label>/seed<k>/ is one run. A label says what the recipe changes ("alpha=0.64,beta=0.08").
 """
@@ -20,7 +20,7 @@ from .grid import Trial
 
 
 def run_trials(todo: Sequence[Trial], out: Path, jobs: int = 1, log: Callable[[str], None] = print) -> None:
-    """Run the trials that are not complete below `out`, `jobs` processes at a time.
+    """Run the incomplete trials below `out`, `jobs` processes at a time.
 
     Each trial is a process of its own (`vcreg train`), so that one that fails takes no other with it, and each gets its
     share of the CPU's threads. Interrupting loses at most the running epochs; the same call goes on from there.

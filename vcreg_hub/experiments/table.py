@@ -1,4 +1,4 @@
-"""The experiments of this package, a row each: variants, what is searched, which seeds count.
+"""The experiments of this package, a row each: variants, grids to search, seeds to report.
 
 `vcreg reproduce NAME` walks one.
 """
@@ -16,7 +16,7 @@ Grid = Mapping[str, Sequence[str]]
 
 @dataclass(frozen=True)
 class Variant:
-    """One of the recipes that an experiment compares.
+    """One of the recipes an experiment compares.
 
     name: begins the labels of its final runs. recipe: its address. grid: path.to.field -> values to search, none for
     the recipe as it is. baseline: whether the others are compared to this one. settings: what `override` applies to the
@@ -32,8 +32,8 @@ class Variant:
 
 @dataclass(frozen=True)
 class Experiment:
-    """Variants against one baseline. What a variant's grid holds is searched with `selection_seeds`, judged by `metric`
-    on the validation split. seeds: of the final runs; they share none with the selection. paper: what the paper got.
+    """Variants against one baseline. A variant's grid is searched with `selection_seeds`, judged by `metric` on the
+    validation split. seeds: of the final runs; they share none with the selection. paper: the paper's result.
 
     holding_out: settings of the search alone, where the recipe itself holds nothing out. axis: what the final runs vary
     besides the seed, such as the data set's splits; the search sees the recipe's own value of it. pretraining: address
@@ -70,7 +70,7 @@ class Experiment:
 
 
 def find_experiment(name: str) -> Experiment:
-    """The row of `EXPERIMENTS`. Errors: UnknownNameError, which names the nearest."""
+    """The row of `EXPERIMENTS`. Errors: UnknownNameError, naming the nearest."""
     if name not in EXPERIMENTS:
         raise unknown_name("experiment", name, EXPERIMENTS)
     return EXPERIMENTS[name]

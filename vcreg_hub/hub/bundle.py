@@ -1,4 +1,4 @@
-"""The folder that goes up: which files of it, whether it is complete, and that none gives anybody away."""
+"""Reads a folder for publication: selects its files, checks completeness, and refuses private facts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .record import Record
 
 @dataclass(frozen=True)
 class File:
-    """One file of a bundle. path: below its folder, with slashes. source: where it lies on this machine."""
+    """One file of a bundle. path: below its folder, with slashes. source: its place on this machine."""
 
     path: str
     source: Path
@@ -26,13 +26,13 @@ class File:
     sha256: str
 
     def is_listed(self, git: str, large: str | None) -> bool:
-        """Whether a hub that lists these hashes has it. large: the SHA-256 of a file kept as a large one."""
+        """Whether a hub with these hashes has it. large: the SHA-256 of a file kept as a large one."""
         return self.sha256 == large if large is not None else git_hash(self.source) == git
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """What of a folder is published. skipped: its other files, which stay here."""
+    """The published part of a folder. skipped: its other files, left here."""
 
     folder: Path
     files: tuple[File, ...]
@@ -52,7 +52,7 @@ def read_bundle(
     origin: Path | None = None,
     record: Record | None = None,
 ) -> Bundle:
-    """The bundle of an export folder with its card. owner: of the repo; a name that may appear in the files.
+    """The bundle of an export folder with its card. owner: of the repo; a name allowed in the files.
 
     origin: the folder whose files `folder` consists of, by links of our own. record: what `record.collect` gathered of
     the folder, where that was done already.
@@ -84,7 +84,7 @@ def read_bundle(
 
 
 def refuse_altered(folder: Path) -> None:
-    """IntegrityError unless all that `export` wrote into the folder is there as it wrote it; UsageError for pickles."""
+    """IntegrityError unless every file of `export` is there unchanged; UsageError for pickles."""
     refuse_only_pickles(folder)
     check_exported(folder, AGAIN)
     for name, digest in exported_checksums(folder).items():

@@ -1,4 +1,4 @@
-"""Renders the model card, by `ModelCard.from_template`, from a record alone; refuses one that was edited.
+"""Renders the model card, by `ModelCard.from_template`, from a record alone; refuses an edited one.
 
 A card that cannot be rendered costs no checkpoint: the weights lie in their folder before this module is called, and
 `write_card` replaces a card only by a whole new one.
@@ -61,7 +61,7 @@ def write_card(folder: str | Path, *, licence: str | None = None, record: Record
 
 
 def is_as_rendered(folder: str | Path, record: Record) -> bool:
-    """Whether a folder has no card, or the one that `write_card` renders for the repo that it names, or for none:
+    """Whether a folder's card is absent, or the one of `write_card` for its own repo, or for none:
     nobody has written in it. record: the folder's."""
     card = Path(folder) / "README.md"
     if not card.is_file():
@@ -81,7 +81,7 @@ def _renders(record: Record, repo: str | None, text: str) -> bool:
 
 
 def check_numbers(folder: Path, record: Record | None = None) -> None:
-    """IntegrityError when the model-index or the table of a folder's card, or its .eval_results, is not that of its
+    """IntegrityError if a folder's card (model-index or table) or its .eval_results differ from its
     results.json (and seeds.json). A card with neither has nothing to compare. record: the folder's, where it was
     collected already.
 

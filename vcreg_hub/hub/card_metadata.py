@@ -62,7 +62,7 @@ def card_data(record: Record) -> ModelCardData:
 
 
 def eval_result_files(record: Record) -> dict[str, str]:
-    """`.eval_results/*.yaml` by path: one file for each data set, config and split that has a Hub id."""
+    """`.eval_results/*.yaml` by path: one file for each data set, config and split with a Hub id."""
     import yaml
     from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml, parse_eval_result_entries
 

@@ -1,4 +1,4 @@
-"""What a model card says of a record, section by section; card.md.j2 puts them in order.
+"""Words a record for its model card, section by section; card.md.j2 puts them in order.
 
 Text from a run is made harmless for the place it is put in: a backtick or bracket could open code or a link.
 """
@@ -16,7 +16,7 @@ from .record import Document, Record, RunNumbers, Score, one_line
 
 
 def card_context(record: Record) -> dict[str, object]:
-    """The variables of card.md.j2, each a text or a list of texts in which nothing of the record acts as markdown."""
+    """The variables of card.md.j2, each a text or a list of texts, with the record's markdown signs escaped."""
     snippet, *wrapped = _snippets(record)
     architecture, data = record.architecture, record.recipe["data"]["name"]
     vcreg = record.recipe["vcreg"]
@@ -138,7 +138,7 @@ def _baseline_note(record: Record) -> str:
 
 
 def results_table(record: Record) -> Table:
-    """The results on a card: a line for each score, its last cell the difference to the baseline, where one was run."""
+    """The results on a card: a line for each score, its last cell the difference to the baseline, if any."""
     compared = any(run.results for run in record.baselines)
     columns = ["metric", "data", "protocol", "better", "these weights", "mean ± std over seeds"]
     columns += ["baseline, mean ± std", *(["difference"] if compared else [])]

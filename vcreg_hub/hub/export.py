@@ -1,4 +1,4 @@
-"""A run folder as a folder that plain timm, or plain transformers, loads: the unit of publishing.
+"""Writes a run folder as a folder for plain timm or plain transformers: the unit of publishing.
 
     config.json           timm's (stock architecture, preprocessing, class names, licence) or transformers' own
     model.safetensors     the plain network's state dict

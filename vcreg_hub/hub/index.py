@@ -79,7 +79,7 @@ def _write_release(record: Record, folder: str | Path) -> Path:
 
 
 def read_records(folder: str | Path) -> list[Record]:
-    """The records of a cards folder, by name. Errors: RunFolderError for one that is damaged or of another format."""
+    """The records of a cards folder, by name. Errors: RunFolderError for a damaged or foreign one."""
     records = []
     for path in sorted(Path(folder).glob("*.json")):
         try:
@@ -99,7 +99,7 @@ def _rendered(folder: str | Path) -> dict[str, str]:
 
 
 def refresh(folder: str | Path) -> list[str]:
-    """Render what has drifted anew; returns the names of those files."""
+    """Renders every drifted file anew; returns the names of those files."""
     texts, changed = _rendered(folder), drifted(folder)
     for name in changed:
         write_text(Path(folder) / name, texts[name])
@@ -107,7 +107,7 @@ def refresh(folder: str | Path) -> list[str]:
 
 
 def drifted(folder: str | Path) -> list[str]:
-    """The files of a cards folder that are absent or not what would be rendered now."""
+    """The files of a cards folder with a difference to a fresh rendering."""
     folder = Path(folder)
     return [
         name

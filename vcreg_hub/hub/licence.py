@@ -36,7 +36,7 @@ def known_licence(licence: str | None) -> str:
 
 
 def check_licence(licence: str | None, name: str | None = None, link: str | None = None) -> str:
-    """`known_licence`, and UsageError where `other` lacks its `name` or `link`."""
+    """`known_licence`, and UsageError for `other` without its `name` or `link`."""
     licence = known_licence(licence)
     if licence == "other" and not (name and link):
         raise UsageError("licence 'other' needs --licence-name and --licence-link, a link to its text")
@@ -44,8 +44,8 @@ def check_licence(licence: str | None, name: str | None = None, link: str | None
 
 
 def stated_licence(folder: Path, config: dict[str, Any] | None) -> tuple[str | None, str | None, str | None]:
-    """(licence, its name, its link) as the card in `folder` states them, else as config.json does; None for what
-    neither says. A card whose YAML cannot be read states nothing."""
+    """(licence, its name, its link) as the card in `folder` states them, else as config.json does; None for an
+    unstated one. A card whose YAML cannot be read states nothing."""
     import yaml
     from huggingface_hub import metadata_load
 

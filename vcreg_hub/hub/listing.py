@@ -1,4 +1,4 @@
-"""What can be had: the table of releases, merged with what the places really hold."""
+"""Lists the releases: the table, merged with the places' real contents."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ HASHED = 20_000_000
 
 @dataclass(frozen=True)
 class Listed:
-    """One release. places: where it can be had now, empty when nowhere. troubles: what is the matter with it in other
-    places, one line each. headline: its best-naming result, or where its card is.
+    """One release. places: its present places, empty for none. troubles: the complaints of other places, one line
+    each. headline: its best-naming result, or the place of its card.
 
     sha256, bytes, licence: of the release table; None for weights that are not in it.
     """

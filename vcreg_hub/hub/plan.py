@@ -1,4 +1,4 @@
-"""Compares a folder with what its repo holds now and says what publishing would do. It writes nowhere."""
+"""Compares a folder with its repo's present content and says what publishing would do. It writes nowhere."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _TEXT = (".md", ".json", ".yaml")
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """What a hub lists of a file: the hash git has for it, and its SHA-256 where it is kept as a large one."""
+    """A file in a hub's list: git's hash, and the SHA-256 of a file kept as a large one."""
 
     git: str
     sha256: str | None
@@ -32,8 +32,8 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class Remote:
-    """A repo's branch as it is. head: its newest commit, None for a repo or branch that is not there. base: what a
-    new branch starts from. files: by path; of a branch that is not there those it would start with."""
+    """A repo's branch as it is. head: its newest commit, None for an absent repo or branch. base: the start of a
+    new branch. files: by path; of an absent branch those it would start with."""
 
     exists: bool
     private: bool
@@ -42,7 +42,7 @@ class Remote:
     files: dict[str, RemoteFile]
 
     def has(self, bundle: Bundle) -> bool:
-        """Whether the branch holds the bundle, and no other files of a kind that bundles hold."""
+        """Whether the branch holds the bundle, and no other files of a bundle's kinds."""
         return not any(self.changes(bundle))
 
     def changes(self, bundle: Bundle) -> tuple[list[str], list[str], list[str]]:
@@ -85,7 +85,7 @@ def plan(
     tag: str | None = None,
     retries: RetryPolicy = RetryPolicy(),  # noqa: B008
 ) -> Plan:
-    """What `publish` with the same arguments would do. Reads the hub, writes nothing.
+    """The effect of `publish` with the same arguments. Reads the hub, writes nothing.
 
     folder: an export folder with its card, or what `read_bundle` made of it. private: True for a repo that only its
     owner sees; None leaves a repo as it is and makes a new one as the owner's settings have it. revision: the branch,
@@ -112,7 +112,7 @@ def plan(
 
 
 def check_arguments(repo_id: str, revision: str | None, pr: bool, tag: str | None) -> None:
-    """UsageError for names that a hub does not take, or arguments that do not go together."""
+    """UsageError for names a hub does not take, or arguments at odds with one another."""
     check_repo_id(repo_id)
     if revision is not None:
         check_ref_name("branch", revision)
@@ -146,7 +146,7 @@ def look(api: HfApi, repo_id: str, branch: str, retries: RetryPolicy) -> Remote:
 
 
 def tag_commit(api: HfApi, repo_id: str, tag: str, retries: RetryPolicy) -> str | None:
-    """The commit that a tag names, None when there is no such tag. Errors: HubError."""
+    """The commit of a tag, None for an absent tag. Errors: HubError."""
     from huggingface_hub.errors import RevisionNotFoundError
 
     what, expected = f"looking at tag {tag} of {repo_id}", (RevisionNotFoundError,)

@@ -1,4 +1,4 @@
-"""What must not be published: absolute paths, the machine's name, the login name, tokens."""
+"""Finds private facts in files: absolute paths, the machine's name, the login name, tokens."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PATTERNS = {
 
 
 def private_in(path: Path, allowed: frozenset[str] = frozenset()) -> list[str]:
-    """What a file gives away: in its text, or in the text that its format carries beside the data.
+    """The private facts of a file: in its text, or in the text beside its data.
 
     allowed: names that may appear although they are this machine's or this login's (the owner of the repo).
     Errors: UsageError for text that is not UTF-8, JSON or a PNG that is none; RunFolderError for weights that are no
@@ -59,7 +59,7 @@ def _private_parts(text: str, allowed: frozenset[str] = frozenset()) -> list[str
 
 
 def private_fields(value: Any, allowed: frozenset[str] = frozenset(), at: str = "") -> Iterator[tuple[str, str]]:
-    """(path of the field, what it gives away) for every string inside a JSON value, keys as well."""
+    """(path of the field, its private fact) for every string inside a JSON value, keys as well."""
     if isinstance(value, dict):
         for key, inner in value.items():
             for part in _private_parts(str(key), allowed):

@@ -1,4 +1,4 @@
-"""Publishing a folder to a Hub: one commit that is there whole or not at all, looked at afterwards, then the tag.
+"""Publishes a folder to a Hub: one commit, whole or not at all, a look at the result, then the tag.
 
     prepare  a folder of its own with a card for this repo; the run or export that was given stays as it is
     plan     what would be done (plan.py); the folder is complete and clean before the hub hears of it
@@ -43,7 +43,7 @@ Log = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Published:
-    """What was done. commit: the one that holds the files. pushed: False when it was there already."""
+    """The outcome. commit: the one with the files. pushed: False if it was there already."""
 
     repo_id: str
     commit: str
@@ -57,7 +57,7 @@ class Published:
 def prepare_upload(
     run: Path, repo_id: str, *, licence: str | None, siblings: list[Path], twins: list[Path], **named: str | None
 ) -> Iterator[Bundle]:
-    """What to publish as `repo_id`, with a card that names it; removed at the end. `run` stays as it is.
+    """The bundle to publish as `repo_id`, with a card for that name; removed at the end. `run` stays as it is.
 
     run: a run folder, which is exported, or an export folder. An export in whose card somebody has written is given as
     it is, unless a licence, siblings or twins for a new card are given. What comes of it is the same every time: a
@@ -108,7 +108,7 @@ def publish(
     retries: RetryPolicy = RetryPolicy(),  # noqa: B008
     same: Callable[[Path, Path], None] | None = same_logits,
 ) -> Published:
-    """Publish an export folder with its card; `plan` with the same arguments shows what this would do.
+    """Publish an export folder with its card; `plan` with the same arguments shows the effect.
 
     folder: or what `prepare_upload` or `read_bundle` made of one. api: the hub, `HfApi()` of this environment by
     default; its token comes from huggingface_hub's login or HF_TOKEN. verify: download it again into an empty cache

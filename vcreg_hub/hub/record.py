@@ -1,4 +1,4 @@
-"""What is known of a release, gathered from run folders: the one source of its card, its index line and its metadata.
+"""The facts of a release, gathered from run folders: the one source of its card, its index line and its metadata.
 
 `collect` reads a folder with recipe.json, results.json and env.json, the runs of the same recipe with other seeds, and
 the baseline's runs. Everything that is rendered is rendered from the record that it returns.
@@ -48,7 +48,7 @@ _LONGEST = 400
 
 @dataclass(frozen=True)
 class RunNumbers:
-    """What a record keeps of one run. fold: its train/test split, None for images."""
+    """A record's facts of one run. fold: its train/test split, None for images."""
 
     seed: int
     fold: int | None
@@ -79,7 +79,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class Score:
-    """One line of a card's results. value: that of the weights on the card; None where it is a mean over splits.
+    """One line of a card's results. value: of the weights on the card; None for a mean over splits.
     baseline: the same quantity without VCReg; None where that has not been run."""
 
     summary: Summary
@@ -92,12 +92,12 @@ class Score:
 
     @property
     def told(self) -> float:
-        """The number that machines read: that of the weights, else the mean."""
+        """The number for machines: the weights' own, else the mean."""
         return self.summary.mean if self.value is None else self.value
 
     @property
     def difference(self) -> Difference | None:
-        """To the baseline, seed by seed; None where the two share no seed."""
+        """To the baseline, seed by seed; None without a common seed."""
         return None if self.baseline is None else self.summary.minus(self.baseline)
 
     @property
@@ -109,8 +109,8 @@ class Score:
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """A release. runs: the run that made the weights first, then those of other seeds. packaged: address of the recipe
-    of weights that ship in this package, experiment: the study that they come from."""
+    """A release. runs: the weights' own run first, then those of other seeds. packaged: the recipe's address, of
+    weights inside this package. experiment: their study."""
 
     name: str
     repo_id: str | None
@@ -149,7 +149,7 @@ class Record:
         ]
 
     def pictured(self) -> list[Summary]:
-        """What a picture of the results shows, the baseline first: of several train/test splits their mean."""
+        """The summaries of the results' picture, the baseline first: of several train/test splits their mean."""
         shown = []
         for runs, with_vcreg in ((self.baselines, False), (self.runs, self.recipe["vcreg"] is not None)):
             found = self._summaries(runs, with_vcreg)
@@ -181,7 +181,7 @@ class Record:
 
     @classmethod
     def from_json(cls, values: Document, where: Path) -> Record:
-        """What `to_json` gave. Errors: RunFolderError, naming the file, for anything else."""
+        """The record of `to_json`'s values. Errors: RunFolderError, naming the file, for anything else."""
         try:
             made = {name: value for name, value in values.items() if name not in ("format", "twins")}
             for name, kept in (("runs", "runs"), ("baselines", "twins")):

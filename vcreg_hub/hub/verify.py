@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Check:
-    """One thing looked at. ok: None where there is nothing to compare with."""
+    """One thing looked at. ok: None without a standard of comparison."""
 
     what: str
     ok: bool | None

@@ -1,4 +1,4 @@
-"""Builds and loads networks: finds whose library they are, and asks its adapter."""
+"""Builds and loads networks through the adapter of their library."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _NOT_KWARGS = {
 
 
 def library_of(model: str) -> Library:
-    """The library of a recipe's model name. Errors: UnknownNameError for what is before its colon."""
+    """The library of a recipe's model name. Errors: UnknownNameError for an unknown part before its colon."""
     library = _library_named_in(model)
     if library is None:
         known = [library.prefix for library in LIBRARIES.values() if library.name != "timm"]
@@ -100,7 +100,7 @@ def build_on_meta(name: str, **kwargs: Any) -> nn.Module:
 
 
 def load_network(folder: Path) -> nn.Module:
-    """The network of an export folder, loaded by the library that its config.json is for; in eval mode.
+    """The network of an export folder, loaded by the library of its config.json; in eval mode.
 
     Errors: RunFolderError when config.json is absent or is for no library known; IntegrityError when the installed
     transformers does not find a place for every tensor.
@@ -113,7 +113,7 @@ def load_network(folder: Path) -> nn.Module:
 
 
 def loader_of(config: Mapping[str, Any] | None, model: str, *, video: bool = False) -> Loader:
-    """Who loads the files of a recipe's network.
+    """The loader of a recipe's network files.
 
     config: of its export; before there is one, the recipe's name says what the export will be. video: whether the
     recipe trains on clips.
@@ -123,7 +123,7 @@ def loader_of(config: Mapping[str, Any] | None, model: str, *, video: bool = Fal
 
 
 def load_snippets(source: SnippetSource) -> tuple[str, ...]:
-    """Python that loads published weights and computes logits; then other ways to load them, if there are any."""
+    """Python to load published weights and compute logits; then other ways to load them, if any."""
     # Our own architectures are registered with timm.
     return LIBRARIES.get(source.loader.library, LIBRARIES["timm"]).snippets(source)
 

@@ -88,7 +88,7 @@ class CifarResNet(nn.Module):
         return x
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Pool and classify; with `pre_logits` the (n, 64) vector that enters the classifier."""
+        """Pool and classify; with `pre_logits` the (n, 64) vector at the classifier's input."""
         x = F.dropout(self.global_pool(x), self.drop_rate, self.training)
         return x if pre_logits else self.fc(x)
 

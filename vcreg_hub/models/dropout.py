@@ -60,7 +60,7 @@ def set_stochastic_depth(model: nn.Module, rate: float) -> list[float]:
 
 
 class DroppingLinear(nn.Linear):
-    """A linear layer that applies dropout to its input in training. A hook on its input, such as the
+    """A linear layer with dropout on its input in training. A hook on its input, such as the
     regularizer's, sees the whole vector."""
 
     drop = 0.0
@@ -73,7 +73,7 @@ class DroppingLinear(nn.Linear):
 
 
 def set_head_dropout(model: nn.Module, rate: float, head: str = "classifier") -> None:
-    """Dropout on what enters the linear layer `head`; its parameters stay the same objects. Call before
+    """Dropout on the input of the linear layer `head`; its parameters stay the same objects. Call before
     attaching.
 
     Errors: ConfigError for a rate outside [0, 1); UsageError when `head` is no linear layer or has hooks

@@ -1,4 +1,4 @@
-"""Reinitialises a pretrained head whose classes differ from the data's, though they may be as many."""
+"""Reinitialises a pretrained head for other classes, even for as many of them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _trained: weakref.WeakKeyDictionary[nn.Module, tuple[str, ...]] = weakref.WeakKe
 
 
 def remember_classes(model: nn.Module, classes: tuple[str, ...] | None) -> None:
-    """Note which classes the weights just loaded into `model` were trained for, in the order of their logits."""
+    """Note the training classes of the weights just loaded into `model`, in the order of their logits."""
     if classes is None:
         _trained.pop(model, None)
     else:
@@ -53,8 +53,8 @@ def classes_in_config(config: Mapping[str, Any]) -> tuple[str, ...] | None:
 
 
 def renew_head(model: nn.Module, cfg: Model, classes: Sequence[str], example_input: Tensor) -> bool:
-    """Draw the head of a network that `build_model` made anew where its weights' classes are others than `classes`, and
-    say so; whether it did. A head for another number of classes is fresh already.
+    """Draw a network's head anew if its weights' classes are others than `classes`, and say so; returns whether it
+    did. A head for another number of classes is fresh already.
 
     example_input: one sample, as the network takes it.
     """

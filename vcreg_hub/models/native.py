@@ -62,7 +62,7 @@ def build_classifier(auto_class: Any, config: Any, source: str) -> nn.Module:
 
 
 def load_classifier(auto_class: Any, source: str, config: Any) -> nn.Module:
-    """The native class with the weights of `source` (a folder or Hub id), and a fresh head where theirs does not fit.
+    """The native class with the weights of `source` (a folder or Hub id), and a fresh head if theirs does not fit.
 
     config: what to build; its class count may differ from the weights'. Anything but the head that does not match is a
     UsageError that names the tensors; pickled weights are refused; WeightsNotFoundError for a source without weights. A
@@ -112,7 +112,7 @@ def _head_names(model: nn.Module) -> list[str]:
 
 
 def split_revision(source: str) -> tuple[str, dict[str, str]]:
-    """`owner/name@revision` as the id and from_pretrained's keyword; a path that exists is left alone."""
+    """`owner/name@revision` as the id and from_pretrained's keyword; an existing path is left alone."""
     source = source.removeprefix("hf-hub:")
     if Path(source).expanduser().exists():
         return str(Path(source).expanduser()), {}

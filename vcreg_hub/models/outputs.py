@@ -1,4 +1,4 @@
-"""What a network gives: its logits, and the features that enter its classifier."""
+"""A network's outputs: its logits, and the features at its classifier's input."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..placement.sites import Site, find_blocks
 
 
 def logits(output: Any) -> Tensor:
-    """The logits (n, classes) in what a network returned: a tensor, a transformers ModelOutput, or a tuple of them."""
+    """The logits (n, classes) in a network's output: a tensor, a transformers ModelOutput, or a tuple of them."""
     if isinstance(output, Tensor):
         return output
     found = getattr(output, "logits", None)
@@ -30,7 +30,7 @@ _CLASSIFIERS: weakref.WeakKeyDictionary[nn.Module, list[Site]] = weakref.WeakKey
 
 
 def features(model: nn.Module, x: Tensor) -> Tensor:
-    """What enters the classifier, (n, d), for images x (n, c, h, w): the place that `where="final"` regularizes.
+    """The classifier's input, (n, d), for images x (n, c, h, w): the place regularized by `where="final"`.
 
     Positions are averaged where the classifier sees a map; two classifiers' inputs are put side by side. Call it in
     evaluation mode, or dropout before the classifier is part of it. Errors: BlocksNotFoundError without a classifier.

@@ -93,7 +93,7 @@ def expected_config(name: str, settings: Mapping[str, Any], num_classes: int = 1
 
 
 def check_geometry(config: Any) -> None:
-    """Errors: ConfigError for clips that the configuration's cubes do not fill: the rest would never be looked at."""
+    """Errors: ConfigError for clips with a rest beyond the configuration's cubes: it would never be looked at."""
     cube = getattr(config, "tubelet_size", None)
     if cube is None or not hasattr(config, "num_frames"):
         return
@@ -142,7 +142,7 @@ def example_clip(model: nn.Module) -> Tensor:
 
 
 def video_processor(model: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> Any:
-    """transformers' video processor that prepares frames as the model was trained: shorter side to the
+    """transformers' video processor for frames as in the model's training: shorter side to the
     image size, centre crop, (pixel / 255 - mean) / std. What `save_pretrained` of both writes is all that
     plain transformers needs."""
     from transformers import VideoMAEVideoProcessor, VivitVideoProcessor

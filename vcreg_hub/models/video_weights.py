@@ -32,7 +32,7 @@ _logger = logging.getLogger("vcreg_hub")
 
 @dataclass(frozen=True)
 class Loaded:
-    """A classifier with weights. classes: those that the weights were trained for, where they say."""
+    """A classifier with weights. classes: those of the weights' training, if stated."""
 
     model: nn.Module
     fresh_head: bool

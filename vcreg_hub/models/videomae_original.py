@@ -69,7 +69,7 @@ def read_pth(path: str | Path) -> dict[str, Tensor]:
 
 
 def settings_of(tensors: dict[str, Tensor]) -> dict[str, Any]:
-    """What the shapes say of transformers' VideoMAEConfig. Frames and image size are not in them: positions
+    """The settings of transformers' VideoMAEConfig by the tensors' shapes, without frames and image size: positions
     are fixed and not stored. Errors: UsageError for a width whose number of heads is not known."""
     width, channels, tubelet, patch, _ = tensors["patch_embed.proj.weight"].shape
     if width not in HEADS:
@@ -89,7 +89,7 @@ def settings_of(tensors: dict[str, Tensor]) -> dict[str, Any]:
 
 
 def to_native(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors under the names that transformers' VideoMAE has in memory.
+    """The tensors under transformers' names for VideoMAE in memory.
 
     A norm after the last block, which only pretraining has, is left out: classifiers pool first and have
     `fc_norm`. Errors: UsageError for a tensor whose place is not known.

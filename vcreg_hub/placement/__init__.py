@@ -1,1 +1,1 @@
-"""Where the regularizer sits: the residual blocks, downsampling layers or classifier of any model."""
+"""Finds places for the regularizer: the residual blocks, downsampling layers or classifier of any model."""

@@ -12,7 +12,7 @@ from .tracing import Trace
 
 
 def classifier_calls(seen: Trace, model: nn.Module, last_block: int = 0) -> list[int]:
-    """Indices of the calls that turn the final representation into logits; several for a model with several heads.
+    """Indices of the calls from final representation to logits; several for a model with several heads.
 
     last_block: index of the last block's call, which the classifier comes after.
 

@@ -33,7 +33,7 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 
 def meta_copy(model: nn.Module, *, real: bool = False) -> nn.Module:
-    """A deep copy of `model` in eval mode whose tensors live on the meta device; real: on their own, with their values.
+    """A deep copy of `model` in eval mode on the meta device; real: tensors to keep, with their values.
 
     The model's own hooks come along (timm's FeatureHookNet collects its output with one); those of anybody else stay
     behind, so that a dry run neither feeds a user's hook nor copies what that hook holds.

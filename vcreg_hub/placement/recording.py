@@ -1,4 +1,4 @@
-"""Records every module call and every tensor operation of a forward pass: who adds what.
+"""Records every module call and every tensor operation of a forward pass, and so the origin of each sum.
 
 Two questions are answered on the way. Does a module add a tensor it received to something it computed (a skip
 connection)? And which layer made the tensor that the model returns (its classifier)?
@@ -100,7 +100,7 @@ class _Frame:
 
 
 class Recorder(TorchFunctionMode):
-    """The calls of the forward passes of `model` that run while it is entered; leaving it removes its hooks."""
+    """The calls of `model`'s forward passes inside its block; leaving it removes its hooks."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -112,7 +112,7 @@ class Recorder(TorchFunctionMode):
         self._facts = {id(t): _Fact(t, id(t), True, frozenset()) for t in tensors_of(model)}
 
     def makers(self, tensor: Tensor | None) -> frozenset[int]:
-        """Indices of the calls of the layers with weights that `tensor` came from last."""
+        """Indices of the last calls of layers with weights behind `tensor`."""
         known = self._facts.get(id(tensor))
         return known.makers if known else frozenset()
 

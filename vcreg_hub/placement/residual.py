@@ -1,4 +1,4 @@
-"""Finds the residual blocks of a traced model by what its modules did, not by their names.
+"""Finds the residual blocks of a traced model by its modules' deeds, not by their names.
 
 1. A call that added a tensor it received to what it computed is residual, and so is every call of a module of its
    class (which covers the strided instances, whose shortcut has weights).

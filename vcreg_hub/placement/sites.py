@@ -1,4 +1,4 @@
-"""Where VCReg goes: the placements of the paper's Table 7 or a glob over module names, and the channel axis there.
+"""Finds VCReg's sites: the placements of the paper's Table 7 or a glob over module names, and the channel axis.
 
 for site in find_blocks(timm.create_model("convnext_tiny", device="meta")):
     print(site.name, site.channel_axis)
@@ -57,7 +57,7 @@ def find_blocks(model: nn.Module, where: str = "blocks", example_input: Any = No
 
 
 def sites_in(model: nn.Module, seen: Trace, where: str) -> list[Site]:
-    """`find_blocks` for a model whose dry run is already at hand (several placements of one model)."""
+    """`find_blocks` for a model with a finished dry run (several placements of one model)."""
     if where not in PLACEMENTS:
         return _output_sites(seen, _matching(seen, where, model), model)
     _, blocks = residual_blocks(seen)

@@ -1,4 +1,4 @@
-"""Runs a copy of a model once and returns what each module call received, returned and added.
+"""Runs a copy of a model once and returns each module call's inputs, outputs and sums.
 
 The run is on a copy (`dry_run.py`), so the model is left as it was found; `recording.py` watches it.
 """
@@ -34,7 +34,7 @@ class Trace:
 
 
 def trace(model: nn.Module, example_input: Any = None) -> Trace:
-    """Runs a copy of `model` once and returns what its modules did.
+    """Runs a copy of `model` once and returns the record of its modules.
 
     example_input: a tensor, a tuple of arguments or a dict of keyword arguments, on any device; only its shapes
         matter. None takes the sizes that the model's own configuration names.

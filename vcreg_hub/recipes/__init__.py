@@ -1,4 +1,4 @@
-"""Recipes: functions that return a `Recipe`, one subject a file, addressed as `module:function`.
+"""Recipes: functions with a `Recipe` as their result, one subject a file, addressed as `module:function`.
 
 Inside this package `digits:convnext_atto` is the function `vcreg_hub.recipes.digits.convnext_atto`, and
 `digits:convnext_atto_vcreg` a row of `aliases.py`, that recipe with a few settings. Anything importable works the same
@@ -20,7 +20,7 @@ from .aliases import ALIASES
 
 
 def load_recipe(address: str) -> Recipe:
-    """The recipe at `module:function`, or of an alias. Errors: UnknownNameError, which names the nearest."""
+    """The recipe at `module:function`, or of an alias. Errors: UnknownNameError, naming the nearest."""
     if alias := ALIASES.get(address):
         base = load_recipe(alias.of)
         changed = override(base, alias.settings)
@@ -43,7 +43,7 @@ def addresses() -> list[str]:
 
 
 def summaries() -> dict[str, str]:
-    """Address -> the first line of what the recipe says about itself, sorted. Imports and runs no recipe."""
+    """Address -> the first line of the recipe's docstring, sorted. Imports and runs no recipe."""
     found = {address: alias.about for address, alias in ALIASES.items()}
     for path in Path(__file__).parent.glob("[!_]*.py"):
         found |= {f"{path.stem}:{name}": line for name, line in _recipes_in(path.read_text(encoding="utf-8"))}

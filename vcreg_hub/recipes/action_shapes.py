@@ -1,4 +1,4 @@
-"""action_shapes: 480 short clips of shapes that slide or spin, made on the spot, in HMDB51's layout and splits.
+"""action_shapes: 480 short clips of sliding or spinning shapes, made on the spot, in HMDB51's layout and splits.
 
 Only motion tells the six classes apart, so a network that learns them has learnt to look at time. Small enough for two
 CPU cores; what it says of VCReg holds for this set. Depth, learning rate and epochs were set by hand for the plain

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Alias:
-    """of: address of the recipe that it changes, which may be an alias too. settings: what `override` applies to it.
+    """of: address of the changed recipe, itself perhaps an alias. settings: for `override` to apply to it.
     about: one line. facts: cost, the paper's numbers and ours. assumed: what goes to the end of `Recipe.assumed`."""
 
     of: str

@@ -1,4 +1,4 @@
-"""scikit-learn's 1,797 handwritten digits (8 x 8 pixels, shown at 32 x 32): real images that need no download.
+"""scikit-learn's 1,797 handwritten digits (8 x 8 pixels, shown at 32 x 32): real images without a download.
 
 Small enough to train a network in half a minute on two CPU cores; too small to draw conclusions from.
 """

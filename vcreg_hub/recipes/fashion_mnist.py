@@ -92,7 +92,7 @@ def convnext_atto() -> Recipe:
 
 
 def resnet32_cifar() -> Recipe:
-    """The CIFAR ResNet-32 on the ten classes; the baseline. bf16 and channels-last, which halve its time on a CPU.
+    """The CIFAR ResNet-32 on the ten classes; the baseline. bf16 and channels-last halve its time on a CPU.
 
     Command: vcreg train fashion_mnist:resnet32_cifar
     """
@@ -101,7 +101,7 @@ def resnet32_cifar() -> Recipe:
 
 
 def convnext_zepto_rms() -> Recipe:
-    """ConvNeXt-Zepto with RMSNorm on the ten classes; the baseline. Channels-last, which halves its time on a CPU.
+    """ConvNeXt-Zepto with RMSNorm on the ten classes; the baseline. Channels-last halves its time on a CPU.
 
     Command: vcreg train fashion_mnist:convnext_zepto_rms
     """

@@ -1,1 +1,1 @@
-"""What is added to the gradient: the loss, its closed-form gradient, and the hooks that inject it."""
+"""The regularizer: the loss, its closed-form gradient, and the hooks for the backward pass."""

@@ -62,7 +62,7 @@ def attach(
 
 
 class Attachment:
-    """A model's regularizer. `cfg` and `sites` say what and where; also a context manager that detaches."""
+    """A model's regularizer. `cfg`: its settings, `sites`: its places; also a context manager, detaching at the end."""
 
     def __init__(self, injection: Injection, sites: list[Site]) -> None:
         self.sites = sites
@@ -90,7 +90,7 @@ class Attachment:
         return loss
 
     def watch_module(self, module: nn.Module) -> RemovableHandle:
-        """Watch what `module` returns at every call, for loops that cannot be edited; `remove()` or `detach` ends it.
+        """Watch every output of `module`, for uneditable loops; `remove()` or `detach` ends it.
 
         module: a criterion that returns the loss, or a model that returns one as `.loss` (transformers). Where
         transformers' Trainer passes `num_items_in_batch` under accumulation, the loss is a share of a larger batch's

@@ -1,4 +1,4 @@
-"""DeCov (Cogswell et al. 2016), a penalty on covariances that VCReg is compared with.
+"""DeCov (Cogswell et al. 2016), a penalty on covariances and a rival of VCReg.
 
 Features z: (n, d). With X = z - mean(z) and C = X'X / n the loss is weight / 2 * (|C|^2 - |diag C|^2), their Eq. 1.
 """
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DeCov(Regularizer):
-    """Cogswell et al.'s penalty on covariances. weight: what multiplies it, often 0.1 on a fully connected layer."""
+    """Cogswell et al.'s penalty on covariances. weight: its factor, often 0.1 on a fully connected layer."""
 
     tag = "decov"
 

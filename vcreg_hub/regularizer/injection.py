@@ -29,7 +29,7 @@ _HALF = (None, torch.bfloat16, torch.float16)
 
 
 class Injection:
-    """What the hooks of one attachment share: the coefficients, the sites, the scale of the loss, the statistics."""
+    """The common state of one attachment's hooks: coefficients, sites, scale of the loss, statistics."""
 
     def __init__(self, model: nn.Module, cfg: Regularizer, names: list[str], axes: list[int]) -> None:
         self.model, self.cfg, self.names, self.axes = model, cfg, names, axes

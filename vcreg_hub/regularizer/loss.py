@@ -79,7 +79,7 @@ def vcreg_loss(z: Tensor, cfg: VCReg) -> Tensor:
 
 
 def vcreg_gradient(z: Tensor, cfg: VCReg) -> Tensor:
-    """d vcreg_loss / d z: (n, d), in z's dtype, without autograd. With `cfg.gradient="algorithm1"`, what that adds.
+    """d vcreg_loss / d z: (n, d), in z's dtype, without autograd; with `cfg.gradient="algorithm1"`, Algorithm 1's term.
 
     Raises UsageError unless z is a floating-point matrix.
     """
@@ -94,7 +94,7 @@ def vcreg_gradient(z: Tensor, cfg: VCReg) -> Tensor:
 
 
 def gradient_matrix(c: Tensor, n: Count, cfg: VCReg, scale: float | Tensor = 1.0) -> Tensor:
-    """M: (d, d), symmetric, such that scale * gradient = X @ M; from the covariance c: (d, d) of n rows. Overwrites c.
+    """M: (d, d), symmetric, with scale * gradient = X @ M; from the covariance c: (d, d) of n rows. Overwrites c.
 
     Smooth L1 comes free: its derivative is 2 clamp(C_ij, -delta, delta). The mean needs no derivative of its own,
     because the columns of X @ M already sum to zero.
@@ -108,13 +108,13 @@ def gradient_matrix(c: Tensor, n: Count, cfg: VCReg, scale: float | Tensor = 1.0
 
 
 def variance_pull(variances: Tensor, n: Count, cfg: VCReg) -> Tensor:
-    """The diagonal of M from C_ii: (d,), and all that l_var does: negative where sqrt(C_ii + eps) < 1, else 0."""
+    """The diagonal of M from C_ii: (d,), the whole of l_var: negative for sqrt(C_ii + eps) < 1, else 0."""
     c = variances + cfg.eps
     return torch.where(c < 1, c.rsqrt(), 0) * (-cfg.alpha / variances.shape[0]) / (n - 1)
 
 
 def covariance_push(d: int, n: Count, cfg: VCReg) -> float | Tensor:
-    """What multiplies clamp(C_ij) off the diagonal of M. Algorithm 1 prints it without the 1/(n-1)."""
+    """The factor of clamp(C_ij) off the diagonal of M. Algorithm 1 prints it without the 1/(n-1)."""
     push = 4 * cfg.beta / max(1, d * (d - 1))
     return push if cfg.gradient == "algorithm1" else push / (n - 1)
 

@@ -45,7 +45,7 @@ def _backward_task() -> int:
 
 
 class LossScale:
-    """The cells of one attachment and the state of the backward pass that is running."""
+    """The cells of one attachment and the state of the running backward pass."""
 
     def __init__(self, device: torch.device) -> None:
         self.open = _cell(device)
@@ -68,7 +68,7 @@ class LossScale:
         return bool(self.fired)
 
     def for_forward(self) -> Tensor:
-        """The cell of the forward pass that is running. (Not called while compiling, which takes `open`.)"""
+        """The cell of the running forward pass. (Not called while compiling: `open` serves there.)"""
         self.settle()
         if len(self.fired) > 1:
             raise AttachError(
@@ -80,7 +80,7 @@ class LossScale:
         return self.fired[-1] if self.fired else self.open
 
     def settle(self) -> None:
-        """A forward pass outside of any backward pass: one that was interrupted may have left its state."""
+        """A forward pass outside of any backward pass: an interrupted one may have left its state."""
         if _backward_task() == _NO_TASK:
             self._forget()
 

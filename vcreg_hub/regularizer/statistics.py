@@ -50,7 +50,7 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
 
 
 class Statistics:
-    """Collects per site; counts backward passes, which checkpointing does not double."""
+    """Collects per site; counts backward passes once, also under checkpointing."""
 
     def __init__(self, names: list[str], cfg: VCReg) -> None:
         self.names, self.cfg = names, cfg
@@ -59,7 +59,7 @@ class Statistics:
         self._read_at = [0] * len(names)
 
     def observer(self, index: int) -> Callable[[Tensor], None] | None:
-        """Counts a backward pass of site `index`; what to show its covariance to, if anybody wants it."""
+        """Counts a backward pass of site `index`; returns the observer of its covariance, if any."""
         count = self.backwards[index]
         self.backwards[index] += 1
         if count - self._read_at[index] >= _FRESH and count % _FRESH:

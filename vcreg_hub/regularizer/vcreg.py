@@ -1,4 +1,4 @@
-"""The regularizer's settings. This file knows nothing of torch, so that recipes are read without it."""
+"""The regularizer's settings. This file knows nothing of torch, so recipes are read without it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Regularizer:
-    """What a recipe may add to the features z: (n, d) of a network: a frozen dataclass below this class, with a loss.
+    """A recipe's term on the features z: (n, d) of a network: a frozen dataclass below this class, with a loss.
 
     tag: its `type` in JSON; one of another package is addressed as `module:Class`.
     """
@@ -28,7 +28,7 @@ class Regularizer:
         raise NotImplementedError
 
     def gradient_of(self, z: Tensor) -> Tensor:
-        """Its gradient by z, (n, d), without a graph; autograd's where a closed form is not given."""
+        """Its gradient by z, (n, d), without a graph; autograd's without a closed form."""
         import torch
 
         with torch.enable_grad():
@@ -87,7 +87,7 @@ class VCReg(Regularizer):
 
     @property
     def clamp(self) -> float | None:
-        """Where the gradient's covariances are cut off, or None. Algorithm 1 knows no delta."""
+        """The bound of the gradient's covariances, or None. Algorithm 1 knows no delta."""
         return None if self.gradient == "algorithm1" else self.delta
 
 

@@ -1,4 +1,4 @@
-"""WLD-Reg (Laakom et al. 2023), a penalty on channels that respond alike, which VCReg is compared with.
+"""WLD-Reg (Laakom et al. 2023), a penalty on channels with like responses and a rival of VCReg.
 
 Features z: (n, d). The loss is lambda1 J(S) + lambda2 mean_i |z_i|^2 with S_km = mean_i exp(-gamma (z_ik - z_im)^2) and
 
@@ -25,7 +25,7 @@ _JITTER = 1e-5
 
 @dataclass(frozen=True)
 class WLDReg(Regularizer):
-    """Laakom et al.'s within-layer diversity: channels that respond alike cost.
+    """Laakom et al.'s within-layer diversity: channels with like responses cost.
 
     form: which J of the similarities S. similarity_weight, norm_weight: lambda1 and lambda2, one value in the original;
     norm_weight multiplies the mean squared length of a row. gamma: of the similarity's exponent.

@@ -31,7 +31,7 @@ _NAMED = ("metric", "unit", "higher_is_better", "dataset", "dataset_config", "sp
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Runs that are one recipe apart from the seed.
+    """Runs of one recipe, apart from the seed.
 
     id: of the recipe. baseline: id of the group this one is compared to, None without one. family: of the recipe apart
     from its noise, its split and its name. noise: standard deviation on the training clips, None for images.
@@ -73,7 +73,7 @@ def _named(regularizer: Regularizer) -> str:
 
 @dataclass(frozen=True)
 class Sample:
-    """Values by seed: `values[i]` is that of `seeds[i]`, seeds rising."""
+    """Values by seed: `values[i]` belongs to `seeds[i]`, seeds rising."""
 
     seeds: tuple[int, ...]
     values: tuple[float, ...]
@@ -104,7 +104,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Summary(Sample):
-    """One quantity of one group, over its seeds. folds: the splits that each value is a mean over; empty for none."""
+    """One quantity of one group, over its seeds. folds: the splits under each value's mean; empty for none."""
 
     group: Group
     quantity: Quantity
@@ -112,8 +112,8 @@ class Summary(Sample):
 
     @property
     def column(self) -> tuple[str, str, str, str]:
-        """(metric, labels, split, data set): summaries of one column may be compared. A noise that a test had and the
-        training had not is part of it."""
+        """(metric, labels, split, data set): summaries of one column may be compared. A noise of the test alone is part
+        of it."""
         one, trained = self.quantity, self.group.noise
         tested = one.sigma or 0.0
         noisy = trained is not None and tested != trained
@@ -126,7 +126,7 @@ class Summary(Sample):
         return f"{self.mean:.2f}{'' if self.std is None else f' ± {self.std:.2f}'} {self.quantity.unit}"
 
     def minus(self, baseline: Summary) -> Difference | None:
-        """`self - baseline`, seed by seed; None where the two share no seed or were measured on other splits."""
+        """`self - baseline`, seed by seed; None without a common seed or with other splits."""
         own, other = (dict(zip(side.seeds, side.values, strict=True)) for side in (self, baseline))
         shared = own.keys() & other.keys()
         if not shared or self.folds != baseline.folds:
@@ -148,7 +148,7 @@ class Summary(Sample):
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> Summary:
-        """What `to_json` gave. Errors: KeyError, TypeError."""
+        """The summary of `to_json`'s values. Errors: KeyError, TypeError."""
         label = row["label"]
         # Rows of before groups had ids come from studies whose labels begin with plain or vcreg.
         head, comma, rest = label.partition(",")
@@ -168,8 +168,8 @@ class Summary(Sample):
 
 @dataclass(frozen=True)
 class Difference(Sample):
-    """A group minus its baseline, over the seeds that both have. The two start alike and see their data in the same
-    order, so that much of what a seed does cancels."""
+    """A group minus its baseline, over their common seeds. The two start alike and see their data in the same
+    order, so much of a seed's effect cancels."""
 
     one: Summary
     baseline: Summary
@@ -198,12 +198,12 @@ class Difference(Sample):
 
 
 def recipe_id(recipe: Recipe) -> str:
-    """Twelve hexadecimal digits that two recipes share where they differ in the seed alone."""
+    """Twelve hexadecimal digits, the same for recipes with a different seed alone."""
     return _hash(to_json(replace(recipe, train=replace(recipe.train, seed=0))))
 
 
 def over_seeds(runs: Iterable[tuple[Group, int, Sequence[Result]]]) -> list[Summary]:
-    """A summary for each group and quantity, in the order in which they come; a seed that comes twice counts once.
+    """A summary for each group and quantity, in order of appearance; a repeated seed counts once.
 
     runs: of each its group, its seed and its results.
     """
@@ -222,7 +222,7 @@ def over_seeds(runs: Iterable[tuple[Group, int, Sequence[Result]]]) -> list[Summ
 
 
 def over_splits(summaries: Iterable[Summary]) -> list[Summary]:
-    """For each recipe that was run on several train/test splits, a summary of each quantity's mean over the splits.
+    """For each recipe with runs on several train/test splits, a summary of each quantity's mean over the splits.
 
     A seed's value is its mean over the splits, of seeds that every split has. Recipes that differ in more than split
     and seed, and different noise, never meet.
@@ -237,7 +237,7 @@ def over_splits(summaries: Iterable[Summary]) -> list[Summary]:
 
 
 def differences(summaries: Sequence[Summary]) -> list[Difference]:
-    """The difference of every summary whose group's baseline is among `summaries`, in their order."""
+    """The difference of every summary to its group's baseline among `summaries`, in their order."""
     there = {(one.group.id, one.quantity.identity): one for one in summaries}
     pairs = ((one, there.get((one.group.baseline or "", one.quantity.identity))) for one in summaries)
     found = (one.minus(baseline) for one, baseline in pairs if baseline is not None)

@@ -80,7 +80,7 @@ def draw_noise(
     path: Path,
     paper: Mapping[tuple[str, str], tuple[float, float]] | None = None,
 ) -> bool:
-    """Write the noise curves to `path`; False, and no file, where no run differs from another in its noise alone.
+    """Write the noise curves to `path`; False, and no file, if no runs differ in their noise alone.
 
     paper: (model, dataset) -> the paper's accuracies (plain, VCReg) in percent without noise, its only numbers: those
     of its noise figures are not printed. Drawn as hollow marks and named the paper's.

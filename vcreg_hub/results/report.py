@@ -44,7 +44,7 @@ def summarise(folders: Iterable[Path], baselines: Mapping[str, str] | None = Non
 
 
 def tabulated(summaries: Sequence[Summary], metrics: Sequence[str] | None = None) -> Table:
-    """A line for each label and a column for each metric: mean, standard deviation where n > 1, n.
+    """A line for each label and a column for each metric: mean, standard deviation for n > 1, n.
 
     Last, for each group whose baseline is there, the differences seed by seed with the 95% interval of their mean.
     """
@@ -68,7 +68,7 @@ def tabulated(summaries: Sequence[Summary], metrics: Sequence[str] | None = None
 
 
 def write_report(folder: Path, summaries: Sequence[Summary]) -> None:
-    """summary.json, report.md and report.png in `folder`; noise.png where runs differ in their noise.
+    """summary.json, report.md and report.png in `folder`; noise.png for runs with different noise.
 
     Where a recipe was run on several train/test splits, summaries of their mean follow those of `summaries`.
     """
@@ -82,7 +82,7 @@ def write_report(folder: Path, summaries: Sequence[Summary]) -> None:
 
 
 def read_summary(folder: Path) -> list[Summary]:
-    """The summaries that `write_report` wrote. Errors: RunFolderError."""
+    """The summaries by `write_report`. Errors: RunFolderError."""
     try:
         rows = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["rows"]
         return [Summary.from_json(row) for row in rows]

@@ -1,4 +1,4 @@
-"""The rows of results.json: what was measured, its value, and what makes two rows the same number."""
+"""The rows of results.json: the quantity, its value, and the identity of a row."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _IDENTITY = ("metric", "dataset", "dataset_config", "split", "fold", "sigma")
 
 
 def identity(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What makes a row of results.json another number than the next one; rows that agree in it replace one another.
+    """The identity of a row of results.json; rows with the same one replace one another.
 
     The protocol is no part of it: it also says which epoch's weights were kept, and that differs from seed to seed.
     """
@@ -24,8 +24,8 @@ def identity(row: Mapping[str, Any]) -> tuple[Any, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class Quantity:
-    """What was measured. fold: a train/test split, of a data set with several. sigma: standard deviation of the noise
-    on the test clips, where there was any. protocol: how it was measured, in words."""
+    """The measured quantity. fold: a train/test split, of a data set with several. sigma: standard deviation of the
+    noise on the test clips, if any. protocol: how it was measured, in words."""
 
     metric: str
     unit: str
@@ -54,7 +54,7 @@ class Quantity:
 
 @dataclass(frozen=True, kw_only=True)
 class Result(Quantity):
-    """One row of results.json. extra: its keys that are none of these fields; they are kept."""
+    """One row of results.json. extra: its further keys, kept as they are."""
 
     value: float
     seed: int | None = None
@@ -62,7 +62,7 @@ class Result(Quantity):
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any], where: str | Path) -> Result:
-        """A row as it stands in the file `where`. Errors: RunFolderError, naming the file and what is wrong in it."""
+        """A row as it stands in the file `where`. Errors: RunFolderError, naming the file and the fault."""
         try:
             found = cls(
                 metric=str(row["metric"]),
@@ -88,7 +88,7 @@ class Result(Quantity):
         return found
 
     def to_json(self) -> dict[str, Any]:
-        """The row as results.json has it; a field that was not given is left out."""
+        """The row for results.json, without fields not given."""
         row = {
             "metric": self.metric,
             "value": self.value,

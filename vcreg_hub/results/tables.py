@@ -39,7 +39,7 @@ class Table:
         return cls.of(records[0] if records else (), [tuple(record.values()) for record in records])
 
     def markdown(self, padded: bool = False) -> str:
-        """GitHub Markdown. padded: columns of one width, for a page that is read as text too."""
+        """GitHub Markdown. padded: columns of one width, for a page also read as text."""
         names = [_in_markdown(column.name) for column in self.columns]
         rows = [[_in_markdown(cell) for cell in row] for row in self.rows]
         widths = [max(3, *(len(row[i]) for row in [names, *rows])) if padded else 0 for i in range(len(names))]

@@ -1,4 +1,4 @@
-"""accelerate's Accelerator for a recipe, and any experiment tracker that accelerate knows beside metrics.csv."""
+"""Makes accelerate's Accelerator for a recipe, and starts any of accelerate's experiment trackers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PROJECT = "vcreg"
 
 
 def make_accelerator(recipe: Recipe) -> Any:
-    """accelerate's Accelerator for this recipe, checked against what the launcher promised.
+    """accelerate's Accelerator for this recipe, checked against the launcher's promise.
 
     Errors: ConfigError for a precision the device lacks, a batch size that processes and accumulation do not divide,
     or processes that do not know of each other.
@@ -48,7 +48,7 @@ def make_accelerator(recipe: Recipe) -> Any:
 
 
 def check_tracker(name: str | None) -> None:
-    """Refuse a tracker that cannot be had; accelerate itself goes on without it. None is none.
+    """Refuse an unavailable tracker; accelerate itself goes on without it. None is none.
 
     Errors: UnknownNameError for a name accelerate does not know, UsageError when its package is not installed.
     """
@@ -65,7 +65,7 @@ def check_tracker(name: str | None) -> None:
 
 
 def start_tracker(accelerator: Any, name: str, folder: Path, recipe: Recipe) -> None:
-    """Start `name` on the main process; one that keeps files keeps them below `folder`.
+    """Start `name` on the main process; a tracker with files keeps them below `folder`.
 
     Errors: VCRegError with the tracker's own reason, such as a missing login.
     """

@@ -18,7 +18,7 @@ from ..rundir import RunDir
 
 
 def build(recipe: Recipe) -> tuple[DataModule, nn.Module]:
-    """Data and plain network of a recipe. Recipes that differ only in `vcreg` start from the same weights.
+    """Data and plain network of a recipe. Recipes with a different `vcreg` alone start from the same weights.
 
     Errors: those of the data set and of the model; ConfigError where `eval.split` names an empty split.
     """
@@ -58,7 +58,7 @@ def load_run(path: str | Path) -> tuple[Recipe, DataModule, nn.Module]:
 
 
 def recipe_data(recipe: Recipe, cfg: Data | None = None) -> DataModule:
-    """The data that a recipe trains on, or those of `cfg`, seen as its network sees them.
+    """The training data of a recipe, or those of `cfg`, seen as its network sees them.
 
     Errors: those of reading them; ConfigError for a network of the other kind, images or clips.
     """

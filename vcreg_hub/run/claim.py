@@ -30,7 +30,7 @@ def claimed(out: str | Path | None, recipe: Recipe, overwrite: bool, accelerator
 
 @contextlib.contextmanager
 def alone_in(folder: RunDir, accelerator: Any) -> Iterator[None]:
-    """A folder that exists, for these processes alone while the block lasts. Errors: UsageError."""
+    """An existing folder, for these processes alone during the block. Errors: UsageError."""
     with locked(folder.path) if accelerator.is_main_process else contextlib.nullcontext() as free:
         if _agreed(free) is False:
             raise UsageError(f"another run is at work in {folder.path}; wait for it to end, or choose another folder")

@@ -1,4 +1,4 @@
-"""What a training emitted, where codecarbon is installed and can tell; otherwise nothing is said.
+"""Measures a training's emissions with codecarbon, if it is installed and can tell.
 
 codecarbon's offline tracker is used: no request leaves the machine. It reads the power of the processor and the GPUs,
 or estimates it from their load, and takes the country from its own settings (`CODECARBON_COUNTRY_ISO_CODE` or
@@ -19,7 +19,7 @@ from typing import Any
 
 @dataclass
 class Emissions:
-    """What a `measured` block emitted, once it has ended. kg_co2eq: None when it is not known."""
+    """The emissions of a finished `measured` block. kg_co2eq: None when unknown."""
 
     kg_co2eq: float | None = None
 
@@ -30,7 +30,7 @@ class Emissions:
 
 @contextlib.contextmanager
 def measured(active: bool = True) -> Iterator[Emissions]:
-    """Measure the block, on this machine as a whole. A tracker that fails costs the number and a warning, no more.
+    """Measure the block, on this machine as a whole. A failing tracker costs the number and a warning, no more.
 
     active: False measures nothing, for processes beside the first one and for a run whose beginning was not measured.
     """

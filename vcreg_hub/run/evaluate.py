@@ -65,7 +65,7 @@ def evaluate_run(path: str | Path, settings: Sequence[str] = (), *, save: bool =
 
 
 def evaluation_context(recipe: Recipe, data: DataModule, network: nn.Module, accelerator: Any) -> Context:
-    """What the recipe's evaluations work with; their data sets are read, and refused where they do not fit.
+    """The material of the recipe's evaluations; their data sets are read, and unfit ones refused.
 
     It is made before the training: a typo must not cost one.
     """
@@ -86,7 +86,7 @@ def evaluation_context(recipe: Recipe, data: DataModule, network: nn.Module, acc
 
 
 def evaluate(recipe: Recipe, context: Context, selected: str) -> list[Result]:
-    """Every metric of the recipe's evaluations, as rows of results.json. selected: which weights these are.
+    """Every metric of the recipe's evaluations, as rows of results.json. selected: the kind of weights.
 
     Errors: DivergedError for a value that is not finite; nothing is written then.
     """
@@ -124,7 +124,7 @@ def evaluate(recipe: Recipe, context: Context, selected: str) -> list[Result]:
 
 
 def lost_files(data: DataModule, accelerator: Any) -> dict[str, list[str]]:
-    """The files that any process could not read so far: "train", "val" or "test" -> paths, parts without one left out.
+    """The files unreadable to any process so far: "train", "val" or "test" -> paths, without empty parts.
     Every process must call it."""
     flags: Tensor | None = data.lost()
     if flags is None:

@@ -1,1 +1,1 @@
-"""What a network learns, one task a file, found by its tag."""
+"""A network's tasks, one a file, found by its tag."""

@@ -1,4 +1,4 @@
-"""The module that is trained: a network, the heads that its task adds, and the loss of a batch."""
+"""The trained module: a network, the task's further heads, and the loss of a batch."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from ..config import Task, Train
 
 
 class TaskModule(nn.Module):
-    """Called with a batch, gives {"loss": ...}. The optimizer and a run's state see the whole of it; what is evaluated,
-    saved as weights and exported is `network` alone."""
+    """Called with a batch, gives {"loss": ...}. The optimizer and a run's state see the whole of it; evaluation,
+    weights and export are `network` alone."""
 
     network: nn.Module
     heads: nn.ModuleDict
@@ -27,11 +27,11 @@ class TaskModule(nn.Module):
         self.__dict__["_compiled"] = None
 
     def compile_network(self) -> None:
-        """Compile the network's forward pass; the loss stays outside, where a regularizer can watch it."""
+        """Compile the network's forward pass; the loss stays outside, in a regularizer's sight."""
         self.__dict__["_compiled"] = torch.compile(self.network)
 
     def call_network(self, samples: Tensor) -> Any:
-        """What the network returns, compiled where that was asked for."""
+        """The network's output, compiled if asked for."""
         return (self.__dict__["_compiled"] or self.network)(samples)
 
     def forward(self, batch: Sequence[Any]) -> dict[str, Tensor]:

@@ -1,1 +1,1 @@
-"""The training loop, the optimizer and its schedule, averaged weights, and the state that a run resumes from."""
+"""The training loop, the optimizer and its schedule, averaged weights, and the state to resume from."""

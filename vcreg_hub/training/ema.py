@@ -16,7 +16,7 @@ from ..errors import ConfigError
 
 
 class Ema:
-    """`module` is the averaged network, in evaluation mode, so that a regularizer's hooks copied with it do nothing."""
+    """`module` is the averaged network, in evaluation mode, so that a regularizer's copied hooks do nothing."""
 
     def __init__(self, model: nn.Module, decay: float, every: int, copy_until: int, steps_per_epoch: int) -> None:
         self.decay, self.every, self.copy_until, self.steps_per_epoch = (
@@ -53,7 +53,7 @@ class Ema:
 
 
 def build_ema(model: nn.Module, train: Train, warmup_epochs: int, steps_per_epoch: int) -> Ema | None:
-    """The average a recipe asks for, None where it asks for none. `train.batch_size` is that of all processes together.
+    """The recipe's average, None for none. `train.batch_size` is that of all processes together.
 
     Errors: ConfigError for an unknown rule.
     """

@@ -64,8 +64,8 @@ class Step:
 
 @dataclass(frozen=True)
 class EpochEnd:
-    """An epoch is trained and not yet saved. network: the one to evaluate, the average where one is kept. row: its line
-    of metrics.csv, to which validation adds."""
+    """A trained, not yet saved epoch. network: the one to evaluate, the average if one is kept. row: its line
+    of metrics.csv, open for validation's columns."""
 
     network: nn.Module
     row: Row

@@ -1,4 +1,4 @@
-"""Which parameter gets which weight decay and learning rate, and the optimizer, from timm's registry.
+"""Gives each parameter its weight decay and learning rate, and makes the optimizer from timm's registry.
 
 The split is torchvision's: the parameters of normalisation layers are one group, everything else another; biases,
 ConvNeXt's layer scale, class token and position embedding are decayed like weights unless a recipe sets
@@ -112,7 +112,7 @@ def _network_of(module: nn.Module) -> nn.Module:
 
 
 def says_its_layers(network: nn.Module) -> bool:
-    """Whether a network knows which layer each of its parameters is in, as timm's do."""
+    """Whether a network knows the layer of each of its parameters, as timm's do."""
     return hasattr(network, "group_matcher")
 
 

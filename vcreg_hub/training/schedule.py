@@ -1,4 +1,4 @@
-"""The learning rate as a pure function of the step, so that resuming needs no scheduler's state.
+"""The learning rate as a pure function of the step, so resuming needs no scheduler's state.
 
 The values are those of torch's LinearLR followed by CosineAnnealingLR or StepLR in a SequentialLR, which torchvision's
 recipes use, stepped once an epoch; or the same shape with a value for each optimizer step.
@@ -13,12 +13,12 @@ from ..errors import ConfigError
 
 
 def peak_lr(optim: Optim, batch_size: int) -> float:
-    """The learning rate at the peak: `lr`, scaled by batch_size / lr_base_batch where that is set."""
+    """The learning rate at the peak: `lr`, scaled by batch_size / lr_base_batch if the latter is set."""
     return optim.lr if optim.lr_base_batch is None else optim.lr * batch_size / optim.lr_base_batch
 
 
 def check_warmup(optim: Optim, epochs: int) -> None:
-    """Errors: ConfigError for a warmup that leaves nothing after it."""
+    """Errors: ConfigError for a warmup with nothing after it."""
     warmup = optim.warmup_epochs
     if epochs <= warmup and optim.schedule != "constant" and warmup:
         raise ConfigError(

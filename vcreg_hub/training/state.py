@@ -1,4 +1,4 @@
-"""What resuming needs, in one safetensors file: tensors as tensors, everything else as JSON in its header.
+"""The state to resume from in one safetensors file: tensors as tensors, everything else as JSON in its header.
 
 One file, because two could disagree after an interruption between them. Nothing in it is pickled.
 """
@@ -30,7 +30,7 @@ def save_state(path: Path, parts: Mapping[str, Any]) -> None:
 
 
 def load_state(path: Path) -> dict[str, Any]:
-    """What `save_state` wrote, tensors on the CPU. Errors: RunFolderError when the file is damaged or foreign."""
+    """The state by `save_state`, tensors on the CPU. Errors: RunFolderError for a damaged or foreign file."""
     from safetensors import SafetensorError, safe_open
 
     try:

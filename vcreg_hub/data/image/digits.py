@@ -1,4 +1,4 @@
-"""scikit-learn's 1,797 handwritten digits, 8 x 8 pixels of 17 grey levels: the data that needs no download.
+"""scikit-learn's 1,797 handwritten digits, 8 x 8 pixels of 17 grey levels; no download.
 
 The data set has one part. The 500 test images are drawn once and for all, stratified by digit with seed 0; the other
 1,297 are for training.

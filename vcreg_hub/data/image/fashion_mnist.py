@@ -39,7 +39,7 @@ _UNSIGNED_BYTE = 0x08
 
 
 def load(cfg: Data) -> Source:
-    """Errors: DataError that lists every place looked at."""
+    """Errors: DataError with a list of every place looked at."""
     labels = label_set(LABELS, cfg.labels, "fashion_mnist")
     place = Path(cfg.root) if cfg.root is not None else DEBIAN
     if cfg.root is None and not place.is_dir():

@@ -80,7 +80,7 @@ class _FolderReader:
 
 
 def load(cfg: Data) -> Source:
-    """Errors: ConfigError without a root; DataError that says where it looked, or which classes do not match."""
+    """Errors: ConfigError without a root; DataError with the places looked at, or the mismatched classes."""
     from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
     if cfg.root is None:

@@ -1,4 +1,4 @@
-"""ImageNet-1k in the layouts that timm's readers take. `data.root` says which:
+"""ImageNet-1k in the layouts of timm's readers. `data.root` picks one:
 
     DIR                 train/ and val/ (or validation/) with one folder a class, or train.tar and val.tar of those
     hfds/<id>           a `datasets` id or local folder, such as hfds/ILSVRC/imagenet-1k (downloaded whole)

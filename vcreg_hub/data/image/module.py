@@ -1,4 +1,4 @@
-"""Labelled images by name: where they come from and how they are split.
+"""Finds labelled images by name and splits them.
 
 Adding a data set is a row of `IMAGE_SETS`, one of `_READERS`, and a function that returns a `Source`. Everything that
 makes results comparable happens here, once: the test images are the data set's own where it has any, the validation
@@ -119,7 +119,7 @@ class ImageModule(DataModule):
 
 
 def load_images(cfg: Data) -> ImageData:
-    """The images that a recipe's `data` names.
+    """The images named by a recipe's `data`.
 
     Errors: UnknownNameError for a data set or label set that does not exist; ConfigError for values that do not go
     together; DataError when files are missing (it says where it looked), damaged, or not what they should be.

@@ -1,4 +1,4 @@
-"""What a data set hands over before any split is carved: readers of images, class ids, names and statistics."""
+"""A data set before any split is carved: readers of images, class ids, names and statistics."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Reader(Protocol):
 
 @dataclass(frozen=True)
 class Split:
-    """Images with two numberings. classes: (n,) the finest labels, which every split is stratified by, so that it does
+    """Images with two numberings. classes: (n,) the finest labels, the strata of every split, so that it does
     not depend on the label set asked for; labels: (n,) those of the label set asked for."""
 
     reader: Reader
@@ -38,7 +38,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Source:
-    """A data set. `val` and `test` are None where the data set has none of its own; a streamed one has streams.
+    """A data set. `val` and `test` are None for a set without its own; a streamed one has streams.
 
     class_names: of the label set asked for. mean / std: per channel, of pixels in [0, 1]. origin: where it was found.
     """
@@ -54,21 +54,21 @@ class Source:
 
 @dataclass(frozen=True)
 class LabelSet:
-    """Names, and the label that each class of the finest numbering gets."""
+    """Names, and the label of each class of the finest numbering."""
 
     names: tuple[str, ...]
     of_class: tuple[int, ...]
 
 
 def label_set(sets: Mapping[str, LabelSet], asked: str, data_set: str) -> LabelSet:
-    """The label set asked for. Errors: UnknownNameError that lists what the data set has."""
+    """The label set asked for. Errors: UnknownNameError with the data set's own label sets."""
     if asked not in sets:
         raise unknown_name(f"label set of {data_set}", asked, sets)
     return sets[asked]
 
 
 class UnreadableImageError(DataError):
-    """An image that does not decode; the message names it.
+    """An undecodable image; the message names it.
 
     A loader's worker process hands its exception over as a printed traceback and the main process builds a new one from
     that text: the last line, which is ours, is what a person needs.
@@ -79,7 +79,7 @@ class UnreadableImageError(DataError):
 
 
 def decode(content: bytes, where: str, mode: str = "RGB") -> Image.Image:
-    """An image from the bytes of its file. Errors: UnreadableImageError that names `where`."""
+    """An image from the bytes of its file. Errors: UnreadableImageError, naming `where`."""
     try:
         with Image.open(io.BytesIO(content)) as image:
             return image.convert(mode)

@@ -1,4 +1,4 @@
-"""Images that arrive in the order of their shards: webdataset (`wds/`) and streamed `datasets` ids (`hfids/`).
+"""Images in the order of their shards: webdataset (`wds/`) and streamed `datasets` ids (`hfids/`).
 
 timm's readers do the reading and share the shards out among processes and workers. Nothing can be asked for by number,
 so nothing can be held out of a stream. timm's webdataset reader skips an image that does not decode, with a warning.
@@ -42,7 +42,7 @@ class Stream(IterableDataset):
         yield from self.open(training=False)
 
     def open(self, training: bool, batch_size: int = 1, workers: int = 0, seed: int = 0) -> Any:
-        """timm's IterableImageDataset. In training each process gets its own shards in a shuffled order that depends
+        """timm's IterableImageDataset. In training each process gets its own shards in a shuffled order, which depends
         on `set_epoch`; otherwise each process gets everything in the order it lies in, for accelerate to share out."""
         opened = self._open(training, batch_size, seed)
         if not training:

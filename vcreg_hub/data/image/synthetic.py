@@ -1,4 +1,4 @@
-"""Pictures made up from a seed, with classes that a network can tell apart: for trying things out, never for a result.
+"""Pictures made up from a seed, of separable classes: for trying things out, never for a result.
 
 `synthetic` is 10 classes and 3 channels, `synthetic:<classes>x<channels>` what it says, and `synthetic:<data set>`
 stands in for another one: its classes, label sets and channels, few images, nothing read from disk. Where those are
@@ -59,7 +59,7 @@ class _PatternReader:
 
 
 def load(cfg: Data) -> Source:
-    """Errors: UnknownNameError for a label set that the data set stood in for does not have."""
+    """Errors: UnknownNameError for a label set absent from the imitated data set."""
     asked = cfg.name.partition(":")[2]
     shape = re.fullmatch(r"([1-9]\d*)x([13])", asked)
     train_images, test_images = (64, 32) if asked and not shape else (512, 128)

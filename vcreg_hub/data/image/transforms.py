@@ -1,4 +1,4 @@
-"""What a network is shown of an image: the random training view and the fixed test view, by torchvision's transforms.
+"""Turns an image into a network's input: the random training view and the fixed test view, by torchvision.
 
 torchvision's, not timm's, because the recipes of the paper are torchvision's and the two differ (TrivialAugmentWide,
 AutoAugment's policy, how erased pixels are filled). The order is that of torchvision's reference training: crop, flip,

@@ -1,4 +1,4 @@
-"""A small video set made on the spot, laid out like HMDB51: textured shapes that slide or spin.
+"""Makes a small video set on the spot, in HMDB51's layout: textured shapes in motion, sliding or spinning.
 
 Only motion tells the classes apart. Position, angle, shape, texture and background are drawn alike for all
 of them and a sliding shape re-enters at the opposite edge, so every single frame of a class could be of any
@@ -49,7 +49,7 @@ _MADE, _BEGUN = "action_shapes.json", ".action_shapes-begun"
 
 @dataclass(frozen=True)
 class ActionShapes:
-    """What to make: `sources` source videos a class, `clips_per_source` clips of each, of `height` x
+    """The set to make: `sources` source videos a class, `clips_per_source` clips of each, of `height` x
     `width` pixels and between `min_frames` and `max_frames` frames (inclusive)."""
 
     sources: int = 20

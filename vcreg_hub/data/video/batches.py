@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 
 class TestItem(NamedTuple):
-    """One file under test. frames: (f, c, h, w), bytes, or normalised floats where there is noise; none
+    """One file under test. frames: (f, c, h, w), bytes, or normalised floats with noise; none
     when the file does not decode. positions: (clips, t) places in `frames` of each clip's frames. crops:
     (crops,) offsets on the longer side. weights: (clips * crops,) float64, the share of each view, clips
     outermost. number: in the index."""

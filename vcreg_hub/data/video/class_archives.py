@@ -1,4 +1,4 @@
-"""HMDB51's way of packing: a RAR archive of one RAR archive a class, each holding a folder of that name."""
+"""Unpacks HMDB51's packing: a RAR archive of one RAR archive a class, each with a folder of the class's name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SCRATCH = ".unpacking-classes-"
 
 
 def unpack_set(archive: Path, videos: Path, log: Callable[[str], None]) -> Path:
-    """Unpack a RAR of class RARs into `videos`/<class>/; a class that is there already is not unpacked again.
+    """Unpack a RAR of class RARs into `videos`/<class>/; classes from an earlier attempt stay.
     Returns `videos`. Errors: DataError."""
     with tempfile.TemporaryDirectory(dir=videos.parent, prefix=_SCRATCH) as scratch:
         log(f"unpacking the classes that are missing from {videos}")
@@ -55,7 +55,7 @@ def unpack_classes(archives: Sequence[Path], videos: Path, log: Callable[[str], 
 
 @contextlib.contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Keep others out of `folder` while a set is prepared there, and sweep up what a killed attempt left.
+    """Keep others out of `folder` during the preparation of a set, and sweep up a killed attempt's files.
 
     Errors: DataError when another process is at it.
     """

@@ -1,4 +1,4 @@
-"""Labelled videos by name: where their index is, and which clips train, validate and test.
+"""Labelled videos by name: finds their index, picks the clips of training, validation and test.
 
 Validation clips are carved from the training clips by source video, never from the test clips: two clips of
 one film look alike, and a validation set that shares films with the training set chooses by memory.
@@ -34,7 +34,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class ClipList(Dataset):
-    """Some of an index's clips. numbers: (n,) their places in the index, which are their names everywhere:
+    """Some of an index's clips. numbers: (n,) their places in the index, their names everywhere:
     noise, scores and failures are kept by them."""
 
     index: VideoIndex
@@ -54,7 +54,7 @@ class ClipList(Dataset):
 
 @dataclass(frozen=True)
 class VideoData:
-    """The three parts of a video data set. val: empty where nothing is held out. Test clips that do not
+    """The three parts of a video data set. val: empty without a hold-out. Test clips that do not
     decode stay in `test` and count as wrong; training and validation clips that do not decode are left
     out."""
 
@@ -76,7 +76,7 @@ class VideoData:
 
     @property
     def left_out(self) -> list[Clip]:
-        """The training and validation clips that do not decode."""
+        """The undecodable clips of training and validation."""
         learned = self.index.flagged(self.split, TRAIN) + self.index.flagged(self.split, VALIDATION)
         return [clip for clip in learned if clip.error]
 
@@ -89,7 +89,7 @@ class VideoData:
 
 
 def load_videos(cfg: Data, video: Video) -> VideoData:
-    """The clips that a recipe's `data` and `video` name.
+    """The clips named by a recipe's `data` and `video`.
 
     data.name: `hmdb51` or `hmdb51_like`, whose `data.root` is a folder that `vcreg data` wrote;
     `action_shapes` or `action_shapes_compound`, made at `data.root` or in the cache, or

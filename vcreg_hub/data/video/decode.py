@@ -26,7 +26,7 @@ _OPEN_OPTIONS = {"protocol_whitelist": "file"}
 
 
 class UnreadableVideoError(DataError):
-    """A video that does not give the frames asked for; the message names the file.
+    """A video without the frames asked for; the message names the file.
 
     A loader's worker process hands its exception over as a printed traceback and the main process builds a
     new one from that text: the last line, which is ours, is what a person needs.

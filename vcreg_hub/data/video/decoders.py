@@ -48,7 +48,7 @@ DECODERS: dict[str, Callable[[str | Path, Sequence[int]], Tensor]] = {
 
 
 class Decoder:
-    """`decode_frames` by way of another library where that is exact. `refused`: files this process reads
+    """`decode_frames` by way of another, equally exact library. `refused`: files this process reads
     with PyAV.
 
     Errors: UnknownNameError; ConfigError when the library is not installed or cannot decode anything here.

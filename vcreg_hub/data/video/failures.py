@@ -1,4 +1,4 @@
-"""The clips that could not be read during a run."""
+"""The unreadable clips of a run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _logger = logging.getLogger("vcreg_hub")
 
 
 class Failures:
-    """Which clips of an index did not decode, shared by all worker processes of this process's loaders.
+    """The undecodable clips of an index, shared by all worker processes of this process's loaders.
 
     flags: (clips,) uint8, 1 for a clip that failed. limit: `video.max_failed`. A loader never stops a run, which would
     leave other processes waiting for this one's next step: past the limit it hands out empty clips, and whoever trains
@@ -26,7 +26,7 @@ class Failures:
         self.flags = torch.zeros(len(index.clips), dtype=torch.uint8).share_memory_()
 
     def add(self, number: int, error: UnreadableVideoError, meaning: str) -> None:
-        """Warn of a clip that fails for the first time, and say what that means."""
+        """Warn at a clip's first failure, with its consequence."""
         if not self.flags[number]:
             self.flags[number] = 1
             _logger.warning("%s; %s (%d clips so far)", error, meaning, self.count())
@@ -43,10 +43,10 @@ class Failures:
         return bool(self.flags.numpy()[numbers].all())
 
     def paths(self, flags: torch.Tensor, numbers: np.ndarray) -> list[str]:
-        """The files among clips `numbers` that `flags`, of this process or summed over several, say failed."""
+        """The failed files among clips `numbers` by `flags`, of this process or summed over several."""
         return [self.index.clips[number].path for number in numbers[flags.numpy()[numbers] > 0]]
 
 
 def marked_lost(label: int) -> int:
-    """The label of a clip that could not be read: negative, so that no prediction is right, and its own inverse."""
+    """The label of an unreadable clip: negative, so that no prediction is right, and its own inverse."""
     return -1 - label

@@ -109,7 +109,7 @@ def own_clip(root: Path, path: Path, label: int, flag: int) -> Clip:
 
 
 def measured_once(name: str, root: Path, names: tuple[str, ...], clips: list[Clip], workers: int) -> VideoIndex:
-    """The index with frame counts, from the cache where these very files have been measured before.
+    """The index with frame counts, from the cache for files measured before.
 
     Errors: DataError for fewer than two classes.
     """

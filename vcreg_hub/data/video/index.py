@@ -1,4 +1,4 @@
-"""The index of a video data set: one row a clip, with what decoding it from end to end showed.
+"""The index of a video data set: one row a clip, with the facts of a full decode.
 
 It is written once, by `vcreg data`, and read by every run, so that clips that do not decode are known
 before training starts and no run has to trust a header's frame count. `index.parquet` holds the rows,
@@ -47,7 +47,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class VideoIndex:
-    """A data set of clips. root: the folder that clip paths start from. notes: remarks on how it was made,
+    """A data set of clips. root: the folder of the clip paths. notes: remarks on how it was made,
     as JSON."""
 
     name: str
@@ -127,7 +127,7 @@ def write_index(folder: str | Path, index: VideoIndex) -> None:
 
 
 def read_index(folder: str | Path) -> VideoIndex:
-    """The index that `write_index` left in `folder`. DataError when there is none or it is damaged."""
+    """The index written by `write_index` into `folder`. DataError for none or a damaged one."""
     # pyarrow, not load_dataset: that one takes the brackets in a path for a pattern, and copies into a cache.
     import pyarrow
     from pyarrow import parquet

@@ -21,7 +21,7 @@ from .failures import Failures
 
 @dataclass(frozen=True)
 class VideoModule(DataModule):
-    """Clips under the face of every data set. failures: the clips that this process could not read, whatever for."""
+    """Clips under the face of every data set. failures: the clips this process could not read, whatever for."""
 
     sets: VideoData
     video: Video
@@ -30,7 +30,7 @@ class VideoModule(DataModule):
 
     @classmethod
     def load(cls, cfg: Data, video: Video) -> VideoModule:
-        """Errors: those of `load_videos`; ConfigError for settings that clips do not have."""
+        """Errors: those of `load_videos`; ConfigError for settings foreign to clips."""
         if cfg.labels != "class":
             raise ConfigError(f"data.labels={cfg.labels}: videos have one label set, class")
         for name, value in (("train_size", cfg.train_size), ("resize", cfg.resize)):
@@ -49,7 +49,7 @@ class VideoModule(DataModule):
 
     @property
     def noise_note(self) -> str:
-        """What a protocol says of noise on the clips; nothing without."""
+        """A protocol's words on noise on the clips; nothing without."""
         if not self.video.noise:
             return ""
         place = "normalised values" if self.video.noise_place == "normalised" else "pixels in [0, 1]"

@@ -1,4 +1,4 @@
-"""Unpacking RAR archives that came from elsewhere: nothing lands outside the target, nothing damaged is kept.
+"""Unpacks RAR archives from elsewhere: nothing lands outside the target, nothing damaged is kept.
 
 `rarfile` reads the listing and the stored entries. Where an entry is compressed an outside program unpacks
 the whole archive at once (`unar`, or RARLAB's `unrar`), and what it left is compared with the listing by
@@ -23,7 +23,7 @@ _CHUNK = 1 << 20
 
 
 def unpack(archive: str | Path, folder: str | Path, keep: Callable[[str], bool] = lambda name: True) -> list[Path]:
-    """Unpack the files of `archive` whose name (forward slashes) `keep` accepts into `folder`; returns
+    """Unpack the files of `archive` accepted by `keep` (by name, with forward slashes) into `folder`; returns
     their paths.
 
     Raises DataError for what is not a RAR archive or not a whole one, for a name that would leave `folder`,
@@ -57,7 +57,7 @@ def unpack(archive: str | Path, folder: str | Path, keep: Callable[[str], bool] 
 
 
 def refuse_other_kinds(path: Path) -> None:
-    """Errors: DataError for a file that is no RAR archive, which a look at its first bytes tells, or is not there."""
+    """Errors: DataError for a missing file or one without a RAR archive's first bytes."""
     try:
         with open(path, "rb") as file:
             start = file.read(len(MAGIC))

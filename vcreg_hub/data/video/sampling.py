@@ -1,5 +1,4 @@
-"""Which frames and which crops of a video a network sees, by the index rules of VideoMAE's fine-tuning code, and which
-clips are held out.
+"""Picks frames and crops of a video by the index rules of VideoMAE's fine-tuning code, and the clips to hold out.
 
 Pure functions over integers. In training one clip is drawn from the video; at test time `clips` x `crops`
 views cover it, and views that coincide are kept once with their number, which leaves the average over all

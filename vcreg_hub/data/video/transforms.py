@@ -1,4 +1,4 @@
-"""What a network is shown of a clip: the random training views, the validation view and the crops of a test.
+"""Turns a clip into a network's input: the random training views, the validation view, the crops of a test.
 
 The recipe is VideoMAE's fine-tuning: automatic augmentation, resized crop, flip and erasing are drawn once
 and shared by all frames of the clip. Pixels stay bytes until the last resize, with the channels innermost
@@ -82,7 +82,7 @@ def resize(frames: Tensor, height: int, width: int, interpolation: str = "biline
 
 
 def crop_at(frames: Tensor, offset: int, size: int) -> Tensor:
-    """The square crop that begins at `offset` on the longer side; the shorter one is `size`."""
+    """The square crop at `offset` on the longer side; the shorter one is `size`."""
     height, width = frames.shape[-2:]
     return frames[..., offset : offset + size, :] if height >= width else frames[..., offset : offset + size]
 

@@ -1,4 +1,4 @@
-"""What is asked of a library of networks. An adapter is a file beside this one and a row of `build.LIBRARIES`."""
+"""The interface to a library of networks. An adapter is a file beside this one and a row of `build.LIBRARIES`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ...placement.sites import find_blocks
 
 @dataclass(frozen=True)
 class Sizes:
-    """What the data decide about a network. frames: of a clip; None for images, or for a network's own number."""
+    """The data's demands on a network. frames: of a clip; None for images, or for a network's own number."""
 
     num_classes: int
     in_chans: int
@@ -51,7 +51,7 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class Loader:
-    """Who loads a network's files. library: as a card names it. auto_class: of transformers, "" elsewhere."""
+    """The loader of a network's files. library: as a card names it. auto_class: of transformers, "" elsewhere."""
 
     library: str
     architecture: str
@@ -61,7 +61,7 @@ class Loader:
 
 @dataclass(frozen=True)
 class SnippetSource:
-    """What a card knows of the weights that its snippet loads.
+    """A card's facts on the weights of its snippet.
 
     repo_id: None for the folder that holds the card. packaged: whether they ship inside this package, under `name`.
     """
@@ -91,14 +91,14 @@ class Library(ABC):
         return model.removeprefix(f"{self.prefix}:")
 
     def weights(self, cfg: Model, sizes: Sizes) -> Weights | None:
-        """The weights to fill the network of a recipe with; None for none, or for those that `build` loads itself.
+        """The weights for a recipe's network; None for none, or for those `build` loads itself.
 
         Errors: those of `checkpoints.find.resolve`.
         """
         return resolve(cfg.pretrained) if isinstance(cfg.pretrained, str) else None
 
     def accepts(self, weights: Weights) -> bool:
-        """Whether such weights may be tried: of this library, or without a config.json that says whose they are."""
+        """Whether such weights may be tried: of this library, or without a telling config.json."""
         return weights.config is None or weights.library == self.name
 
     @abstractmethod
@@ -115,25 +115,25 @@ class Library(ABC):
 
     @abstractmethod
     def save(self, folder: Path, model: nn.Module, cfg: Model, view: Preprocessing, licence: str) -> nn.Module:
-        """Write config.json, the weights and what prepares pixels for them; returns the network that was written.
+        """Write config.json, the weights and the preprocessing; returns the written network.
 
         model: that of `cfg`, in evaluation mode. Another one is returned where an equivalent was written in its place.
         """
 
     @abstractmethod
     def load(self, folder: Path, config: dict[str, Any]) -> nn.Module:
-        """The network of a folder that `save` wrote, read as its users read it. config: of its config.json.
+        """The network of a folder by `save`, read as its users read it. config: of its config.json.
 
         Errors: RunFolderError, IntegrityError.
         """
 
     @abstractmethod
     def loader(self, config: Mapping[str, Any] | None, model: str, *, video: bool) -> Loader:
-        """Who loads the files of a recipe's network. config: of its export; None before there is one."""
+        """The loader of a recipe's network files. config: of its export; None before there is one."""
 
     @abstractmethod
     def snippets(self, source: SnippetSource) -> tuple[str, ...]:
-        """Python that loads published weights and computes logits; then other ways to load them, if there are any."""
+        """Python to load published weights and compute logits; then other ways to load them, if any."""
 
     def recipe_name(self, config: Mapping[str, Any]) -> str:
         """How a recipe names the network of an exported config.json, in words of an error message."""
@@ -141,7 +141,7 @@ class Library(ABC):
 
 
 def construct(name: str, kwargs: Mapping[str, Any], build: Callable[[], nn.Module]) -> nn.Module:
-    """The network that `build` makes of a recipe's `kwargs`. Errors: ConfigError with what its library says of them."""
+    """The network of `build` for a recipe's `kwargs`. Errors: ConfigError with its library's words on them."""
     try:
         return build()
     except (TypeError, AssertionError, ValueError) as error:
@@ -151,7 +151,7 @@ def construct(name: str, kwargs: Mapping[str, Any], build: Callable[[], nn.Modul
 
 
 def construct_on_meta(build: Callable[[], nn.Module]) -> nn.Module:
-    """The network that `build` makes, its tensors on the meta device."""
+    """The network of `build`, its tensors on the meta device."""
     try:
         with torch.device("meta"):
             return build()

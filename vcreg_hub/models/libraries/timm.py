@@ -1,4 +1,4 @@
-"""timm's networks, and this package's own architectures, which are registered with timm."""
+"""timm's networks, and this package's own architectures, registered with timm."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""torchvision's networks, and those of timm that compute the same.
+"""torchvision's networks, and their equals in timm.
 
 An export prefers timm's: plain timm then loads it. The pairs are a table; which tensor is which is found, not listed:
 timm's tensors take, in order, the first unused of torchvision's with their shape. A pairing is used only after both
