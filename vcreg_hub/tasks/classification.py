@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..config import Task, Train
-from ..errors import DataError
+from ..errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,9 +18,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Classification(Task):
-    """The network's own head learns the classes, with `train.label_smoothing`."""
+    """The network's own head learns the classes, with `train.label_smoothing`.
+
+    spectral_decoupling: lambda of Pezeshki et al. (2021): lambda / 2 times the squared length of a sample's logits is
+    added to its loss.
+    """
 
     tag = "classification"
+
+    spectral_decoupling: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.spectral_decoupling < math.inf:
+            raise ConfigError(f"spectral_decoupling is a number from 0 on, got {self.spectral_decoupling}")
 
     def loss(self, module: TaskModule, batch: Sequence[Any], train: Train) -> dict[str, Tensor]:
         from torch.nn import functional as F
@@ -30,6 +41,8 @@ class Classification(Task):
         scores = logits(module.call_network(samples)).float()
         _check_targets(targets, scores.shape[-1])
         loss = F.cross_entropy(scores, targets, label_smoothing=train.label_smoothing)
+        if self.spectral_decoupling:
+            loss = loss + self.spectral_decoupling / 2 * scores.square().sum(1).mean()
         hard = targets if targets.ndim == 1 else targets.argmax(1)
         return {"loss": loss, "top1": 100 * (scores.detach().argmax(1) == hard).float().mean()}
 
