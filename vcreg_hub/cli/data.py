@@ -67,7 +67,8 @@ def _list() -> None:
 
     needs = {name: "" if row.made else "; prepared with --source and --out" for name, row in VIDEO_SETS.items()}
     videos = {name: f"{row.about}{needs[name]}" for name, row in VIDEO_SETS.items()} | OWN_VIDEOS
-    for kind, rows in (("images", IMAGE_SETS), ("videos", videos)):
+    images = {name: row.about for name, row in IMAGE_SETS.items()}
+    for kind, rows in (("images", images), ("videos", videos)):
         print(f"{kind}:")
         for known, about in rows.items():
             print(f"  {known:<14} {about}")

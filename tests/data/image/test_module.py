@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from vcreg_hub.config import Data
+from vcreg_hub.data.datasets import IMAGE_SETS
 from vcreg_hub.data.image import digits, fashion_mnist
 from vcreg_hub.data.image.fashion_mnist import _read_idx
 from vcreg_hub.data.image.module import ImageData, load_images
@@ -149,8 +150,14 @@ def write_idx(path: Path, array: np.ndarray) -> None:
     path.write_bytes(gzip.compress(head + array.tobytes()) if path.suffix == ".gz" else head + array.tobytes())
 
 
+def hold(monkeypatch: pytest.MonkeyPatch, name: str, train: int, test: int) -> None:
+    """Says of a data set that it holds that many images."""
+    monkeypatch.setitem(IMAGE_SETS, name, replace(IMAGE_SETS[name], train=train, test=test))
+
+
 @pytest.fixture
-def fashion_folder(tmp_path: Path) -> Path:
+def fashion_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    hold(monkeypatch, "fashion_mnist", 40, 20)
     random = np.random.default_rng(0)
     for prefix, count in (("train", 40), ("t10k", 20)):
         write_idx(tmp_path / f"{prefix}-images-idx3-ubyte.gz", random.integers(0, 256, (count, 28, 28), np.uint8))
@@ -195,6 +202,7 @@ def test_without_the_package_the_hub_is_asked(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(fashion_mnist, "DEBIAN", tmp_path / "absent")
     monkeypatch.setattr(datasets, "load_dataset", hub)
+    hold(monkeypatch, "fashion_mnist", 20, 20)
     data = load_images(Data("fashion_mnist", labels="superclass"))
     assert data.train.labels[:10].tolist() == [0, 1, 0, 0, 0, 2, 0, 2, 3, 2]
     assert data.train[0][0].mode == "L" and data.mean == fashion_mnist.MEAN
@@ -235,7 +243,6 @@ def test_idx_round_trip(tmp_path: Path) -> None:
 
 
 def test_a_source_whose_labels_do_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from vcreg_hub.data.datasets import IMAGE_SETS
     from vcreg_hub.data.image import module
 
     def broken(cfg: Data) -> object:

@@ -7,6 +7,7 @@ name another one, such as `coarse_label`. For an id, `root` is the cache folder.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from PIL import Image
 
 from ...config import Data
 from ...errors import DataError, unknown_name
+from ..datasets import ImageSet
 from .folder import SYNONYMS
 from .source import Source, Split, decode
 
@@ -42,8 +44,9 @@ class _TableReader:
         return f"row {index} of {self.name}"
 
 
-def load(cfg: Data, mode: str = "RGB") -> Source:
-    """mode: PIL's, of the images handed out.
+def load(cfg: Data, mode: str = "RGB", *, revision: str | None = None, finest: str | None = None) -> Source:
+    """mode: PIL's, of the images handed out. revision: of an id, None for its newest. finest: the column of the
+    classes, None for the one that looks like it.
 
     Errors: DataError when the data set or a split cannot be had, or lacks images or usable labels; UnknownNameError for
     a label column it does not have.
@@ -51,12 +54,12 @@ def load(cfg: Data, mode: str = "RGB") -> Source:
     from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
     address = cfg.name.removeprefix("hf:")
-    tables = _open(address, cfg.root)
+    tables = _open(address, cfg.root, revision)
     chosen = _choose(tables, cfg.train_split, cfg.test_split, address)
     features = chosen["train"].features
-    image, classes = _image_column(features, address), _class_column(features, address)
+    image, classes = _image_column(features, address), finest or _class_column(features, address)
     labels = classes if cfg.labels == "class" else cfg.labels
-    if labels not in features or labels == image:
+    if not {classes, labels} <= set(features) or labels == image:
         raise unknown_name(f"label column of {address}", labels, [c for c in features if c != image])
     names = {column: _names(chosen["train"], column, address) for column in {classes, labels}}
 
@@ -74,7 +77,24 @@ def load(cfg: Data, mode: str = "RGB") -> Source:
                   IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, address)  # fmt: skip
 
 
-def _open(address: str, cache: str | None) -> Mapping[str, Any]:
+def load_row(cfg: Data, row: ImageSet, mean: tuple[float, ...], std: tuple[float, ...], mode: str = "RGB") -> Source:
+    """The Hub's copy of a data set, at the commit that its row pins. mean / std: per channel, of pixels in [0, 1].
+
+    Errors: DataError that also says what to fetch where the copy cannot be had.
+    """
+    columns = row.columns
+    asked = replace(cfg, name=f"hf:{row.hub}", labels=columns.get(cfg.labels, cfg.labels))
+    try:
+        found = load(asked, mode, revision=row.revision, finest=columns.get("class"))
+    except DataError as error:
+        raise DataError(
+            f"{row.name} is not at hand: data.root is not set, and the Hub's copy cannot be read ({error}). Fetch "
+            f"{row.files}, and set data.root to the folder that holds it"
+        ) from None
+    return replace(found, mean=mean, std=std)
+
+
+def _open(address: str, cache: str | None, revision: str | None = None) -> Mapping[str, Any]:
     """Split name -> table. Errors: DataError with the library's own first line."""
     import datasets
 
@@ -88,7 +108,7 @@ def _open(address: str, cache: str | None) -> Mapping[str, Any]:
         if local.is_dir():
             return datasets.load_dataset(str(local), cache_dir=cache)
         identifier, _, configuration = address.partition(":")
-        return datasets.load_dataset(identifier, configuration or None, cache_dir=cache)
+        return datasets.load_dataset(identifier, configuration or None, cache_dir=cache, revision=revision)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise DataError(

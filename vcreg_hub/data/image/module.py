@@ -19,10 +19,10 @@ from torch.utils.data import DataLoader, Dataset
 from ...config import Data, Train
 from ...errors import ConfigError, DataError
 from ..batches import TrainLoader
-from ..datasets import find_image_set
+from ..datasets import IMAGE_SETS, ImageSet, find_image_set
 from ..module import DataModule
 from ..splits import carve, stratified
-from . import digits, fashion_mnist, folder, hf, imagenet, synthetic
+from . import cifar, digits, fashion_mnist, folder, hf, imagenet, synthetic
 from .batches import test_loader, train_loader
 from .source import Reader, Source, Split
 from .stream import Stream
@@ -32,6 +32,8 @@ _TEST_FRACTION = 0.2
 
 # A row each of `IMAGE_SETS`.
 _READERS: dict[str, Callable[[Data], Source]] = {
+    "cifar10": cifar.load,
+    "cifar100": cifar.load,
     "digits": digits.load,
     "fashion_mnist": fashion_mnist.load,
     "folder": folder.load,
@@ -124,7 +126,9 @@ def load_images(cfg: Data) -> ImageData:
     Errors: UnknownNameError for a data set or label set that does not exist; ConfigError for values that do not go
     together; DataError when files are missing (it says where it looked), damaged, or not what they should be.
     """
-    source = _READERS[find_image_set(cfg.name)](cfg)
+    row = IMAGE_SETS[find_image_set(cfg.name)]
+    source = _READERS[row.name](cfg)
+    _check_sizes(source, row)
     mean, std = cfg.mean or source.mean, cfg.std or source.std
     if not len(mean) == len(std) == len(source.mean) or min(std) <= 0:
         raise ConfigError(f"data.mean={mean} and data.std={std}: expected {len(source.mean)} values each, std positive")
@@ -179,6 +183,22 @@ class _NoImages:
 def _images(split: Split, indices: np.ndarray | None = None) -> Images:
     indices = np.arange(len(split.labels)) if indices is None else indices
     return Images(split.reader, indices, split.labels[indices])
+
+
+def _check_sizes(source: Source, row: ImageSet) -> None:
+    """Errors: DataError where a part holds another number of images than its row says: results would not compare."""
+    val, test = (source.val, source.test) if source.test is not None else (None, source.val)
+    for name, part in (("train", source.train), ("val", val), ("test", test)):
+        wanted, there = getattr(row, name), 0 if part is None else _length(part)
+        if wanted is not None and wanted != there:
+            raise DataError(
+                f"{row.name} has {wanted:,} images in its {name} part, but {source.origin} holds {there:,}: results "
+                f"would not compare. Fetch {row.files or 'it again'}; `folder` reads a part of it as your own"
+            )
+
+
+def _length(part: Split | Stream) -> int:
+    return len(part) if isinstance(part, Stream) else len(part.labels)
 
 
 def _check(split: Split | None, name: str, source: Source) -> None:

@@ -92,7 +92,7 @@ def decode(content: bytes, where: str, mode: str = "RGB") -> Image.Image:
 
 
 class ArrayReader:
-    """Grey images of an array (n, h, w) uint8 in memory."""
+    """Images of an array in memory, (n, h, w) or (n, h, w, 3) uint8."""
 
     def __init__(self, pixels: np.ndarray, name: str) -> None:
         self.pixels, self.name = pixels, name

@@ -31,6 +31,8 @@ def _numbered(classes: int, coarse: int) -> dict[str, LabelSet]:
 
 # Label sets and channels of the data sets that can be stood in for.
 STAND_INS = {
+    "cifar10": (_numbered(10, 2), 3),
+    "cifar100": (_numbered(100, 20), 3),
     "digits": (digits.LABELS, 1),
     "fashion_mnist": (fashion_mnist.LABELS, 1),
     "imagenet": (_numbered(1000, 10), 3),
