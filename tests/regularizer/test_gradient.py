@@ -138,6 +138,26 @@ def test_the_narrow_route_is_taken_where_it_is_exact(n, delta, expected, monkeyp
     assert bool(taken) is expected
 
 
+@pytest.mark.parametrize("name", ["narrow", "nchw, narrow"])
+@pytest.mark.parametrize("large", [[0], [3, 17, 39], list(range(12))], ids=len)
+@pytest.mark.parametrize("alpha", [0.0, 1.0])
+def test_a_few_channels_above_delta_keep_the_narrow_route(name, large, alpha, monkeypatch):
+    """What the clamp takes away lies in the rows and columns of the channels with a variance above delta."""
+    taken = []
+    narrow = backward._narrow
+    monkeypatch.setattr(backward, "_narrow", lambda *args: taken.append(len(args[2])) or narrow(*args))
+    shape, axis = CASES[name]
+    z = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).clamp(-1.2, 1.2)
+    z.movedim(axis, -1)[..., large] *= 9
+    cfg = VCReg(alpha=alpha, beta=1.0, delta=1.9)
+    c = covariance(rows(z, axis))
+    clamped = (c - c.clamp(-cfg.delta, cfg.delta)).fill_diagonal_(0) != 0
+    assert clamped.any(), "the clamp is within reach"
+    out = add_gradient(torch.ones_like(z), z, axis, cfg, 3.0)
+    torch.testing.assert_close(rows(out, axis), 1 + 3 * vcreg_gradient(rows(z, axis), cfg))
+    assert taken == [int((c.diagonal() > cfg.delta).sum())]
+
+
 @pytest.mark.parametrize("name", ["nchw", "tokens", "narrow"])
 def test_algorithm_1_takes_the_same_routes(name):
     shape, axis = CASES[name]

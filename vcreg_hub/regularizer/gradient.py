@@ -156,9 +156,11 @@ def _local(
     rows: _Rows, result: Tensor, cfg: VCReg, scale: float | Tensor, observe: Callable[[Tensor], None] | None
 ) -> None:
     mean = rows.sum() / rows.n
-    if rows.n < rows.d and rows.dtype == rows.wide and _nothing_clamped(rows, mean, cfg):
-        whole = rows if rows.one_chunk else _Rows(rows.z, rows.dtype, whole=True)
-        return _narrow(whole, mean, result, cfg, scale, observe)
+    if rows.n < rows.d and rows.dtype == rows.wide:
+        large = _may_be_clamped(rows, mean, cfg)
+        if large is not None and rows.n + 2 * len(large) < rows.d:  # fewer operations than with a (d, d) product
+            whole = rows if rows.one_chunk else _Rows(rows.z, rows.dtype, whole=True)
+            return _narrow(whole, mean, large, result, cfg, scale, observe)
     c = rows.gram(mean).div_(rows.n - 1)
     if observe is not None:
         observe(c)
@@ -181,22 +183,25 @@ def _synced(
     _add_product(rows, mean, gradient_matrix(c, n, cfg, scale), result)
 
 
-def _nothing_clamped(rows: _Rows, mean: Tensor, cfg: VCReg) -> bool:
-    """Whether |C_ij| <= sqrt(C_ii C_jj) <= delta is known. On a GPU looking would wait for the device, so it is not."""
+def _may_be_clamped(rows: _Rows, mean: Tensor, cfg: VCReg) -> Tensor | None:
+    """Indices (k,) of the channels with C_ii > delta: of every clamped pair one is among them, since |C_ij| is at most
+    sqrt(C_ii C_jj). On a GPU looking would wait for the device, so it is not known there: None."""
     if cfg.clamp is None:
-        return True
-    return rows.z.device.type == "cpu" and bool(rows.variances(mean).max() <= cfg.clamp)
+        return torch.empty(0, dtype=torch.long, device=mean.device)
+    return (rows.variances(mean) > cfg.clamp).nonzero()[:, 0] if mean.device.type == "cpu" else None
 
 
 def _narrow(
     rows: _Rows,
     mean: Tensor,
+    large: Tensor,
     result: Tensor,
     cfg: VCReg,
     scale: float | Tensor,
     observe: Callable[[Tensor], None] | None,
 ) -> None:
-    """Fewer rows than channels and no clamp: X @ offdiag(C) = (X X') X / (n-1) - X diag(C), with an (n, n) product."""
+    """Fewer rows than channels: X @ offdiag(C) = (X X') X / (n-1) - X diag(C), with an (n, n) product. What the clamp
+    takes away is added in strips along the `large` channels: (k,)."""
     [(_, x)] = rows.centred(mean)
     n, d = x.shape
     if observe is not None:
@@ -205,15 +210,37 @@ def _narrow(
     _add_gram(g, x.T)
     _mirror(g)
     variances = rows.variances(mean)
-    push = covariance_push(d, n, cfg)
-    g.mul_(push * scale / (n - 1))
-    diagonal = (variance_pull(variances, n, cfg) - push * variances) * scale
+    push = covariance_push(d, n, cfg) * scale
+    g.mul_(push / (n - 1))
+    diagonal = variance_pull(variances, n, cfg) * scale - push * variances
+    # The product keeps the layout of the result: (n, d), or with the channels first (d, n).
+    product = (g @ x).addcmul_(x, diagonal) if result.dim() == 2 else (x.T @ g).addcmul_(x.T, diagonal[:, None]).T
+    if len(large):
+        _clamp_strips(x, large, push, cfg, product)
     if result.dim() == 2:
-        result.add_((g @ x).addcmul_(x, diagonal))
+        result.add_(product)
     else:
         b, s, _ = result.shape
-        product = (x.T @ g).addcmul_(x.T, diagonal[:, None])
-        result.permute(2, 0, 1).add_(product.view(d, b, s))
+        result.permute(2, 0, 1).add_(product.T.view(d, b, s))
+
+
+def _clamp_strips(x: Tensor, large: Tensor, push: float | Tensor, cfg: VCReg, product: Tensor) -> None:
+    """product: (n, d) += push * X @ (clamp(C) - C) off the diagonal, which is 0 outside the rows and the columns
+    `large`.
+
+    Of d = 3 with large = [0], a = clamp(C_01) - C_01 and b = clamp(C_02) - C_02:
+
+        [0 a b]    the column is X @ [0 a b]', added to product[:, 0]
+        [a 0 0]    the row is X_0 times [0 a b], added to what is left, and 0 within the column
+        [b 0 0]
+    """
+    assert cfg.clamp is not None
+    strip = x.T @ x[:, large] / (x.shape[0] - 1)  # C[:, large]: (d, k)
+    change = (strip.clamp(-cfg.clamp, cfg.clamp) - strip) * push
+    change[large, torch.arange(len(large))] = 0
+    product[:, large] += x @ change
+    change[large] = 0
+    product += x[:, large] @ change.T
 
 
 def _add_product(rows: _Rows, mean: Tensor, m: Tensor, result: Tensor) -> None:
@@ -268,4 +295,4 @@ def _mirror(total: Tensor) -> None:
 
 
 def _strip(d: int) -> int:
-    return max(64, -(-d // 4))
+    return 32 if d <= 192 else max(64, -(-d // 4))
