@@ -129,7 +129,7 @@ def test_two_data_sets_are_two_columns():
         == "| run | top1 (flowers, class, test) | top1 (pets, class, test) | top1 (cars, class, test) | seeds |"
     )
     assert lines[2:] == [
-        "| plain | 1.00 % | 1.00 % | not yet run | 1 |",
+        "| plain | 1.00 % | 1.00 % | measured on flowers, class labels, test | 1 |",
         "| vcreg | 3.00 % | 3.00 % | 9.00 % | 1 |",
         "| vcreg - plain | +2.00 points | +2.00 points |  | 1 |",
     ]

@@ -16,7 +16,7 @@ from typing import Any
 
 from ..errors import HubError, IntegrityError, UsageError, VCRegError
 from ..files import write_json, write_text
-from ..results.figures import draw_bars
+from ..results.figures import draw_metrics
 from .card_metadata import card_data, eval_result_files
 from .card_sections import card_context, results_table
 from .record import SEEDS, Record, addressed, collect, is_smoke_test
@@ -55,7 +55,7 @@ def write_card(folder: str | Path, *, licence: str | None = None, record: Record
     if compared:
         kept = record.to_json()
         write_json(folder / SEEDS, {name: kept[name] for name in ("runs", "twins")})
-        draw_bars(record.pictured(), folder / PICTURE)
+        draw_metrics(record.pictured(), folder / PICTURE)
     write_text(folder / "README.md", card)
     return folder / "README.md"
 

@@ -19,7 +19,7 @@ from ..checkpoints.locations import PACKAGED
 from ..errors import RunFolderError, WeightsNotFoundError, unknown_name
 from ..files import sha256, write_json, write_text
 from ..releases import CONFIG, RELEASES, WEIGHTS, Release, cards_folder, find_release
-from ..results.figures import draw_bars
+from ..results.figures import draw_metrics
 from ..results.tables import Table
 from ..rundir import RunDir
 from .card import render
@@ -70,7 +70,7 @@ def make_release(
 def _write_release(record: Record, folder: str | Path) -> Path:
     """Write the numbers, picture and card of one release into `folder`, and its index anew; returns the card's path."""
     folder, picture = Path(folder), f"{record.name}.png"
-    draw_bars(record.pictured(), folder / picture)
+    draw_metrics(record.pictured(), folder / picture)
     record = dataclasses.replace(record, plots=(picture,))
     write_json(folder / f"{record.name}.json", record.to_json())
     write_text(folder / f"{record.name}.md", render(record))
@@ -99,10 +99,17 @@ def _rendered(folder: str | Path) -> dict[str, str]:
 
 
 def refresh(folder: str | Path) -> list[str]:
-    """Renders every drifted file anew; returns the names of those files."""
+    """Renders every drifted file anew, and the pictures; returns the names of the files that changed."""
     texts, changed = _rendered(folder), drifted(folder)
     for name in changed:
         write_text(Path(folder) / name, texts[name])
+    for record in read_records(folder):
+        picture = Path(folder) / f"{record.name}.png"
+        if picture.name not in record.plots:
+            continue
+        before = picture.read_bytes() if picture.is_file() else b""
+        draw_metrics(record.pictured(), picture)
+        changed += [picture.name] if picture.read_bytes() != before else []
     return changed
 
 

@@ -161,7 +161,8 @@ class Record:
         video = self.recipe.get("video")
         group = Group(
             label="VCReg" if with_vcreg else "plain",
-            id=self.name,
+            id=f"{self.name}, {'VCReg' if with_vcreg else 'plain'}",
+            baseline=f"{self.name}, plain" if with_vcreg else None,
             vcreg="VCReg" if with_vcreg else None,
             noise=None if video is None else video["noise"],
         )

@@ -28,6 +28,9 @@ BETWEEN_BASELINES = (*BETWEEN_SEEDS, "vcreg", "where", "assumed")
 # What a row of summary.json repeats of a row of results.json.
 _NAMED = ("metric", "unit", "higher_is_better", "dataset", "dataset_config", "split")
 
+# (metric, labels, split, data set): what may be compared.
+Column = tuple[str, str, str, str]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
@@ -111,9 +114,9 @@ class Summary(Sample):
     folds: tuple[int, ...] = ()
 
     @property
-    def column(self) -> tuple[str, str, str, str]:
+    def column(self) -> Column:
         """(metric, labels, split, data set): summaries of one column may be compared. A noise of the test alone is part
-        of it."""
+        of the labels."""
         one, trained = self.quantity, self.group.noise
         tested = one.sigma or 0.0
         noisy = trained is not None and tested != trained
@@ -242,6 +245,16 @@ def differences(summaries: Sequence[Summary]) -> list[Difference]:
     pairs = ((one, there.get((one.group.baseline or "", one.quantity.identity))) for one in summaries)
     found = (one.minus(baseline) for one, baseline in pairs if baseline is not None)
     return [one for one in found if one is not None]
+
+
+def why_absent(column: Column, there: Iterable[Summary]) -> str:
+    """Why finished runs have no value of a column, from the summaries of them that there are."""
+    metric = column[0]
+    elsewhere = [one.column for one in there if one.quantity.metric == metric]
+    if not elsewhere:
+        return f"its evaluations have no {metric}"
+    _, config, split, data = elsewhere[0]
+    return f"measured on {data}, {config} labels, {split}"
 
 
 def _mean_of_splits(folds: dict[int, Summary]) -> Summary | None:

@@ -1,4 +1,4 @@
-"""Draws summaries as PNG, without a screen: bars of every metric, and accuracy against noise (Figures 3 and 4)."""
+"""Draws summaries as PNG, without a screen: every seed of a metric, and accuracy against noise (Figures 3 and 4)."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..files import replacing
-from .aggregate import Sample, Summary
+from .aggregate import Column, Difference, Group, Sample, Summary, differences, why_absent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _PLAIN, _REGULARIZED = "#7f8c99", "#1f6fb2"
 _FURTHER = ("#c2571a", "#2a8a57", "#8a4fa3", "#b8930b")
+# The end of the name of a metric that is a setting: what an evaluation chose, not how well it went.
+_SETTING = "_penalty"
 _SCALES = {"normalised": "on normalised values", "pixels": "on pixels in [0, 1]"}
 
 
@@ -39,23 +41,47 @@ class _Point(Sample):
     folds: tuple[int, ...]
 
 
-def draw_bars(summaries: Sequence[Summary], path: Path) -> None:
-    """One panel a metric: the mean of each label as a bar, its standard deviation as a whisker, each seed as a dot.
+def draw_metrics(summaries: Sequence[Summary], path: Path) -> None:
+    """A row a metric: each seed as a dot, the mean with its 95% interval; beside it the differences to the baseline,
+    seed by seed, where a baseline is there.
 
-    A metric that is the same in every run is left out, unless all are. An axis that starts above zero, where the
-    differences would vanish otherwise, says so.
+    The tables have every metric; a picture has those that say something (see `_telling`). A label that has no value of
+    a metric says why. The axes do not start at zero, and nothing is drawn whose length would stand for a value.
     """
-    columns: dict[tuple[str, str, str, str], dict[str, Summary]] = {}
+    columns = _telling(summaries)
+    labels = {one.group.id: one.group for one in summaries}
+    compared: dict[Column, dict[str, Difference]] = {}
+    for pair in differences(summaries):
+        compared.setdefault(pair.one.column, {})[pair.one.group.id] = pair
+    across = 2 if any(of in compared for of in columns) else 1
+    with _grid(path, len(columns), across, (5.0, 3.4), 0.95 + 0.34 * len(labels)) as rows:
+        for (of, found), (values, *beside) in zip(columns.items(), rows, strict=True):
+            _draw_values(values, labels, found, summaries)
+            for axes in beside:
+                _draw_differences(axes, labels, found, compared.get(of, {}))
+
+
+def _telling(summaries: Sequence[Summary]) -> dict[Column, dict[str, Summary]]:
+    """Column -> group id -> summary, of the columns that a picture shows.
+
+    Left out are the settings that an evaluation chose, what is told of blocks one by one, "loss" and "top5" beside a
+    "top1", what is the same in every run, and what repeats the column before it; unless nothing would be left.
+    """
+    columns: dict[Column, dict[str, Summary]] = {}
     for one in summaries:
-        columns.setdefault(one.column, {})[one.group.label] = one
-    differing = {of: found for of, found in columns.items() if len({v for s in found.values() for v in s.values}) > 1}
-    labels = list(dict.fromkeys(one.group.label for one in summaries))
-    shown = differing or columns
-    several = len({data for *_, data in shown}) > 1
-    with _panels(path, len(shown), 4.6, 1.0 + 0.32 * len(labels)) as panels:
-        for axes, ((metric, config, split, data), found) in zip(panels, shown.items(), strict=True):
-            _draw_bars(axes, labels, found)
-            axes.set_title(f"{metric}  ({f'{data}, ' if several else ''}{config} labels, {split})", fontsize=8)
+        columns.setdefault(one.column, {})[one.group.id] = one
+    shown: dict[Column, dict[str, Summary]] = {}
+    seen: list[dict[str, list[float]]] = []
+    for of, found in columns.items():
+        metric, *rest = of
+        values = {label: [round(value, 2) for value in one.values] for label, one in found.items()}
+        varied = len({value for one in found.values() for value in one.values}) > 1
+        beside_top1 = metric in ("loss", "top5") and ("top1", *rest) in columns
+        if metric.endswith(_SETTING) or beside_top1 or not varied or values in seen:
+            continue
+        seen.append(values)
+        shown[of] = found
+    return shown or columns
 
 
 def _noise_curves(summaries: Sequence[Summary], metric: str = "top1") -> dict[_Panel, dict[str, list[_Point]]]:
@@ -88,55 +114,114 @@ def draw_noise(
     curves = _noise_curves(summaries)
     if not curves:
         return False
-    with _panels(path, len(curves), 4.8, 3.6) as panels:
-        for axes, (panel, series) in zip(panels, curves.items(), strict=True):
+    with _grid(path, len(curves), 1, (6.0,), 3.8) as rows:
+        for (axes,), (panel, series) in zip(rows, curves.items(), strict=True):
             _draw_curves(axes, panel, series, (paper or {}).get((panel.model, panel.dataset)))
     return True
 
 
 @contextlib.contextmanager
-def _panels(path: Path, count: int, width: float, height: float) -> Iterator[list[Axes]]:
-    """`count` pairs of axes, two across, each of that many inches; the figure is written when the block ends well."""
+def _grid(path: Path, down: int, across: int, widths: Sequence[float], height: float) -> Iterator[list[list[Axes]]]:
+    """`down` rows of `across` pairs of axes, in inches; the figure is written when the block ends well."""
     from matplotlib.figure import Figure
 
-    across = min(2, count)
-    down = -(-count // across)
-    figure = Figure(figsize=(width * across, height * down), layout="constrained")
-    grid = list(figure.subplots(down, across, squeeze=False).flat)
-    for axes in grid[count:]:
-        axes.remove()
-    yield grid[:count]
+    widths = widths[:across]
+    figure = Figure(figsize=(sum(widths), height * down), layout="constrained")
+    grid = figure.subplots(down, across, squeeze=False, gridspec_kw={"width_ratios": widths})
+    for axes in grid.flat:
+        axes.tick_params(labelsize=7)
+        axes.spines[["top", "right"]].set_visible(False)
+    yield [list(row) for row in grid]
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=150, format="png")
 
 
-def _draw_bars(axes: Axes, labels: Sequence[str], found: Mapping[str, Summary]) -> None:
-    values = [value for one in found.values() for value in one.values]
-    low, high = min(values), max(values)
-    margin = max(high - low, 1e-6 + 0.01 * abs(high))
-    cut = low > margin  # a bar that does not start at 0 would exaggerate, so there is a mark in its place
-    for i, label in enumerate(labels):
+def _draw_values(
+    axes: Axes, groups: Mapping[str, Group], found: Mapping[str, Summary], summaries: Sequence[Summary]
+) -> None:
+    first = next(iter(found.values()))
+    of = first.quantity
+    counts = {one.n for one in found.values()}
+    for i, (label, group) in enumerate(groups.items()):
         one = found.get(label)
         if one is None:
-            place = axes.get_yaxis_transform()
-            axes.text(0.02, i, "not yet run", va="center", transform=place, fontsize=7)
-            continue
-        color = _PLAIN if one.group.vcreg is None else _REGULARIZED
-        if cut:
-            axes.errorbar(one.mean, i, xerr=one.std, fmt="D", color=color, markersize=7, capsize=3)
+            why = why_absent(first.column, [other for other in summaries if other.group.id == label])
+            _write(axes, i, why)
         else:
-            axes.barh(i, one.mean, xerr=one.std, color=color, height=0.7, capsize=3, alpha=0.85)
-        axes.plot(one.values, [i] * one.n, "o", color="black", markersize=2.5, alpha=0.7)
-    axes.set_yticks(range(len(labels)), labels, fontsize=7)
-    of = next(iter(found.values())).quantity
-    note = f"{of.unit}, {'higher' if of.higher_is_better else 'lower'} is better"
-    axes.set_ylim(len(labels) - 0.5, -0.5)
-    if cut:
-        axes.set_xlim(low - margin, high + 0.5 * margin)
-        note += "; the axis does not start at 0"
-    axes.set_xlabel(note, fontsize=7)
-    axes.tick_params(axis="x", labelsize=7)
-    axes.spines[["top", "right"]].set_visible(False)
+            _draw_sample(axes, i, one, _PLAIN if group.vcreg is None else _REGULARIZED)
+    names = [
+        _shortened(group.label) + (f" (n = {found[label].n})" if len(counts) > 1 and label in found else "")
+        for label, group in groups.items()
+    ]
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.5, -0.6)
+    _widen(axes, of.unit)
+    direction = f"{'higher' if of.higher_is_better else 'lower'} is better"
+    parts = (of.unit, direction, "each dot a seed, the bar the 95% interval of the mean")
+    axes.set_xlabel(", ".join(filter(None, parts)), fontsize=7)
+    seeds = f", {_seeds(counts.pop())}" if len(counts) == 1 else ""
+    meaning = of.protocol.partition(";")[0]
+    named = f"{of.metric}: {meaning}" if meaning else of.metric
+    _, config, split, data = first.column
+    axes.set_title(f"{named}\n{data}, {config} labels, {split}{seeds}", fontsize=8, loc="left")
+
+
+def _draw_differences(
+    axes: Axes, groups: Mapping[str, Group], found: Mapping[str, Summary], compared: Mapping[str, Difference]
+) -> None:
+    """One row a group, beside its values; a group without a difference says why."""
+    if not compared:
+        axes.axis("off")
+        return
+    axes.axvline(0, color="black", linewidth=0.8, alpha=0.5)
+    baselines = {pair.baseline.group.id for pair in compared.values()}
+    for i, label in enumerate(groups):
+        if label in compared:
+            _draw_sample(axes, i, compared[label], _REGULARIZED, signed=True)
+        elif label in found:
+            why = "the baseline" if label in baselines else "no baseline with its seeds"
+            _write(axes, i, why)
+    axes.set_yticks([])
+    axes.set_ylim(len(groups) - 0.5, -0.6)
+    pair = next(iter(compared.values()))
+    _widen(axes, pair.one.quantity.unit)
+    unit = "points" if pair.one.quantity.unit == "%" else pair.one.quantity.unit
+    axes.set_xlabel(", ".join(filter(None, (unit, "the same seed in both"))), fontsize=7)
+    counts = {one.n for one in compared.values()}
+    seeds = f", {_seeds(counts.pop())}" if len(counts) == 1 else ""
+    axes.set_title(f"minus the baseline{seeds}", fontsize=8, loc="left")
+
+
+def _draw_sample(axes: Axes, place: int, one: Sample, color: str, signed: bool = False) -> None:
+    """Every seed as a dot below the line, the mean as a tick on the bar of its interval, and in figures."""
+    if one.interval is not None:
+        axes.plot(one.interval, [place, place], color=color, linewidth=5, alpha=0.35, solid_capstyle="butt")
+    axes.plot([one.mean], [place], "|", color=color, markersize=13, markeredgewidth=2)
+    axes.plot(one.values, [place + 0.28] * one.n, "o", color=color, markersize=3.5, alpha=0.75, markeredgewidth=0)
+    axes.text(one.mean, place - 0.24, f"{one.mean:{'+' if signed else ''}.2f}", ha="center", va="bottom", fontsize=7)
+
+
+def _write(axes: Axes, place: int, text: str) -> None:
+    """A word in the place of a sample."""
+    box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+    where = axes.get_yaxis_transform()
+    axes.text(0.02, place, text, va="center", transform=where, fontsize=7, style="italic", bbox=box)
+
+
+def _widen(axes: Axes, unit: str) -> None:
+    """Leave room at both ends, and show one point of a percentage or more: a tenth of one is not a large step."""
+    low, high = axes.get_xlim()
+    room = max(1.0 - (high - low), 0.0) / 2 if unit == "%" else 0.0
+    margin = 0.06 * (high - low) + room
+    axes.set_xlim(low - margin, high + margin)
+
+
+def _seeds(n: int) -> str:
+    return "1 seed, so no interval" if n == 1 else f"n = {n} seeds"
+
+
+def _shortened(label: str, width: int = 34) -> str:
+    return label if len(label) <= width else f"{label[: width // 2 - 1]}…{label[-width // 2 :]}"
 
 
 def _series(summaries: Sequence[Summary]) -> dict[str, list[_Point]]:
@@ -208,7 +293,6 @@ def _draw_curves(
     axes.set_title(f"{panel.model} on {panel.dataset}", fontsize=9)
     axes.tick_params(labelsize=8)
     axes.legend(fontsize=7, frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _counted(points: Sequence[_Point]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +13,18 @@ from ..errors import RunFolderError
 from ..files import write_json, write_text
 from ..paper import PAPER_NUMBERS
 from ..rundir import RunDir
-from .aggregate import BETWEEN_BASELINES, Group, Summary, differences, over_seeds, over_splits, recipe_id
-from .figures import draw_bars, draw_noise
+from .aggregate import (
+    BETWEEN_BASELINES,
+    Column,
+    Group,
+    Summary,
+    differences,
+    over_seeds,
+    over_splits,
+    recipe_id,
+    why_absent,
+)  # fmt: skip
+from .figures import draw_metrics, draw_noise
 from .rows import read_results
 from .tables import Table
 
@@ -49,16 +60,18 @@ def tabulated(summaries: Sequence[Summary], metrics: Sequence[str] | None = None
     Last, for each group whose baseline is there, the differences seed by seed with the 95% interval of their mean.
     """
     columns = [of for of in dict.fromkeys(one.column for one in summaries) if metrics is None or of[0] in metrics]
-    cells: dict[str, dict[tuple[str, str, str, str], Summary]] = {}
+    names = _names(summaries)
+    cells: dict[str, dict[Column, Summary]] = {}
     for one in summaries:
-        cells.setdefault(one.group.label, {})[one.column] = one
+        cells.setdefault(one.group.id, {})[one.column] = one
     rows = []
-    for label, found in cells.items():
-        texts = [found[of].shown if of in found else "not yet run" for of in columns]
-        rows.append((label, *texts, max((found[of].n for of in columns if of in found), default=0)))
-    compared: dict[str, dict[tuple[str, str, str, str], tuple[str, int]]] = {}
+    for group, found in cells.items():
+        texts = [found[of].shown if of in found else why_absent(of, found.values()) for of in columns]
+        rows.append((names[group], *texts, max((found[of].n for of in columns if of in found), default=0)))
+    compared: dict[str, dict[Column, tuple[str, int]]] = {}
     for pair in differences(summaries):
-        compared.setdefault(pair.label, {})[pair.one.column] = (pair.shown, pair.n)
+        label = f"{names[pair.one.group.id]} - {names[pair.baseline.group.id]}"
+        compared.setdefault(label, {})[pair.one.column] = (pair.shown, pair.n)
     for label, by_column in compared.items():
         texts = [by_column[of][0] if of in by_column else "" for of in columns]
         rows.append((label, *texts, max(n for _, n in by_column.values())))
@@ -78,7 +91,7 @@ def write_report(folder: Path, summaries: Sequence[Summary]) -> None:
     rows, compared = ([one.to_json() for one in found] for found in (summaries, differences(summaries)))
     write_json(folder / "summary.json", {"format": 1, "rows": rows, "differences": compared})
     write_text(folder / "report.md", tabulated(summaries).markdown() + "\n")
-    draw_bars(summaries, folder / "report.png")
+    draw_metrics(summaries, folder / "report.png")
 
 
 def read_summary(folder: Path) -> list[Summary]:
@@ -88,6 +101,13 @@ def read_summary(folder: Path) -> list[Summary]:
         return [Summary.from_json(row) for row in rows]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunFolderError(f"{folder} has no readable summary.json: {error}") from None
+
+
+def _names(summaries: Iterable[Summary]) -> dict[str, str]:
+    """Group id -> its label, with the id where reports that were put together use one label twice."""
+    labels = {one.group.id: one.group.label for one in summaries}
+    taken = Counter(labels.values())
+    return {group: label if taken[label] == 1 else f"{label} ({group[:6]})" for group, label in labels.items()}
 
 
 def _label(run: Path, taken: Iterable[str]) -> str:
