@@ -27,7 +27,7 @@ HOUSE: dict[str, set[str]] = {
     "checkpoints": {"files", "releases", "config"},
     "data": {"config", "files"},
     "models": {"checkpoints", "config", "files", "placement", "regularizer", "releases"},
-    "tasks": {"config", "models"},
+    "tasks": {"config", "models", "regularizer"},
     "evals": {"analysis", "config", "data", "files", "models", "regularizer", "results"},
     "training": {"config", "files", "models", "regularizer", "rundir"},
     "loops": {"regularizer"},

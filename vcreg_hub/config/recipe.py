@@ -51,7 +51,7 @@ class Data:
     resize: short side before the test-time centre crop; None means no resize beyond `image_size` itself.
     crop: training view: `random_resized` (scale, ratio), `pad` (random crop after padding by an eighth) or `none`.
     augment: `none`, `ta_wide` (TrivialAugmentWide), `aa_imagenet` (AutoAugment), `ra-<ops>-<magnitude>`
-        (RandAugment).
+        (RandAugment), and for two views `simclr-<strength>` (1.0 in its paper) or `vicreg`, whose two views differ.
     repeats: repeated augmentation: how often an image is drawn within an epoch of unchanged length.
     mean / std: per channel; None takes the data set's own.
     """
@@ -183,6 +183,7 @@ class Train:
         average follow the weights during warmup.
     keep: which weights become model.safetensors: `last`, or `best` on the held-out validation images.
     mixup / cutmix: Beta parameters; with both set one of the two is drawn for each batch.
+    sync_batchnorm: batch normalisation by the statistics of all processes' samples, on GPUs.
     """
 
     epochs: int = 1
@@ -202,6 +203,7 @@ class Train:
     compile: bool = False
     gradient_checkpointing: bool = False
     max_steps: int | None = None
+    sync_batchnorm: bool = False
 
     def __post_init__(self) -> None:
         _at_least(self, 1, "epochs", "batch_size", "accumulation", "ema_every", "max_steps")

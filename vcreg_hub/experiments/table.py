@@ -170,6 +170,18 @@ def _shipped(network: str) -> Experiment:
     )
 
 
+def _self_supervised(method: str) -> Experiment:
+    """One coarse grid for both methods, inside the paper's range and a step beyond its largest beta."""
+    grid = {"vcreg.alpha": ("0.16", "0.64"), "vcreg.beta": ("0.01", "0.08", "0.64")}
+    return Experiment(
+        variants=_plain_and_vcreg(f"fashion_mnist:{method}", grid),
+        metric="logreg_top1",
+        selection_seeds=(100,),
+        seeds=(0, 1, 2, 3, 4),
+        paper="Table 4 does the same with ImageNet and ResNet-50",
+    )
+
+
 def _hmdb51(network: str) -> Experiment:
     plain, vcreg = _TABLE_2[network]
     return Experiment(
@@ -234,6 +246,8 @@ EXPERIMENTS = {
             "footwear": _hierarchy_as_picked(network, "data.labels=footwear"),
         }.items()
     },
+    "self_supervised_simclr": _self_supervised("simclr"),
+    "self_supervised_vicreg": _self_supervised("vicreg"),
     # The image models whose weights ship with this package: those of the first seed, whatever the other seeds give.
     "resnet32_cifar_vcreg.fashion_mnist": _shipped("resnet32_cifar"),
     "convnext_zepto_rms_vcreg.fashion_mnist": _shipped("convnext_zepto_rms"),

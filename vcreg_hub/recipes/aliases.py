@@ -95,6 +95,18 @@ ALIASES: dict[str, Alias] = {
         "As `fashion_mnist:hierarchy_resnet`, with VCReg after every block.",
         _NOT_RUN,
     ),
+    "fashion_mnist:simclr_vcreg": Alias(
+        "fashion_mnist:simclr",
+        _vcreg(0.64, 0.08),
+        "As `fashion_mnist:simclr`, with VCReg after every residual block.",
+        _NOT_RUN,
+    ),
+    "fashion_mnist:vicreg_vcreg": Alias(
+        "fashion_mnist:vicreg",
+        _vcreg(0.64, 0.08),
+        "As `fashion_mnist:vicreg`, with VCReg after every residual block.",
+        _NOT_RUN,
+    ),
     "fashion_mnist:resnet32_cifar_vcreg": Alias(
         "fashion_mnist:resnet32_cifar",
         _vcreg(0.32, 0.02),
@@ -140,6 +152,20 @@ ALIASES: dict[str, Alias] = {
         "ViT-B/32 with VCReg after its 12 blocks (Table 1).",
         "Cost: that of vit_base_patch32 and a few percent. The paper: 65.19% mean of eight linear probes against "
         "64.20% plain. " + _NOT_RUN,
+    ),
+    "imagenet:resnet50_simclr_vcreg": Alias(
+        "imagenet:resnet50_simclr",
+        _vcreg(0.64, 0.08),
+        "ResNet-50 by SimCLR with VCReg after its 16 blocks (Table 4).",
+        "Cost: that of resnet50_simclr and a few percent. The paper: 83.6% linear probe on Flowers, 82.6% plain. "
+        + _NOT_RUN,
+    ),
+    "imagenet:resnet50_vicreg_vcreg": Alias(
+        "imagenet:resnet50_vicreg",
+        _vcreg(0.64, 0.08),
+        "ResNet-50 by VICReg with VCReg after its 16 blocks (Table 4).",
+        "Cost: that of resnet50_vicreg and a few percent. The paper: 66.3% linear probe on ImageNet, 65.2% plain. "
+        + _NOT_RUN,
     ),
     # The other placements of Table 7: --set where=final, --set where=downsample, --set where=blocks+downsample.
     "imagenet:convnext_atto_vcreg": Alias(

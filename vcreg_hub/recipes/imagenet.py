@@ -1,4 +1,4 @@
-"""ImageNet-1k pretraining: the three networks of Table 1 and the ConvNeXt-Atto of Appendix A.
+"""ImageNet-1k pretraining: the three networks of Table 1, the ConvNeXt-Atto of Appendix A, and Table 4 without labels.
 
 The plain recipes are torchvision's reference recipes (the paper trains with them unchanged); the `_vcreg` ones add the
 regularizer after each residual block and change nothing else. The paper gives the grid it searched
@@ -13,7 +13,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..config import Data, Model, Optim, Recipe, Train
+from ..config import Data, Model, Optim, Recipe, Task, Train
+from ..tasks.simclr import SimCLR
+from ..tasks.vicreg import VICReg
 
 # Train crop 176, test 232 -> 224, TrivialAugmentWide, erasing 0.1, four repeats: torchvision's second-generation views.
 _SECOND_GENERATION = Data(
@@ -99,3 +101,41 @@ def convnext_atto(lr: float = 0.016) -> Recipe:
         optim=Optim("adamw", lr=lr, weight_decay=0.05, norm_weight_decay=0.0, warmup_epochs=5),
         train=replace(_MIXED, epochs=90, batch_size=4096),
     )
+
+
+def resnet50_simclr() -> Recipe:
+    """ResNet-50 by SimCLR, without labels (Table 4, Appendix C.5), 100 epochs.
+
+    Command: accelerate launch -m vcreg_hub train imagenet:resnet50_simclr --set data.root=DIR
+    Cost: 100 epochs at batch 4096, two views an image. Ours: not yet run.
+    """
+    return _two_views("simclr", SimCLR(), lr=0.3, weight_decay=1e-6, mean=(0.0,) * 3, std=(1.0,) * 3)
+
+
+def resnet50_vicreg() -> Recipe:
+    """ResNet-50 by VICReg, without labels (Table 4, Appendix C.5), 100 epochs.
+
+    Command: accelerate launch -m vcreg_hub train imagenet:resnet50_vicreg --set data.root=DIR
+    Cost: 100 epochs at batch 4096, two views an image. The paper: 65.2% linear probe on ImageNet. Ours: not yet run.
+    """
+    return _two_views("vicreg", VICReg(), lr=0.2, weight_decay=1e-6, mean=None, std=None)
+
+
+def _two_views(
+    method: str, task: Task, lr: float, weight_decay: float,
+    mean: tuple[float, ...] | None, std: tuple[float, ...] | None,
+) -> Recipe:  # fmt: skip
+    """The paper takes one symmetric set of augmentations for both methods and gives no strengths: SimCLR's are taken.
+    LARS leaves alone what is not decayed: biases and normalisation layers, as both authors' codes do."""
+    return Recipe(
+        name=f"resnet50_{method}",
+        model=Model("resnet50", kwargs={"zero_init_last": False}),
+        data=Data("imagenet", image_size=224, resize=256, interpolation="bicubic", augment="simclr-1.0", mean=mean,
+                  std=std, workers=16),
+        optim=Optim("lars", lr=lr, lr_base_batch=256, weight_decay=weight_decay, norm_weight_decay=0.0,
+                    bias_weight_decay=0.0, warmup_epochs=5, warmup_start=0.0, schedule_per="step"),
+        train=Train(epochs=100, batch_size=4096, sync_batchnorm=True, precision="bf16"),
+        task=task,
+        assumed=("data.augment", "data.scale", "data.mean", "optim.weight_decay", "optim.warmup_start",
+                 "train.precision"),
+    )  # fmt: skip

@@ -73,6 +73,7 @@ def train(
         processes = accelerator.num_processes
         log(f"processes: {processes}, device: {accelerator.device}, precision: {recipe.train.precision}")
         data, network = build(recipe)
+        _synchronise(recipe, network, accelerator)
         context = evaluation_context(recipe, data, network, accelerator)
         if accelerator.is_main_process:
             _note_start(folder, network)
@@ -119,6 +120,7 @@ def _fitted(
     """Train the context's network in place, or go on where `folder` stopped; afterwards the regularizer is off."""
     data, network, accelerator = context.trained_on, context.network, context.accelerator
     module = TaskModule(recipe.task, network, recipe.train, example_input(data))
+    _synchronise(recipe, module.heads, accelerator)
     batches = data.train_batches(recipe.train, accelerator.process_index, accelerator.num_processes, recipe.task.views)
     held_out = context.batches(data, "val") if data.size("val") and recipe.task.monitor.startswith("val_") else None
 
@@ -162,6 +164,18 @@ def _report(row: Row, accelerator: Any, log: _Log) -> None:
     log("  ".join(f"{name} {_short(value)}" for name, value in row.items()))
     if accelerator.trackers:
         accelerator.log({name: value for name, value in row.items() if name != "epoch"}, step=row["step"])
+
+
+def _synchronise(recipe: Recipe, module: nn.Module, accelerator: Any) -> None:
+    """Let batch normalisation within a module count the samples of all processes, where the recipe asks for it.
+
+    Errors: ConfigError on a device for which torch has no such thing.
+    """
+    if not recipe.train.sync_batchnorm or accelerator.num_processes == 1:
+        return
+    if accelerator.device.type == "cpu":
+        raise ConfigError("train.sync_batchnorm needs GPUs; on CPUs pass --set train.sync_batchnorm=false")
+    nn.SyncBatchNorm.convert_sync_batchnorm(module)  # in place, but for a module that is itself such a layer
 
 
 @contextmanager

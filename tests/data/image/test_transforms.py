@@ -129,3 +129,37 @@ def test_what_cannot_be_is_refused() -> None:
         train_transform(Data("x", augment="ra-2-31"), MEAN, STD)
     with pytest.raises(ConfigError, match="resize"):
         fixed_view(Data("x", image_size=32, resize=28), MEAN, STD)
+
+
+def test_two_views_are_distorted_as_their_papers_say() -> None:
+    grey = photo(mode="L")
+    for augment in ("simclr-1.0", "simclr-0.5", "vicreg"):
+        cfg = Data("x", image_size=28, augment=augment, hflip=0.0, crop="none")
+        for mode, mean in (("RGB", (0.0,) * 3), ("L", (0.0,))):
+            seen = train_transform(cfg, mean, (1.0,) * len(mean))(photo(mode=mode))
+            assert seen.shape == (len(mean), 28, 28) and 0 <= seen.min() and seen.max() <= 1
+    torch.manual_seed(0)
+    weak, strong = (
+        train_transform(Data("x", image_size=28, augment=f"simclr-{strength}", crop="none"), (0.0,), (1.0,))
+        for strength in (0.1, 1.0)
+    )
+    spread = [torch.stack([view(grey).mean() for _ in range(60)]).std() for view in (weak, strong)]
+    assert spread[1] > 3 * spread[0], "the jitter's strength"
+    # Of 400 images: a fifth lose their colour.
+    view = train_transform(
+        Data("x", image_size=28, augment="simclr-0.1", hflip=0.0, crop="none"), (0.0,) * 3, (1.0,) * 3
+    )
+    lost = sum(torch.equal(seen[0], seen[1]) for seen in (view(photo()) for _ in range(400)))
+    assert 50 < lost < 110
+    with pytest.raises(ConfigError, match="SimCLR's strength is above 0"):
+        train_transform(Data("x", augment="simclr-0"), MEAN, STD)
+
+
+def test_only_the_second_view_of_vicreg_is_solarised() -> None:
+    cfg = Data("x", image_size=28, augment="vicreg", hflip=0.0, crop="none")
+    bright = Image.new("RGB", (28, 28), (250, 250, 250))
+    darkest = [
+        min(train_transform(cfg, (0.0,) * 3, (1.0,) * 3, view)(bright).min().item() for _ in range(100))
+        for view in (0, 1)
+    ]
+    assert darkest[0] > 0.5 > 0.1 > darkest[1], "a bright pixel is inverted"

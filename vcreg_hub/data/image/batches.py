@@ -43,7 +43,7 @@ def train_loader(
     Errors: ConfigError when the batch size does not divide, is odd under mixup, or exceeds the images.
     """
     size = share_of_batch(train, world)
-    view = train_transform(data, images.mean, images.std)
+    each_view = [train_transform(data, images.mean, images.std, v) for v in range(views)]
     collate = _Collate(batch_mixing(train, images.num_classes, size, views), (train.seed, rank))
     workers = worker_processes(data.workers)
     common: dict[str, Any] = dict(
@@ -58,13 +58,13 @@ def train_loader(
         opened = images.train.open(training=True, batch_size=size, workers=workers, seed=train.seed)
         if views > 1:
             raise ConfigError(f"the task takes {views} views of an image, a streamed data set gives one")
-        order: Any = _StreamViews(opened, view, train.seed, rank)
+        order: Any = _StreamViews(opened, each_view[0], train.seed, rank)
         loader = DataLoader(order, batch_size=size, drop_last=True, **common)
         each = len(images.train) // world
     else:
         order = Order(images.train, data.repeats, train.seed, rank, world)
         batches = BatchSampler(order, size, drop_last=True)
-        samples = _TrainViews(images.train, view, views)
+        samples = _TrainViews(images.train, each_view)
         loader = DataLoader(samples, batch_sampler=batches, persistent_workers=workers > 0, **common)  # type: ignore[arg-type]
         each = len(order)
     return TrainLoader(loader, batches_of_epoch(each, size, train, world, "images"), train.seed, order)
@@ -89,19 +89,21 @@ test_loader.__test__ = False  # type: ignore[attr-defined]
 class _TrainViews(Dataset):
     """Asked with a key and an image number; answers (tensor, label, key)."""
 
-    def __init__(self, images: Images, view: Transform, views: int) -> None:
-        self.images, self.view, self.views = images, view, views
+    def __init__(self, images: Images, views: Sequence[Transform]) -> None:
+        self.images, self.views = images, views
 
     def __getitem__(self, item: tuple[Key, int]) -> tuple[Tensor, int, Key]:
         key, index = item
         image, label = self.images[index]
-        if self.views > 1:
-            return torch.stack([self._seen(image, (*key, v)) for v in range(self.views)]), label, key
-        return self._seen(image, key), label, key
+        if len(self.views) > 1:
+            seen = [self._seen(image, view, (*key, number)) for number, view in enumerate(self.views)]
+            return torch.stack(seen), label, key
+        return self._seen(image, self.views[0], key), label, key
 
-    def _seen(self, image: Image.Image, draws: tuple[int, ...]) -> Tensor:
+    @staticmethod
+    def _seen(image: Image.Image, view: Transform, draws: tuple[int, ...]) -> Tensor:
         with torch_seed(*draws):
-            return self.view(image)
+            return view(image)
 
 
 class _StreamViews(IterableDataset):

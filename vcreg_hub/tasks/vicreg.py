@@ -1,0 +1,58 @@
+"""VICReg (Bardes et al. 2021): two views agree, each embedding dimension keeps variance, pairs lose covariance.
+
+    loss = invariance * mean (a - b)^2 + sum over a, b of [variance / 2 * v + covariance * c]
+    v = mean_i max(0, 1 - sqrt(C_ii + eps))         c = 1/e * sum_{i != j} C_ij^2
+
+C is the covariance (with n - 1) of the embeddings (n, e) of all processes. v and c are those of VCReg but for a factor:
+VCReg divides its covariance term by e (e - 1), so that covariance * c is VCReg's with beta = covariance * (e - 1).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..errors import ConfigError
+from .joint_embedding import JointEmbedding
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class VICReg(JointEmbedding):
+    """Agreement of views without negatives. projector: of the VCReg paper (Appendix C.5). The others: the weights above
+    and the eps below the square root.
+
+    The paper has batch normalisation after the last layer too, which holds the variances near 1 by itself; the authors
+    of VICReg have none there (`projector_norm=hidden`).
+    """
+
+    tag = "vicreg"
+
+    projector: tuple[int, ...] = (8192, 8192)
+    invariance: float = 25.0
+    variance: float = 25.0
+    covariance: float = 1.0
+    eps: float = 1e-4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("invariance", "variance", "covariance"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigError(f"task.{name} is 0 or more, got {getattr(self, name)}")
+        if not 0 < self.eps < math.inf:
+            raise ConfigError(f"task.eps is a number above 0, got {self.eps}")
+
+    def compare(self, one: Tensor, two: Tensor) -> dict[str, Tensor]:
+        from torch.nn import functional as F
+
+        from ..regularizer.loss import vcreg_loss
+        from ..regularizer.vcreg import VCReg
+        from .embeddings import gathered
+
+        agree = F.mse_loss(one, two)
+        weights = VCReg(self.variance / 2, self.covariance * (one.shape[1] - 1), delta=None, eps=self.eps)
+        spread = sum(vcreg_loss(gathered(z)[0], weights) for z in (one, two))
+        return {"loss": self.invariance * agree + spread, "invariance": agree}
