@@ -19,15 +19,16 @@ from torch.nn import functional as F
 
 from ..env import describe_env
 from ..errors import UsageError
+from ..paper import PAPER_TABLES
 from ..placement.sites import describe_sites, find_blocks
 from ..regularizer.vcreg import VCReg
 from .memory import peak_bytes
 from .variants import NAMES, block_calls, inserted
 
-# The paper's numbers, on one NVIDIA A100 at batch size 128: seconds.
+# The paper's seconds on one NVIDIA A100 at batch size 128: network -> layer -> seconds.
 PAPER = {
-    "vit_base_patch32_224": {"identity": 0.223, "naive": 1.427, "algorithm1": 0.245, "batchnorm": 0.247},
-    "convnext_tiny": {"identity": 0.442, "naive": 2.951, "algorithm1": 0.471, "batchnorm": 0.468},
+    name: dict(zip(PAPER_TABLES["table8"].columns, row, strict=True))
+    for name, row in PAPER_TABLES["table8"].rows.items()
 }
 
 # Fewer rows (50 a sample) than its 768 channels would be another case than training meets.
