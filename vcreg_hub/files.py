@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -143,6 +143,27 @@ def read_tensors(path: str | Path) -> dict[str, torch.Tensor]:
         raise RunFolderError(f"there is no {path}") from None
     except (SafetensorError, OSError) as error:
         raise RunFolderError(f"{path} is not a whole safetensors file: {error}") from None
+
+
+def tensors_sha256(tensors: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256, in hexadecimal, of a state dict: for each tensor in order of name, the line "name dtype shape" and then
+    its bytes, row by row."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def files_fingerprint(paths: Iterable[str | Path]) -> str:
+    """A hash of every file's path, size and time of change, in order; the content is not read."""
+    digest = hashlib.sha256()
+    for path in map(Path, paths):
+        found = path.stat()
+        digest.update(f"{path.absolute()} {found.st_size} {found.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
 
 
 def sha256(path: str | Path) -> str:

@@ -26,7 +26,7 @@ HOUSE: dict[str, set[str]] = {
     "results": {"config", "files", "paper", "rundir"},
     "checkpoints": {"files", "releases", "config"},
     "data": {"config", "files"},
-    "models": {"checkpoints", "config", "files", "placement", "regularizer", "releases"},
+    "models": {"checkpoints", "config", "files", "placement", "regularizer", "releases", "rundir"},
     "tasks": {"config", "models", "regularizer"},
     "evals": {"analysis", "config", "data", "files", "models", "regularizer", "results"},
     "training": {"config", "files", "models", "regularizer", "rundir"},

@@ -37,14 +37,14 @@ def quiet(_text: str) -> None:
 @pytest.fixture
 def extracted(monkeypatch):
     """How many samples each extraction of features went over."""
-    found, extract = [], context._extract
+    found, extract = [], context.extract
 
-    def counted(*arguments):
-        rows, labels = extract(*arguments)
-        found.append(len(rows))
-        return rows, labels
+    def counted(*arguments, **settings):
+        extracted = extract(*arguments, **settings)
+        found.append(len(extracted.labels))
+        return extracted
 
-    monkeypatch.setattr(context, "_extract", counted)
+    monkeypatch.setattr(context, "extract", counted)
     return found
 
 
@@ -87,7 +87,11 @@ def test_labels_are_those_of_the_asked_set_whatever_was_extracted_first(tmp_path
 @pytest.mark.parametrize(
     ("evaluation", "kind", "part"),
     [
-        (LinearProbe(data=Data("synthetic:4x3")), ConfigError, "synthetic:4x3 has 3 channels, but the network takes 1"),
+        (
+            LinearProbe(data=Data("synthetic:4x3", channels=3)),
+            ConfigError,
+            "synthetic:4x3 has 3 channels, but the network takes 1",
+        ),
         (LinearProbe(data=Data("digit")), UnknownNameError, "did you mean 'digits'"),
         (LinearProbe(labels="superclas"), UnknownNameError, "did you mean 'superclass'"),
     ],
@@ -96,6 +100,14 @@ def test_what_cannot_be_measured_is_refused_before_the_training(tmp_path, evalua
     with pytest.raises(kind) as error:
         train(Recipe("r", RECIPE.model, RECIPE.data, evals=(evaluation,)), tmp_path / "run", log=quiet)
     assert part in str(error.value) and not (tmp_path / "run" / "state").exists()
+
+
+def test_images_of_other_channels_are_shown_in_the_networks(tmp_path, caplog):
+    colour = LinearProbe(data=Data("synthetic:4x3", image_size=32, workers=0))
+    folder = train(replace(RECIPE, evals=(colour,)), tmp_path / "run", log=quiet)
+    assert "synthetic:4x3 has 3 channels, the network takes 1: its images are shown in grey" in caplog.text
+    (row, _) = folder.results()["metrics"]
+    assert row["metric"] == "probe_top1" and row["value"] > 25
 
 
 def test_the_order_of_a_data_set_is_checked(tmp_path, monkeypatch):

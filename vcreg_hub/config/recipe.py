@@ -54,6 +54,8 @@ class Data:
         (RandAugment), and for two views `simclr-<strength>` (1.0 in its paper) or `vicreg`, whose two views differ.
     repeats: repeated augmentation: how often an image is drawn within an epoch of unchanged length.
     mean / std: per channel; None takes the data set's own.
+    channels: 1 shows colour as grey, 3 shows grey as colour; None leaves the images as they are.
+    fit: how the test view becomes square: `crop` cuts the sides off, `squash` changes the proportions.
     """
 
     name: str
@@ -78,8 +80,12 @@ class Data:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     workers: int = 4
+    channels: Literal[1, 3] | None = None
+    fit: Literal["crop", "squash"] = "crop"
 
     def __post_init__(self) -> None:
+        if self.channels not in (None, 1, 3):
+            raise ConfigError(f"channels is 1 for grey, 3 for colour, or null, got {self.channels!r}")
         _at_least(self, 1, "image_size", "train_size", "resize", "train_images", "repeats")
         _at_least(self, 0, "workers", "random_erase", "hflip", "val_fraction")
         _below(self, 1, "val_fraction")

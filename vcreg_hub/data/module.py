@@ -72,6 +72,11 @@ class DataModule:
         """(n,) int64 class ids in the order of `eval_batches`; None of a stream, unknown before it is read."""
         raise NotImplementedError
 
+    def fingerprint(self, split: str) -> str | None:
+        """A hash of the samples of a split and of how `eval_batches` show them; None where they cannot be told apart
+        without reading them all."""
+        return None
+
     def train_batches(self, train: Train, rank: int, world: int, views: int = 1) -> TrainLoader:
         """One process's training batches of an epoch, of `world` processes. views: of a sample, side by side."""
         raise NotImplementedError

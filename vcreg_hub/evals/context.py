@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..config import Data, Eval, Evaluation
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError
+from .extraction import extract
 
 if TYPE_CHECKING:
     from torch import nn
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
     from ..data.module import DataModule
 
 Rows = tuple[np.ndarray, np.ndarray]
+_logger = logging.getLogger("vcreg_hub")
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,7 @@ class Context:
     """A network and its training data.
 
     settings: the split to measure on, and the batch size. load: reads a data set that an evaluation names for itself.
+    cache: the folder that features are kept in; None keeps them in memory alone.
     """
 
     network: nn.Module
@@ -31,6 +36,7 @@ class Context:
     settings: Eval
     accelerator: Any
     load: Callable[[Data], DataModule]
+    cache: Path | None = None
     _loaded: dict[Data, DataModule] = field(default_factory=dict, repr=False)
     # Of one network: a copy with another one starts anew.
     _features: dict[tuple[Data, str], Rows] = field(init=False, default_factory=dict, repr=False)
@@ -47,12 +53,21 @@ class Context:
         if wanted not in self._loaded:
             self._loaded[wanted] = self.load(wanted)
         data = self._loaded[wanted]
-        if data.in_chans != self.trained_on.in_chans:
+        takes = self.trained_on.in_chans
+        if data.in_chans == takes:
+            return data
+        if wanted.channels is not None or (takes != 1 and takes != 3):
             raise ConfigError(
-                f"{wanted.name} has {data.in_chans} channels, but the network takes {self.trained_on.in_chans}, "
+                f"{wanted.name} has {data.in_chans} channels, but the network takes {takes}, "
                 f"as {self.trained_on.cfg.name} has"
             )
-        return data
+        recoloured = replace(wanted, channels=1 if takes == 1 else 3)
+        self._loaded[wanted] = self._loaded[recoloured] = self.load(recoloured)
+        _logger.warning(
+            "%s has %d channels, the network takes %d: its images are shown in %s",
+            wanted.name, data.in_chans, takes, "grey" if takes == 1 else "three equal channels",
+        )  # fmt: skip
+        return self._loaded[wanted]
 
     def batches(self, data: DataModule, split: str | None = None) -> Any:
         """(samples, labels, ...) of a split (`settings.split`) under one view, each process's share of it."""
@@ -68,31 +83,14 @@ class Context:
         labels = data.labels(split)
         key = (data.cfg if labels is None else replace(data.cfg, labels=""), split)
         if key not in self._features:
-            rows, seen = _extract(self.network, self.batches(data, split), self.accelerator)
-            if labels is not None and not np.array_equal(np.where(seen < 0, -1 - seen, seen), labels):
-                raise DataError(f"{data.cfg.name}, {split}: batches came in another order than the data set's")
-            self._features[key] = rows, seen
+            found = extract(
+                self.network,
+                data.eval_batches(split, self.settings.batch_size),
+                self.accelerator,
+                data=None if self.cache is None else data.fingerprint(split),
+                cache=self.cache,
+                expected=labels,
+            )
+            self._features[key] = found.arrays["pooled"], found.labels
         rows, seen = self._features[key]
         return rows, seen if labels is None else np.where(seen < 0, -1 - labels, labels)
-
-
-def _extract(network: nn.Module, batches: Iterable[Any], accelerator: Any) -> Rows:
-    """Features and labels of prepared batches. The network is put into evaluation mode and back."""
-    import torch
-
-    from ..models.outputs import features
-
-    was_training = network.training
-    network.eval()
-    rows, targets = [], []
-    with torch.no_grad():
-        for samples, labels, *_ in batches:
-            with accelerator.autocast():
-                found = features(network, samples).float()
-            found, labels = accelerator.gather_for_metrics((found, labels))
-            rows.append(found.cpu().numpy())
-            targets.append(labels.cpu().numpy())
-    network.train(was_training)
-    if not rows:
-        raise DataError("there is no image to extract features from: the split is empty")
-    return np.concatenate(rows), np.concatenate(targets).astype(np.int64)

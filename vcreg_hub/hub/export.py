@@ -11,23 +11,21 @@ The card is written into that folder afterwards, by `card.write_card`.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 import shutil
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 from ..checkpoints.checksums import EXPORTED
 from ..checkpoints.find import refuse_only_pickles
-from ..checkpoints.load import load_file
-from ..config import Model, Recipe, to_dict
+from ..config import to_dict
 from ..errors import RunFolderError, UsageError
 from ..files import replacing_folder, sha256, write_json
-from ..models.build import build_model, library_of, load_network
+from ..models.build import library_of, load_network
+from ..models.checkpoint import run_network, run_view
 from ..models.libraries.library import Preprocessing
 from ..models.outputs import logits
 from ..rundir import RunDir
@@ -63,13 +61,13 @@ def export(run: str | Path, to: str | Path, *, licence: str, weights: str = "mod
         refuse_only_pickles(source.path)
     _check_target(to, overwrite)
     recipe, results, env = source.recipe(), source.results(), source.env()
-    view = _preprocessing(recipe, results)
+    view = run_view(recipe, results)
     if not file.is_file():
         there = sorted(path.stem for path in source.path.glob("*.safetensors"))
         raise RunFolderError(f"{source.path} has no {file.name}; it has {', '.join(there) or 'no weights'}")
     if weights != "model":
         results = {**results, "metrics": [], "training": {**results.get("training", {}), "selected": weights}}
-    model = _network(recipe.model, view, file)
+    model = run_network(recipe.model, view, file)
     with replacing_folder(to) as folder:
         written = library_of(recipe.model.name).save(folder, model, recipe.model, view, licence)
         _refuse_other_logits(load_network(folder), written, view)
@@ -84,50 +82,12 @@ def export(run: str | Path, to: str | Path, *, licence: str, weights: str = "mod
     return to
 
 
-def _preprocessing(recipe: Recipe, results: dict[str, Any]) -> Preprocessing:
-    """The test view and class names, from results.json["data"]. Errors: RunFolderError naming what is absent."""
-    data = results.get("data")
-    needed = ("classes", "in_chans", "image_size", "mean", "std")
-    absent = [name for name in needed if not isinstance(data, dict) or data.get(name) in (None, [])]
-    if absent:
-        raise RunFolderError(f"results.json lacks data.{', data.'.join(absent)}: what the weights were trained on")
-    assert isinstance(data, dict)
-    view = Preprocessing(
-        classes=[str(name) for name in data["classes"]],
-        in_chans=int(data["in_chans"]),
-        image_size=int(data["image_size"]),
-        resize=int(data.get("resize") or recipe.data.resize or data["image_size"]),
-        interpolation=str(data.get("interpolation") or recipe.data.interpolation),
-        mean=[float(value) for value in data["mean"]],
-        std=[float(value) for value in data["std"]],
-        frames=recipe.video.frames if recipe.video is not None else None,
-    )
-    if not len(view.mean) == len(view.std) == view.in_chans:
-        raise RunFolderError(
-            f"results.json has {len(view.mean)} means and {len(view.std)} stds for {view.in_chans} channels"
-        )
-    return view
-
-
 def _refuse_private(folder: Path) -> None:
     """UsageError that names the file and field, when a JSON file of the folder gives this machine or login away."""
     for path in sorted(folder.glob("*.json")):
         found = [f"{field}: {what}" for field, what in private_fields(json.loads(path.read_text(encoding="utf-8")))]
         if found:
             raise UsageError(f"{path.name} would publish {'; '.join(found[:5])}. Change it in the run folder first")
-
-
-def _network(cfg: Model, view: Preprocessing, file: Path) -> nn.Module:
-    """The run's plain network with its weights."""
-    model = build_model(
-        dataclasses.replace(cfg, pretrained=False),
-        num_classes=len(view.classes),
-        in_chans=view.in_chans,
-        image_size=view.image_size,
-        frames=view.frames,
-    )
-    load_file(model, file)
-    return model.eval()
 
 
 @torch.no_grad()

@@ -105,7 +105,7 @@ def load_network(folder: Path) -> nn.Module:
     Errors: RunFolderError when config.json is absent or is for no library known; IntegrityError when the installed
     transformers does not find a place for every tensor.
     """
-    config = _config(folder)
+    config = read_config(folder)
     library = LIBRARIES.get(library_of_config(config))
     if library is None:
         raise RunFolderError(f"{folder / 'config.json'} is for {library_of_config(config)}, which is not known here")
@@ -130,7 +130,7 @@ def load_snippets(source: SnippetSource) -> tuple[str, ...]:
 
 def input_shape(folder: Path) -> tuple[int, ...]:
     """Of one sample for the network of an export folder, from config.json and results.json."""
-    config = _config(folder)
+    config = read_config(folder)
     if "pretrained_cfg" in config:
         return (1, *config["pretrained_cfg"]["input_size"])
     if "num_frames" in config:
@@ -141,7 +141,7 @@ def input_shape(folder: Path) -> tuple[int, ...]:
     return (1, int(data.get("in_chans") or config.get("num_channels", 3)), size, size)
 
 
-def _config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

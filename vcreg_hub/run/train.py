@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import shutil
 from collections.abc import Callable, Iterator
@@ -21,7 +20,7 @@ from ..env import describe_env
 from ..errors import ConfigError
 from ..evals import classification
 from ..evals.context import Context
-from ..files import replacing, write_json, write_text
+from ..files import replacing, tensors_sha256, write_json, write_text
 from ..regularizer.attachment import Attachment, attach
 from ..results.rows import Result
 from ..rundir import START, RunDir
@@ -287,23 +286,13 @@ def _silent(_text: str) -> None:
 def _note_start(folder: RunDir, network: nn.Module) -> None:
     """Keep the fingerprint of the plain network that a run starts with; a run that goes on keeps its first one."""
     if not folder.begun():
-        write_text(folder.path / START, _fingerprint(network) + "\n")
+        write_text(folder.path / START, tensors_sha256(network.state_dict()) + "\n")
 
 
 def _noted_start(folder: RunDir) -> str | None:
     """What `_note_start` kept; None where an older version began the run."""
     path = folder.path / START
     return path.read_text(encoding="utf-8").strip() if path.is_file() else None
-
-
-def _fingerprint(network: nn.Module) -> str:
-    """SHA-256, in hexadecimal, of the state dict: for each tensor in order of name, the line "name dtype shape" and
-    then its bytes, row by row."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
 
 
 # ---- the end: the weights that are kept, and the files that make the folder complete -------------------------------

@@ -19,6 +19,7 @@ from PIL import Image
 
 from ...config import Data
 from ...errors import ConfigError, DataError
+from ...files import files_fingerprint
 from .source import LabelSet, Source, Split, decode, label_set
 
 SYNONYMS = (("train", "training"), ("val", "valid", "validation"), ("test", "testing"))
@@ -77,6 +78,11 @@ class _FolderReader:
     def where(self, index: int) -> str:
         name = self._reader.filename(index, absolute=True)
         return name if self._tar_state is None else f"{name} in {self.path}"
+
+    def fingerprint(self) -> str:
+        if self._tar_state is None:
+            return files_fingerprint(map(self.where, range(len(self))))
+        return files_fingerprint([self.path] if self.path.is_file() else sorted(self.path.rglob("*.tar")))
 
 
 def load(cfg: Data) -> Source:

@@ -43,6 +43,9 @@ class _TableReader:
     def where(self, index: int) -> str:
         return f"row {index} of {self.name}"
 
+    def fingerprint(self) -> str:
+        return f"{self.table._fingerprint} {self.column} {self.mode}"
+
 
 def load(cfg: Data, mode: str = "RGB", *, revision: str | None = None, finest: str | None = None) -> Source:
     """mode: PIL's, of the images handed out. revision: of an id, None for its newest. finest: the column of the

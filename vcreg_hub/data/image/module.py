@@ -8,6 +8,7 @@ that a run on superclasses and a probe of the classes see the same images.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -24,8 +25,9 @@ from ..module import DataModule
 from ..splits import carve, stratified
 from . import cifar, digits, fashion_mnist, folder, hf, imagenet, synthetic
 from .batches import test_loader, train_loader
-from .source import Reader, Source, Split
+from .source import Fingerprinted, Reader, Source, Split
 from .stream import Stream
+from .transforms import test_transform
 
 # Share of the training images that becomes the test split of a data set that has neither test nor validation images.
 _TEST_FRACTION = 0.2
@@ -54,6 +56,12 @@ class Images(Dataset):
 
     def __getitem__(self, index: int) -> tuple[Image.Image, int]:
         return self.reader.read(int(self.indices[index])), int(self.labels[index])
+
+    def fingerprint(self) -> str | None:
+        """A hash of the images and their order; None where the reader does not tell its images apart."""
+        if not isinstance(self.reader, Fingerprinted):
+            return None
+        return hashlib.sha256(self.reader.fingerprint().encode() + self.indices.tobytes()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -94,7 +102,6 @@ class ImageModule(DataModule):
     """Images under the face of every data set."""
 
     sets: ImageData
-    single_view = "single view"
     noun = "images"
 
     @classmethod
@@ -103,12 +110,24 @@ class ImageModule(DataModule):
         return cls(cfg, load_images(cfg))
 
     @property
+    def single_view(self) -> str:
+        return "single view" + {None: "", 1: ", as grey images", 3: ", as colour images"}[self.cfg.channels]
+
+    @property
     def input_shape(self) -> tuple[int, ...]:
         return self.in_chans, self.cfg.image_size, self.cfg.image_size
 
     def labels(self, split: str) -> np.ndarray | None:
         part = getattr(self.sets, split)
         return None if isinstance(part, Stream) else part.labels
+
+    def fingerprint(self, split: str) -> str | None:
+        part = getattr(self.sets, split)
+        samples = None if isinstance(part, Stream) else part.fingerprint()
+        if samples is None:
+            return None
+        view = test_transform(self.cfg, self.mean, self.std)
+        return hashlib.sha256(f"{samples} {view!r}".encode()).hexdigest()
 
     def train_batches(self, train: Train, rank: int, world: int, views: int = 1) -> TrainLoader:
         return train_loader(self.sets, self.cfg, train, rank=rank, world=world, views=views)
@@ -129,11 +148,22 @@ def load_images(cfg: Data) -> ImageData:
     row = IMAGE_SETS[find_image_set(cfg.name)]
     source = _READERS[row.name](cfg)
     _check_sizes(source, row)
-    mean, std = cfg.mean or source.mean, cfg.std or source.std
-    if not len(mean) == len(std) == len(source.mean) or min(std) <= 0:
-        raise ConfigError(f"data.mean={mean} and data.std={std}: expected {len(source.mean)} values each, std positive")
+    channels = cfg.channels or len(source.mean)
+    mean, std = cfg.mean or _recoloured(source.mean, channels), cfg.std or _recoloured(source.std, channels)
+    if not len(mean) == len(std) == channels or min(std) <= 0:
+        raise ConfigError(f"data.mean={mean} and data.std={std}: expected {channels} values each, std positive")
     train, val, test = _splits(source, cfg)
     return ImageData(cfg.name, cfg.labels, train, val, test, source.class_names, mean, std, source.origin)
+
+
+def _recoloured(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
+    """Means or deviations per channel of images shown with another number of channels.
+
+    Grey is what ITU-R 601 makes of red, green and blue, whose mean is exact; its deviation is an estimate.
+    """
+    if len(values) == channels:
+        return values
+    return values * channels if channels == 3 else (sum(w * v for w, v in zip((0.299, 0.587, 0.114), values)),)
 
 
 def _splits(source: Source, cfg: Data) -> tuple[Images | Stream, Images, Images | Stream]:

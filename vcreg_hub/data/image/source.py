@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -24,6 +25,14 @@ class Reader(Protocol):
 
     def where(self, index: int) -> str:
         """File, or split and row, for error messages."""
+
+
+@runtime_checkable
+class Fingerprinted(Protocol):
+    """A reader that tells its images from any others."""
+
+    def fingerprint(self) -> str:
+        """A hash of the images and their order, or of what changes with them."""
 
 
 @dataclass(frozen=True)
@@ -105,3 +114,6 @@ class ArrayReader:
 
     def where(self, index: int) -> str:
         return f"image {index} of {self.name}"
+
+    def fingerprint(self) -> str:
+        return hashlib.sha256(repr(self.pixels.shape).encode() + self.pixels.tobytes()).hexdigest()

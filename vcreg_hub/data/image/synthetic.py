@@ -59,6 +59,9 @@ class _PatternReader:
     def where(self, index: int) -> str:
         return f"synthetic image {index}"
 
+    def fingerprint(self) -> str:
+        return f"synthetic {self.classes.tolist()} {self.channels} {self.side} {self.seed}"
+
 
 def load(cfg: Data) -> Source:
     """Errors: UnknownNameError for a label set absent from the imitated data set."""

@@ -30,7 +30,7 @@ def train_transform(cfg: Data, mean: Sequence[float], std: Sequence[float], view
     """
     size = cfg.train_size or cfg.image_size
     how = v2.InterpolationMode(cfg.interpolation)
-    steps: list[Callable] = []
+    steps = _recoloured(cfg.channels)
     if cfg.crop == "random_resized":
         steps.append(v2.RandomResizedCrop(size, scale=cfg.scale, ratio=cfg.ratio, interpolation=how))
     elif cfg.crop == "pad":
@@ -49,19 +49,28 @@ def train_transform(cfg: Data, mean: Sequence[float], std: Sequence[float], view
 
 
 def test_transform(cfg: Data, mean: Sequence[float], std: Sequence[float]) -> Transform:
-    """PIL image -> (c, image_size, image_size) float32: short side to `resize`, centre crop, normalise."""
+    """PIL image -> (c, image_size, image_size) float32: short side to `resize`, centre crop, normalise.
+    With `fit="squash"` both sides go to `resize`."""
     how = v2.InterpolationMode(cfg.interpolation)
     if cfg.resize is not None and cfg.resize < cfg.image_size:
         raise ConfigError(f"data.resize={cfg.resize} is below data.image_size={cfg.image_size}: crops need padding")
-    return v2.Compose([*_square(cfg.image_size, how, cfg.resize).transforms, *_to_float(mean, std)])
+    resize: int | tuple[int, int] = cfg.resize or cfg.image_size
+    if cfg.fit == "squash":
+        resize = (cfg.resize or cfg.image_size,) * 2
+    square = [v2.Resize(resize, interpolation=how), v2.CenterCrop(cfg.image_size)]
+    return v2.Compose([*_recoloured(cfg.channels), *square, *_to_float(mean, std)])
 
 
 # Not a test, whatever pytest makes of its name.
 test_transform.__test__ = False  # type: ignore[attr-defined]
 
 
-def _square(size: int, how: v2.InterpolationMode, resize: int | None = None) -> v2.Compose:
-    return v2.Compose([v2.Resize(resize or size, interpolation=how), v2.CenterCrop(size)])
+def _square(size: int, how: v2.InterpolationMode) -> v2.Compose:
+    return v2.Compose([v2.Resize(size, interpolation=how), v2.CenterCrop(size)])
+
+
+def _recoloured(channels: int | None) -> list[Callable]:
+    return [] if channels is None else [v2.Grayscale(1) if channels == 1 else v2.RGB()]
 
 
 def _to_float(mean: Sequence[float], std: Sequence[float]) -> list[Callable]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from ...config import Data, Train, Video
 from ...errors import ConfigError
+from ...files import files_fingerprint
 from ..batches import TrainLoader
 from ..module import DataModule
 from .batches import video_test_loader, video_train_loader, video_val_loader
@@ -61,6 +63,17 @@ class VideoModule(DataModule):
 
     def labels(self, split: str) -> np.ndarray | None:
         return self.part(split).labels
+
+    def fingerprint(self, split: str) -> str | None:
+        part, cfg, video = self.part(split), self.cfg, self.video
+        paths = [self.sets.index.root / self.sets.index.clips[number].path for number in part.numbers]
+        if not all(path.is_file() for path in paths):
+            return None
+        shown = (
+            cfg.image_size, cfg.interpolation, self.mean, self.std, video.frames, video.stride, video.noise,
+            video.noise_place, video.noise_seed, part.numbers.tolist(),
+        )  # fmt: skip
+        return hashlib.sha256(f"{files_fingerprint(paths)} {shown}".encode()).hexdigest()
 
     def train_batches(self, train: Train, rank: int, world: int, views: int = 1) -> TrainLoader:
         return video_train_loader(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import nn
@@ -15,6 +15,7 @@ from ...checkpoints.find import Weights, resolve
 from ...checkpoints.load import load_tensors
 from ...config import Model
 from ...errors import ConfigError, UsageError
+from ...placement.dry_run import examples
 from ...placement.sites import find_blocks
 
 
@@ -32,7 +33,7 @@ class Sizes:
 class Preprocessing:
     """The test view of a run: short side to `resize`, centre crop to `image_size`, normalise by mean and std.
 
-    frames: of a clip, None for images.
+    frames: of a clip, None for images. fit: `crop` as above, `squash` for both sides to `resize`, as `data.fit`.
     """
 
     classes: list[str]
@@ -43,6 +44,7 @@ class Preprocessing:
     mean: list[float]
     std: list[float]
     frames: int | None = None
+    fit: Literal["crop", "squash"] = "crop"
 
     @property
     def sizes(self) -> Sizes:
@@ -128,6 +130,14 @@ class Library(ABC):
         """
 
     @abstractmethod
+    def preprocessing(self, model: nn.Module, source: Path | str | None = None) -> Preprocessing:
+        """How `model` is shown an image or a clip, and the names of its classes, numbers where they have none.
+
+        source: the folder that `load` read it from, or the library's name for it; None for what the network says.
+        Errors: UsageError for a preprocessing that is not known, or that `Preprocessing` cannot express.
+        """
+
+    @abstractmethod
     def loader(self, config: Mapping[str, Any] | None, model: str, *, video: bool) -> Loader:
         """The loader of a recipe's network files. config: of its export; None before there is one."""
 
@@ -138,6 +148,28 @@ class Library(ABC):
     def recipe_name(self, config: Mapping[str, Any]) -> str:
         """How a recipe names the network of an exported config.json, in words of an error message."""
         return f"{self.prefix}:{config.get('architecture')}"
+
+
+def input_of(model: nn.Module) -> tuple[int, ...]:
+    """The shape of one sample, as the network itself says: (channels, size, size), or (frames, channels, size, size).
+
+    Errors: UsageError for a network that takes no square images.
+    """
+    arguments, named = next(examples(model))
+    shape = tuple(next(iter((*arguments, *named.values()))).shape[1:])
+    if len(shape) not in (3, 4) or shape[-1] != shape[-2]:
+        raise UsageError(f"{type(model).__name__} takes inputs of shape {shape}, expected square images or clips")
+    return shape
+
+
+def recoloured(values: Sequence[float], channels: int) -> list[float]:
+    """Means or deviations of pixels for a network that takes grey images where they are of colour, or the reverse."""
+    return [float(value) for value in values] if len(values) == channels else [sum(values) / len(values)] * channels
+
+
+def numbered_classes(classes: Sequence[str] | None, count: int) -> list[str]:
+    """Names of `count` classes: `classes` where they are as many, else their numbers."""
+    return list(classes) if classes and len(classes) == count else [str(number) for number in range(count)]
 
 
 def construct(name: str, kwargs: Mapping[str, Any], build: Callable[[], nn.Module]) -> nn.Module:

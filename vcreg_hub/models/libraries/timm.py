@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import timm
 from torch import nn
 
 from ...config import Model
-from ...errors import RunFolderError, unknown_name
+from ...errors import RunFolderError, UsageError, unknown_name
 from ...files import write_json, write_tensors
 from .. import zoo
 from ..head import classes_in_config, remember_classes
@@ -24,6 +25,9 @@ from .library import (
     SnippetSource,
     construct,
     construct_on_meta,
+    input_of,
+    numbered_classes,
+    recoloured,
 )
 
 
@@ -60,6 +64,24 @@ class Timm(Library):
         if "architecture" not in config:
             raise RunFolderError(f"{folder / 'config.json'} names no architecture")
         return timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+
+    def preprocessing(self, model: nn.Module, source: Path | str | None = None) -> Preprocessing:
+        stated: Any = getattr(model, "pretrained_cfg", None) or {}
+        config = timm.data.resolve_model_data_config(model)
+        channels, size, _ = input_of(model)
+        if config["crop_mode"] not in ("center", "squash"):
+            raise UsageError(f"crop_mode {config['crop_mode']!r} of {type(model).__name__}: expected center or squash")
+        count = int(getattr(model, "num_classes", 0))
+        return Preprocessing(
+            classes=numbered_classes(classes_in_config(stated) or _imagenet_classes(stated, count), count),
+            in_chans=channels,
+            image_size=size,
+            resize=math.floor(size / config["crop_pct"]),
+            interpolation=config["interpolation"],
+            mean=recoloured(config["mean"], channels),
+            std=recoloured(config["std"], channels),
+            fit="squash" if config["crop_mode"] == "squash" else "crop",
+        )
 
     def loader(self, config: Mapping[str, Any] | None, model: str, *, video: bool) -> Loader:
         stated = str((config or {}).get("architecture") or self.bare(model))
@@ -131,7 +153,7 @@ def _config(model: Any, cfg: Model, view: Preprocessing, licence: str) -> dict[s
             "fixed_input_size": bool(stock.get("fixed_input_size", False)),
             "interpolation": view.interpolation,
             "crop_pct": _crop_share(size, view.resize),
-            "crop_mode": "center",
+            "crop_mode": "center" if view.fit == "crop" else "squash",
             "mean": view.mean,
             "std": view.std,
             "num_classes": len(view.classes),
@@ -141,6 +163,17 @@ def _config(model: Any, cfg: Model, view: Preprocessing, licence: str) -> dict[s
             "license": licence,
         },
     }
+
+
+def _imagenet_classes(config: Mapping[str, Any], count: int) -> list[str] | None:
+    """What ImageNet's classes are called, where the weights' tag says that they were trained on `count` of those."""
+    if not re.search(r"in(1|12|21|22)k", str(config.get("tag") or config.get("hf_hub_id") or "")):
+        return None
+    subset = timm.data.infer_imagenet_subset({"num_classes": count})
+    if subset is None:
+        return None
+    info = timm.data.ImageNetInfo(subset)
+    return [info.index_to_description(number) for number in range(count)]
 
 
 def _crop_share(size: int, resize: int) -> float:

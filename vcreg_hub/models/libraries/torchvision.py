@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,20 @@ from torch import Tensor, nn
 
 from ...checkpoints.find import Weights
 from ...config import Model
-from ...errors import unknown_name
+from ...errors import UsageError, unknown_name
 from ...files import read_tensors, write_json, write_tensors
-from .library import Library, Loader, Preprocessing, Sizes, SnippetSource, construct, construct_on_meta, fill
+from .library import (
+    Library,
+    Loader,
+    Preprocessing,
+    Sizes,
+    SnippetSource,
+    construct,
+    construct_on_meta,
+    fill,
+    input_of,
+    recoloured,
+)
 from .timm import Timm
 
 # torchvision name -> timm name of the same network.
@@ -77,6 +89,25 @@ class Torchvision(Library):
         model.load_state_dict(read_tensors(folder / "model.safetensors"))
         return model.eval()
 
+    def preprocessing(self, model: nn.Module, source: Path | str | None = None) -> Preprocessing:
+        from torchvision import models
+
+        if isinstance(source, Path):
+            return Preprocessing(**_stated(source))
+        if source is None:
+            raise UsageError(f"a {type(model).__name__} of torchvision does not say how its pixels are prepared")
+        weights: Any = models.get_model_weights(self.bare(source)).DEFAULT
+        view, (channels, *_) = weights.transforms(), input_of(model)
+        return Preprocessing(
+            classes=list(weights.meta["categories"]),
+            in_chans=channels,
+            image_size=view.crop_size[0],
+            resize=view.resize_size[0],
+            interpolation=view.interpolation.value,
+            mean=recoloured(view.mean, channels),
+            std=recoloured(view.std, channels),
+        )
+
     def loader(self, config: Mapping[str, Any] | None, model: str, *, video: bool) -> Loader:
         name = self.bare(model)
         if not config and name in EQUIVALENTS:
@@ -108,6 +139,12 @@ class Torchvision(Library):
             f"    logits = model(torch.rand(1, {source.in_chans}, size, size))  # (1, classes)",
         ]
         return ("\n".join(lines),)
+
+
+def _stated(folder: Path) -> dict[str, Any]:
+    """What config.json of an export says of its preprocessing."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return {"classes": list(config["label_names"]), **config["preprocessing"]}
 
 
 def _fresh(name: str, kwargs: Mapping[str, Any], sizes: Sizes) -> nn.Module:

@@ -17,9 +17,18 @@ from ...regularizer.vcreg import VCReg, checked_vcreg
 from .. import native
 from ..head import classes_in_config, classes_in_folder, remember_classes
 from ..video import build_video_model, finish_classifier
-from ..video_networks import NETWORKS, OPTIONS, check_geometry, classifier_of, video_processor
+from ..video_networks import NETWORKS, NORMALISATION, OPTIONS, check_geometry, classifier_of, video_processor
 from ..zoo import SUFFIX
-from .library import Library, Loader, Preprocessing, Sizes, SnippetSource, construct
+from .library import (
+    Library,
+    Loader,
+    Preprocessing,
+    Sizes,
+    SnippetSource,
+    construct,
+    input_of,
+    numbered_classes,
+)
 
 # Name -> transformers model type, and how its configuration differs from that type's default. The three networks of
 # the paper's Table 1: the defaults are ResNet-50, ConvNeXt-T and ViT-B with patches of 16.
@@ -94,6 +103,21 @@ class Transformers(Library):
         )
         _refuse_strangers(report, f"transformers {transformers.__version__}", folder)
         return model.eval()
+
+    def preprocessing(self, model: nn.Module, source: Path | str | None = None) -> Preprocessing:
+        network: Any = model
+        *clip, channels, size, _ = input_of(model)
+        classes = classes_in_config(network.config.to_dict())
+        about: dict[str, Any] = {
+            "classes": numbered_classes(classes, int(network.config.num_labels)),
+            "in_chans": channels,
+            "frames": clip[0] if clip else None,
+        }
+        if source in NETWORKS:
+            mean, std = NORMALISATION[NETWORKS[str(source)].normalisation]
+            view: dict[str, Any] = {"resize": size, "interpolation": "bilinear", "mean": mean, "std": std}
+            return Preprocessing(image_size=size, **about, **view)
+        return Preprocessing(**about, **_seen_by(_processor(str(source or network.name_or_path), bool(clip)), size))
 
     def loader(self, config: Mapping[str, Any] | None, model: str, *, video: bool) -> Loader:
         video = video or model in NETWORKS
@@ -271,6 +295,49 @@ def _image_processor(view: Preprocessing) -> Any:
         image_std=view.std,
         do_convert_rgb=view.in_chans == 3,
     )
+
+
+def _processor(source: str, video: bool) -> Any:
+    """What prepares pixels for the network at `source`. Errors: UsageError where nothing there says how."""
+    import transformers
+
+    place, revision = native.split_revision(source)
+    auto = transformers.AutoVideoProcessor if video else transformers.AutoImageProcessor
+    try:
+        return auto.from_pretrained(place, trust_remote_code=False, **revision)
+    except (OSError, ValueError, ImportError) as error:
+        raise UsageError(
+            f"nothing at {source!r} says how its pixels are prepared ({str(error).strip().splitlines()[0]}): expected "
+            f"{'video_' if video else ''}preprocessor_config.json there; or give the network a preprocessing"
+        ) from None
+
+
+def _seen_by(processor: Any, size: int) -> dict[str, Any]:
+    """A processor's settings as fields of `Preprocessing`. size: pixels a side that the network itself takes."""
+    stated = {key: value for key, value in dict(processor.size or {}).items() if value}
+    crop = dict(getattr(processor, "crop_size", None) or {}) if getattr(processor, "do_center_crop", False) else {}
+    short = stated.get("shortest_edge")
+    share = getattr(processor, "crop_pct", None)
+    if short and share and not crop:  # ConvNeXt's: a crop of the short side below 384 pixels, squashed above
+        image, resize, squash = short, int(short / share) if short < 384 else short, short >= 384
+    else:
+        image = crop.get("height") or stated.get("height") or short or size
+        resize, squash = short or image, not short
+    if not getattr(processor, "do_normalize", True):
+        mean, std = [0.0] * 3, [1.0] * 3
+    else:
+        mean, std = list(processor.image_mean), list(processor.image_std)
+    if getattr(processor, "offset", False):  # ViViT's values run from -1 to 1 before they are normalised
+        mean, std = [(value + 1) / 2 for value in mean], [value / 2 for value in std]
+    filters = {number: name for name, number in _PIL_FILTERS.items()}
+    return {
+        "image_size": int(image),
+        "resize": int(resize),
+        "interpolation": filters.get(int(processor.resample if processor.resample is not None else 2), "bicubic"),
+        "mean": mean,
+        "std": std,
+        "fit": "squash" if squash else "crop",
+    }
 
 
 def _auto_class(video: bool) -> str:
