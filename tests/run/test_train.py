@@ -20,7 +20,7 @@ from vcreg_hub.evals.linear_probe import LinearProbe
 from vcreg_hub.files import read_tensors
 from vcreg_hub.recipes import addresses, load_recipe
 from vcreg_hub.regularizer.vcreg import VCReg
-from vcreg_hub.run import evaluate_run, load_run, smoke_test, train
+from vcreg_hub.run import build, evaluate_run, load_run, smoke_test, train
 from vcreg_hub.run.train import _regularizer_row
 from vcreg_hub.tasks.classification import Classification as ClassificationTask
 
@@ -416,3 +416,17 @@ def test_processes_that_do_not_meet_are_an_error(tmp_path, monkeypatch):
     monkeypatch.delenv("RANK", raising=False)
     with pytest.raises((ConfigError, ValueError)):
         train(TINY, tmp_path / "run", log=quiet)
+
+
+def test_nothing_is_trained_in_no_epochs(tmp_path):
+    recipe = replace(TINY, train=Train(epochs=0, batch_size=32), vcreg=None)
+    _, start = build(recipe)
+    folder = train(recipe, tmp_path / "run", log=quiet)
+    kept = folder.tensors()
+    assert all(torch.equal(kept[name], tensor) for name, tensor in start.state_dict().items())
+    results = folder.results()
+    assert results["training"] | {"epochs": 0, "steps": 0} == results["training"]
+    assert {row["protocol"].partition("; ")[2] for row in results["metrics"]} == {"as it started, not trained"}
+    assert train(recipe, tmp_path / "run", log=quiet).complete()
+    with pytest.raises(ConfigError, match="epochs is 0 or more"):
+        Train(epochs=-1)

@@ -183,6 +183,7 @@ class Optim:
 class Train:
     """The loop.
 
+    epochs: 0 trains nothing: the network is evaluated as it starts.
     batch_size: samples per optimizer step over all processes and accumulation steps together.
     ema_decay: decay of the exponential moving average of the weights, None for none; `ema_every` optimizer steps a
         time; `ema_rule`: `plain`, or `torchvision`, which rescales the decay by batch size and epochs and lets the
@@ -212,8 +213,8 @@ class Train:
     sync_batchnorm: bool = False
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "epochs", "batch_size", "accumulation", "ema_every", "max_steps")
-        _at_least(self, 0, "label_smoothing", "mixup", "cutmix", "clip_norm", "ema_decay")
+        _at_least(self, 1, "batch_size", "accumulation", "ema_every", "max_steps")
+        _at_least(self, 0, "epochs", "label_smoothing", "mixup", "cutmix", "clip_norm", "ema_decay")
         _below(self, 1, "label_smoothing", "ema_decay")
         _at_most(self, _SEEDS, "seed")
 

@@ -301,6 +301,8 @@ def _noted_start(folder: RunDir) -> str | None:
 def _select(folder: RunDir, outcome: _Outcome, keep: str, noun: str) -> str:
     """Load the weights to keep into the outcome's network; says which they are."""
     progress = outcome.progress
+    if not progress.epoch:
+        return "as it started, not trained"
     if keep == "last" or progress.best_epoch is None or progress.best_epoch == progress.epoch:
         return "last epoch"
     outcome.network.load_state_dict(folder.tensors("best.safetensors"))
@@ -313,7 +315,7 @@ def _finish(
 ) -> None:  # fmt: skip
     """Write what makes a run complete, model.safetensors first and results.json last."""
     progress = outcome.progress
-    keep, other = ("last", "best") if selected == "last epoch" else ("best", "last")
+    keep, other = ("best", "last") if selected.startswith("epoch ") else ("last", "best")
     with replacing(folder.path / "model.safetensors") as temporary:
         shutil.copyfile(folder.path / f"{keep}.safetensors", temporary)
     write_json(folder.path / "env.json", describe_env(processes))

@@ -124,6 +124,9 @@ def fit(
     wrapped, optimizer = accelerator.prepare(module, optimizer)
     final = ema.module if ema is not None else network
 
+    if not train.epochs:
+        run.save(final, {})
+
     def ended() -> bool:
         return train.max_steps is not None and progress.step >= train.max_steps
 
