@@ -311,11 +311,12 @@ def _image_folder(root):
 
 
 def test_a_refused_recipe_claims_no_folder(tmp_path):
-    wrong = override(TINY, ["train.epochs=1"])
-    with pytest.raises(UsageError, match="warmup"):
+    wrong = override(TINY, ["train.epochs=1", "train.accumulation=3", "evals=[]"])
+    with pytest.raises(ConfigError, match="not divisible"):
         train(wrong, tmp_path / "run", log=quiet)
-    right = override(wrong, ["optim.warmup_epochs=0", "evals=[]"])
-    assert train(right, tmp_path / "run", log=quiet).complete()
+    said = []
+    assert train(override(wrong, ["train.accumulation=1"]), tmp_path / "run", log=said.append).complete()
+    assert "warmup: 0 of 1 epochs, not 1" in said
 
 
 def test_a_folder_at_work_in_is_kept_until_its_process_ends(tmp_path):
@@ -419,7 +420,7 @@ def test_processes_that_do_not_meet_are_an_error(tmp_path, monkeypatch):
 
 
 def test_nothing_is_trained_in_no_epochs(tmp_path):
-    recipe = replace(TINY, train=Train(epochs=0, batch_size=32), vcreg=None)
+    recipe = replace(TINY, train=Train(epochs=0, batch_size=32), vcreg=None, name="start")
     _, start = build(recipe)
     folder = train(recipe, tmp_path / "run", log=quiet)
     kept = folder.tensors()

@@ -10,7 +10,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR, 
 
 from vcreg_hub.config import Optim
 from vcreg_hub.errors import ConfigError
-from vcreg_hub.training.schedule import lr_at, peak_lr
+from vcreg_hub.training.schedule import lr_at, peak_lr, warmup_of
 
 
 def torchs(optim: Optim, lr: float, length: int, warmup: int, every: int) -> list[float]:
@@ -95,10 +95,19 @@ def test_no_batch_scaling_unless_asked() -> None:
     assert peak_lr(Optim(lr=0.1), 4096) == 0.1 and peak_lr(Optim(lr=0.1, lr_base_batch=256), 64) == 0.025
 
 
+@pytest.mark.parametrize("epochs", [0, 1, 4, 5])
+def test_a_warmup_that_would_leave_nothing_is_a_quarter(epochs: int) -> None:
+    by_step = Optim(warmup_epochs=5, schedule_per="step")
+    assert warmup_of(by_step, epochs) == epochs / 4 and warmup_of(by_step, 6) == 5
+    assert warmup_of(Optim(warmup_epochs=5), epochs) == epochs // 4
+    # The peak is reached, and what follows is the whole cosine.
+    rates = [lr_at(by_step, step, 8, epochs, 1.0) for step in range(8 * epochs)]
+    assert not rates or (max(rates) == 1.0 and rates[-1] < 0.1 and rates.index(1.0) == 2 * epochs)
+
+
 @pytest.mark.parametrize(
     ("optim", "says"),
     [
-        (Optim(warmup_epochs=10), "warmup_epochs=10 leaves nothing"),
         (Optim(schedule="cosin"), "expected cosine, step or constant"),  # type: ignore[arg-type]
         (Optim(schedule_per="batch"), "expected epoch or step"),  # type: ignore[arg-type]
     ],

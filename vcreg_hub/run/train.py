@@ -27,7 +27,7 @@ from ..rundir import START, RunDir
 from ..tasks.task import TaskModule
 from ..training.loop import EpochEnd, Finished, Progress, Row, Saved, Step, fit
 from ..training.optim import says_its_layers
-from ..training.schedule import check_warmup
+from ..training.schedule import warmup_of
 from .accelerator import check_tracker, make_accelerator, start_tracker
 from .build import build, example_input
 from .claim import claimed
@@ -58,7 +58,6 @@ def train(
     there; DataError, ConfigError,
     DivergedError from the steps; nothing already saved is lost by any of them.
     """
-    check_warmup(recipe.optim, recipe.train.epochs)
     check_tracker(tracker)
     accelerator = make_accelerator(recipe)
     log = log if accelerator.is_main_process else _silent
@@ -78,6 +77,8 @@ def train(
             _note_start(folder, network)
         attachment = _attached(recipe, network, data)
         log(_describe(recipe, data, network, attachment))
+        if (warmup := warmup_of(recipe.optim, recipe.train.epochs)) < recipe.optim.warmup_epochs:
+            log(f"warmup: {warmup:g} of {recipe.train.epochs} epochs, not {recipe.optim.warmup_epochs}")
         # Of a run that goes on the beginning is not known, and half a figure would pass for a whole one.
         with measured(accelerator.is_main_process and not (folder.path / "state").exists()) as emissions:
             outcome = _fitted(recipe, context, attachment, folder, bar, log)

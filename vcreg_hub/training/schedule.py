@@ -17,28 +17,29 @@ def peak_lr(optim: Optim, batch_size: int) -> float:
     return optim.lr if optim.lr_base_batch is None else optim.lr * batch_size / optim.lr_base_batch
 
 
-def check_warmup(optim: Optim, epochs: int) -> None:
-    """Errors: ConfigError for a warmup with nothing after it."""
+def warmup_of(optim: Optim, epochs: int) -> float:
+    """Epochs of warmup: `warmup_epochs`, or a quarter of all epochs where that would leave nothing after it.
+
+    With a rate for each epoch it is whole epochs. A constant rate may be warmed up to for the whole run.
+    """
     warmup = optim.warmup_epochs
-    if epochs <= warmup and optim.schedule != "constant" and warmup:
-        raise ConfigError(
-            f"optim.warmup_epochs={warmup} leaves nothing of train.epochs={epochs} for the {optim.schedule} schedule; "
-            f"with so few epochs pass --set optim.warmup_epochs={epochs // 4}"
-        )
+    if warmup < epochs or optim.schedule == "constant":
+        return warmup
+    return epochs / 4 if optim.schedule_per == "step" else epochs // 4
 
 
 def lr_at(optim: Optim, step: int, steps_per_epoch: int, epochs: int, peak: float) -> float:
     """Learning rate of optimizer step `step`, counted from 0 over the whole run.
 
     peak: from `peak_lr`; `min_lr` is scaled along with it. t: time in epochs, whole ones for `schedule_per=epoch`.
-    W of E epochs are warmup: for t < W, peak * (s + (1 - s) t / W) with s = `warmup_start`. Then, with u = t - W:
+    W of E epochs are warmup (`warmup_of`): for t < W, peak * (s + (1 - s) t / W) with s = `warmup_start`. Then, with
+    u = t - W:
         cosine      min + (peak - min) (1 + cos(pi u / (E - W))) / 2
         step        peak * gamma ** floor(u / step_epochs)
         constant    peak
-    Errors: ConfigError for an unknown schedule or for a warmup that leaves nothing after it.
+    Errors: ConfigError for an unknown schedule.
     """
-    check_warmup(optim, epochs)
-    warmup = optim.warmup_epochs
+    warmup = warmup_of(optim, epochs)
     if optim.schedule_per not in ("epoch", "step"):
         raise ConfigError(f"optim.schedule_per={optim.schedule_per!r}: expected epoch or step")
     time = step / steps_per_epoch if optim.schedule_per == "step" else step // steps_per_epoch
