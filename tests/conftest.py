@@ -20,6 +20,20 @@ torch.set_num_threads(1)
 
 
 @pytest.fixture
+def any_size(monkeypatch):
+    """Lets a data set hold other numbers of images and classes than it is known by: a test makes a small one."""
+    from dataclasses import replace
+
+    from vcreg_hub.data.datasets import IMAGE_SETS
+
+    def let(name: str) -> None:
+        row = replace(IMAGE_SETS[name], classes=None, train=None, val=None, test=None)
+        monkeypatch.setitem(IMAGE_SETS, name, row)
+
+    return let
+
+
+@pytest.fixture
 def fresh_compiler():
     """Code that a test compiles is reused by whatever comes after it in this process, and refused by `attach`."""
     torch.compiler.reset()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from ..errors import unknown_name
@@ -75,6 +77,18 @@ IMAGE_SETS = {
             licence="CC BY 4.0",
         ),
         ImageSet(
+            "dtd",
+            "5,640 textures by what they are called, such as banded (split 1)",
+            classes=47,
+            train=1_880,
+            val=1_880,
+            test=1_880,
+            licence="for research",
+            files="dtd-r1.0.1.tar.gz of https://www.robots.ox.ac.uk/~vgg/data/dtd, unpacked inside a folder dtd/ "
+            "(dtd/dtd/)",
+            torchvision="DTD",
+        ),
+        ImageSet(
             "fashion_mnist",
             "70,000 images of clothes, 28 x 28 grey; class, superclass",
             classes=10,
@@ -84,9 +98,106 @@ IMAGE_SETS = {
             hub="zalando-datasets/fashion_mnist",
             files="the four IDX files of https://github.com/zalandoresearch/fashion-mnist, packed or not",
         ),
+        ImageSet(
+            "fgvc_aircraft",
+            "10,000 aircraft of 100 variants",
+            classes=100,
+            train=3_334,
+            val=3_333,
+            test=3_333,
+            metric="mean_per_class",
+            licence="for non-commercial research",
+            hub="mteb/FGVCAircraft",
+            revision="3ae0e4e94e37c610c26df758ec3255fa90d80e67",
+            columns={"class": "variant"},
+            files="fgvc-aircraft-2013b.tar.gz of https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft, unpacked "
+            "(fgvc-aircraft-2013b/)",
+            torchvision="FGVCAircraft",
+        ),
+        ImageSet(
+            "flowers102",
+            "8,189 flowers of 102 kinds",
+            classes=102,
+            train=1_020,
+            val=1_020,
+            test=6_149,
+            metric="mean_per_class",
+            licence="none stated",
+            files="102flowers.tgz, imagelabels.mat and setid.mat of "
+            "https://www.robots.ox.ac.uk/~vgg/data/flowers/102, unpacked in a folder flowers-102/ (flowers-102/jpg/)",
+            torchvision="Flowers102",
+        ),
         ImageSet("folder", "class folders of images at data.root (ImageFolder), plain or in tar files"),
+        ImageSet(
+            "food101",
+            "101,000 photographs of 101 dishes",
+            classes=101,
+            train=75_750,
+            test=25_250,
+            licence="for research",
+            hub="mteb/food101",
+            revision="7cca05bfde8fdad4a9b39ed14a881c800cc1dca2",
+            files="food-101.tar.gz of https://data.vision.ee.ethz.ch/cvl/datasets_extra/food-101, unpacked (food-101/)",
+            torchvision="Food101",
+        ),
         ImageSet("hf", "hf:<id, local folder or parquet file>: any data set of the `datasets` library"),
-        ImageSet("imagenet", "ImageNet-1k at data.root: folder, tar, hfds/<id>, hfids/<id>, wds/<folder>"),
+        ImageSet(
+            "imagenet",
+            "ImageNet-1k at data.root: folder, tar, hfds/<id>, hfids/<id>, wds/<folder>",
+            classes=1_000,
+            train=1_281_167,
+            test=50_000,
+            licence="for non-commercial research",
+            files="ILSVRC/imagenet-1k of the Hub, or train/ and val/ of https://image-net.org",
+            torchvision="ImageNet",
+        ),
+        ImageSet(
+            "inaturalist18",
+            "461,939 animals, plants and fungi of 8,142 species; class, superclass",
+            classes=8_142,
+            train=437_513,
+            test=24_426,
+            licence="for non-commercial research",
+            files="train_val2018.tar.gz, train2018.json and val2018.json of "
+            "https://github.com/visipedia/inat_comp/tree/master/2018, unpacked (train_val2018/)",
+        ),
+        ImageSet(
+            "oxford_pets",
+            "7,349 cats and dogs of 37 breeds",
+            classes=37,
+            train=3_680,
+            test=3_669,
+            metric="mean_per_class",
+            licence="CC BY-SA 4.0",
+            hub="mteb/OxfordPets",
+            revision="557b480fae8d69247be74d9503b378a09425096f",
+            files="images.tar.gz and annotations.tar.gz of https://www.robots.ox.ac.uk/~vgg/data/pets, unpacked in a "
+            "folder oxford-iiit-pet/",
+            torchvision="OxfordIIITPet",
+        ),
+        ImageSet(
+            "places205",
+            "2.5 million scenes of 205 kinds",
+            classes=205,
+            train=2_448_873,
+            test=20_500,
+            licence="for research and education",
+            files="imagesPlaces205_resize.tar.gz and trainvalsplit_places205.tar.gz of http://places.csail.mit.edu, "
+            "unpacked (train_places205.csv and val_places205.csv)",
+        ),
+        ImageSet(
+            "stanford_cars",
+            "16,185 cars of 196 models",
+            classes=196,
+            train=8_144,
+            test=8_041,
+            licence="for non-commercial research",
+            hub="mteb/StanfordCars",
+            revision="09ffe9bc7864d3f1e851529e5c4b7e05601a04fb",
+            files="the Stanford Cars images, devkit and cars_test_annos_withlabels.mat, in a folder stanford_cars/ as "
+            "torchvision.datasets.StanfordCars has it (their authors' page is gone)",
+            torchvision="StanfordCars",
+        ),
         ImageSet("synthetic", "synthetic[:<classes>x<channels>]: made-up images for trying things out"),
     )
 }
@@ -142,6 +253,22 @@ OWN_VIDEOS = {
     "video_folder": "class folders of videos at data.root, with train/ and test/ or without",
     "video_list": "train.csv and test.csv at data.root: a path, a space and a whole-number label a line",
 }
+
+
+def folder_of(row: ImageSet | VideoSet) -> str | None:
+    """The folder of a data set without `data.root`: the one of its name in that of the environment variable
+    VCREG_DATA_DIR; None where there is none."""
+    place = os.environ.get("VCREG_DATA_DIR")
+    found = Path(place).expanduser() / row.name if place else None
+    return str(found) if found is not None and found.is_dir() else None
+
+
+def where_to_put(row: ImageSet) -> str:
+    """What to fetch and where to put it, for an error."""
+    return (
+        f"Fetch {row.files}, and set data.root to the folder that holds it, or put it into the folder {row.name} in "
+        "that of the environment variable VCREG_DATA_DIR"
+    )
 
 
 def find_image_set(name: str) -> str:

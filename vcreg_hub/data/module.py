@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ..config import Data, Train
+from .datasets import IMAGE_SETS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,6 +54,12 @@ class DataModule:
     def std(self) -> tuple[float, ...]:
         """Per channel, of pixels in [0, 1]."""
         return self.sets.std
+
+    @property
+    def metric(self) -> Literal["top1", "mean_per_class"]:
+        """What papers report on it, and what chooses a penalty or a rate."""
+        row = IMAGE_SETS.get(self.cfg.name)
+        return "top1" if row is None else row.metric
 
     @property
     def input_shape(self) -> tuple[int, ...]:

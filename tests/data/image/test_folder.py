@@ -89,7 +89,8 @@ def test_a_test_split_with_fewer_classes_keeps_the_numbers_of_training(tmp_path:
     assert data.test.labels.tolist() == [1, 1, 2, 2] and colours_match(data.test, data.class_names)
 
 
-def test_imagenet_takes_validation_images_for_the_test(tmp_path: Path) -> None:
+def test_imagenet_takes_validation_images_for_the_test(tmp_path: Path, any_size) -> None:  # type: ignore[no-untyped-def]
+    any_size("imagenet")
     paint(tmp_path / "train", 4)
     paint(tmp_path / "val", 2)
     (tmp_path / "test").mkdir()

@@ -94,7 +94,8 @@ def test_an_image_folder_is_read_too(tmp_path: Path) -> None:
     assert data.class_names == ("ant", "bee") and [len(data.train), len(data.test)] == [6, 6]
 
 
-def test_imagenet_as_a_data_set(tmp_path: Path) -> None:
+def test_imagenet_as_a_data_set(tmp_path: Path, any_size) -> None:  # type: ignore[no-untyped-def]
+    any_size("imagenet")
     save(tmp_path / "d", "saved", train=table(40), validation=table(8), test=table(4))
     data = load_images(Data("imagenet", root=f"hfds/{tmp_path / 'd'}"))
     assert [len(data.train), len(data.val), len(data.test)] == [40, 0, 8]

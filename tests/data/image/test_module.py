@@ -259,3 +259,24 @@ def test_it_says_what_it_is() -> None:
     data = load_images(Data("digits", val_fraction=0.1))
     assert isinstance(data, ImageData)
     assert "1167 training, 130 validation and 500 test images, 10 classes (class)" in str(data)
+
+
+@pytest.mark.parametrize("name", [name for name, row in IMAGE_SETS.items() if row.classes is not None])
+def test_every_known_data_set_says_what_papers_need(name: str) -> None:
+    row = IMAGE_SETS[name]
+    assert row.train and row.test and row.licence
+    assert row.files or name == "digits"
+    # A copy on the Hub is read at one commit, so that a run can be repeated.
+    assert row.hub is None or row.name == "fashion_mnist" or (row.revision and len(row.revision) == 40)
+
+
+def test_a_folder_of_all_data_sets_is_looked_into(
+    fashion_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "all" / "fashion_mnist").mkdir(parents=True)
+    for path in fashion_folder.glob("*ubyte*"):
+        path.rename(tmp_path / "all" / "fashion_mnist" / path.name)
+    monkeypatch.setenv("VCREG_DATA_DIR", str(tmp_path / "all"))
+    data = load_images(Data("fashion_mnist"))
+    assert len(data.train) == 40 and data.origin == str(tmp_path / "all" / "fashion_mnist")
+    assert len(load_images(Data("digits")).train) == 1297

@@ -44,6 +44,11 @@ def shards(folder: Path, splits: dict[str, tuple[int, int]]) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def small_shards(any_size) -> None:  # type: ignore[no-untyped-def]
+    any_size("imagenet")
+
+
 def data_of(root: str, workers: int = 0, **fields: object) -> Data:
     return Data(
         "imagenet", root=root, image_size=8, crop="none", hflip=0.0, workers=workers, mean=(0, 0, 0), std=(1, 1, 1),

@@ -18,7 +18,7 @@ import numpy as np
 
 from ...config import Data
 from ...errors import DataError
-from ..datasets import IMAGE_SETS
+from ..datasets import IMAGE_SETS, where_to_put
 from . import hf
 from .source import ArrayReader, LabelSet, Source, Split, label_set
 
@@ -103,8 +103,7 @@ def _files(root: Path, name: str, layout: _Layout) -> _Files:
         if packed.is_file():
             return _unpacked(packed, layout.folder)
     raise DataError(
-        f"{name}: neither {layout.folder}/ nor {archive} is in {root.absolute()}. Fetch {IMAGE_SETS[name].files}, and "
-        "set data.root to the folder that holds it"
+        f"{name}: neither {layout.folder}/ nor {archive} is in {root.absolute()}. {where_to_put(IMAGE_SETS[name])}"
     )
 
 

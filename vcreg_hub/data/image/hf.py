@@ -16,7 +16,7 @@ from PIL import Image
 
 from ...config import Data
 from ...errors import DataError, unknown_name
-from ..datasets import ImageSet
+from ..datasets import ImageSet, where_to_put
 from .folder import SYNONYMS
 from .source import Source, Split, decode
 
@@ -87,12 +87,14 @@ def load_row(cfg: Data, row: ImageSet, mean: tuple[float, ...], std: tuple[float
     """
     columns = row.columns
     asked = replace(cfg, name=f"hf:{row.hub}", labels=columns.get(cfg.labels, cfg.labels))
+    if row.hub is None:
+        raise DataError(f"{row.name} is not at hand: data.root is not set. {where_to_put(row)}")
     try:
         found = load(asked, mode, revision=row.revision, finest=columns.get("class"))
     except DataError as error:
         raise DataError(
-            f"{row.name} is not at hand: data.root is not set, and the Hub's copy cannot be read ({error}). Fetch "
-            f"{row.files}, and set data.root to the folder that holds it"
+            f"{row.name} is not at hand: data.root is not set, and the Hub's copy cannot be read ({error}). "
+            + where_to_put(row)
         ) from None
     return replace(found, mean=mean, std=std)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,10 +20,10 @@ from torch.utils.data import DataLoader, Dataset
 from ...config import Data, Train
 from ...errors import ConfigError, DataError
 from ..batches import TrainLoader
-from ..datasets import IMAGE_SETS, ImageSet, find_image_set
+from ..datasets import IMAGE_SETS, ImageSet, find_image_set, folder_of
 from ..module import DataModule
 from ..splits import carve, stratified
-from . import cifar, digits, fashion_mnist, folder, hf, imagenet, synthetic
+from . import cifar, digits, fashion_mnist, folder, hf, imagenet, listed, synthetic
 from .batches import test_loader, train_loader
 from .source import Fingerprinted, Reader, Source, Split
 from .stream import Stream
@@ -37,10 +37,18 @@ _READERS: dict[str, Callable[[Data], Source]] = {
     "cifar10": cifar.load,
     "cifar100": cifar.load,
     "digits": digits.load,
+    "dtd": listed.load,
     "fashion_mnist": fashion_mnist.load,
+    "fgvc_aircraft": listed.load,
+    "flowers102": listed.load,
     "folder": folder.load,
+    "food101": listed.load,
     "hf": hf.load,
     "imagenet": imagenet.load,
+    "inaturalist18": listed.load,
+    "oxford_pets": listed.load,
+    "places205": listed.load,
+    "stanford_cars": listed.load,
     "synthetic": synthetic.load,
 }
 
@@ -146,13 +154,13 @@ def load_images(cfg: Data) -> ImageData:
     together; DataError when files are missing (it says where it looked), damaged, or not what they should be.
     """
     row = IMAGE_SETS[find_image_set(cfg.name)]
-    source = _READERS[row.name](cfg)
-    _check_sizes(source, row)
+    source = _READERS[row.name](replace(cfg, root=folder_of(row)) if cfg.root is None else cfg)
     channels = cfg.channels or len(source.mean)
     mean, std = cfg.mean or _recoloured(source.mean, channels), cfg.std or _recoloured(source.std, channels)
     if not len(mean) == len(std) == channels or min(std) <= 0:
         raise ConfigError(f"data.mean={mean} and data.std={std}: expected {channels} values each, std positive")
     train, val, test = _splits(source, cfg)
+    _check_sizes(source, row, cfg)
     return ImageData(cfg.name, cfg.labels, train, val, test, source.class_names, mean, std, source.origin)
 
 
@@ -215,19 +223,29 @@ def _images(split: Split, indices: np.ndarray | None = None) -> Images:
     return Images(split.reader, indices, split.labels[indices])
 
 
-def _check_sizes(source: Source, row: ImageSet) -> None:
-    """Errors: DataError where a part holds another number of images than its row says: results would not compare."""
+def _check_sizes(source: Source, row: ImageSet, cfg: Data) -> None:
+    """Errors: DataError where a data set holds other numbers of images or classes than its row says: results would not
+    compare. Splits by other names are the user's own choice."""
+    if (cfg.train_split, cfg.test_split) != ("train", "test"):
+        return
     val, test = (source.val, source.test) if source.test is not None else (None, source.val)
-    for name, part in (("train", source.train), ("val", val), ("test", test)):
-        wanted, there = getattr(row, name), 0 if part is None else _length(part)
+    found = [
+        (wanted, _length(part), f"images in its {name} part")
+        for name, wanted, part in (("train", row.train, source.train), ("val", row.val, val), ("test", row.test, test))
+    ]
+    if cfg.labels == "class":
+        found.append((row.classes, len(source.class_names), "classes"))
+    for wanted, there, what in found:
         if wanted is not None and wanted != there:
             raise DataError(
-                f"{row.name} has {wanted:,} images in its {name} part, but {source.origin} holds {there:,}: results "
-                f"would not compare. Fetch {row.files or 'it again'}; `folder` reads a part of it as your own"
+                f"{row.name} has {wanted:,} {what}, but {source.origin} holds {there:,}: results would not compare. "
+                f"Fetch {row.files or 'it again'}; `folder` reads a part of it as your own"
             )
 
 
-def _length(part: Split | Stream) -> int:
+def _length(part: Split | Stream | None) -> int:
+    if part is None:
+        return 0
     return len(part) if isinstance(part, Stream) else len(part.labels)
 
 
