@@ -166,6 +166,7 @@ def test_a_layout_is_read_as_its_lists_say(made: Callable[[str], Path], tmp_path
             wanted = rows if part != "val" or IMAGE_SETS[name].val else []
             extra = [(10, 0)] if part == "test" and name in ("oxford_pets", "dtd") else []
             assert found[part] == wanted + extra
+        assert data.train.fingerprint() != data.test.fingerprint()
 
 
 def test_the_layouts_are_those_of_the_rows() -> None:

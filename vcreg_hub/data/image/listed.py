@@ -16,6 +16,7 @@ from PIL import Image
 
 from ...config import Data
 from ...errors import DataError
+from ...files import files_fingerprint
 from ..datasets import IMAGE_SETS, where_to_put
 from . import hf
 from .source import LabelSet, Source, Split, UnreadableImageError, decode, label_set
@@ -49,6 +50,9 @@ class _FileReader:
 
     def where(self, index: int) -> str:
         return str(self.paths[index])
+
+    def fingerprint(self) -> str:
+        return files_fingerprint(self.paths)
 
 
 def load(cfg: Data) -> Source:
