@@ -8,13 +8,14 @@ import platform
 import subprocess
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+
+from .files import JSON
 
 PACKAGES = ("vcreg_hub", "torch", "torchvision", "timm", "transformers", "accelerate", "datasets", "huggingface_hub",
             "safetensors", "scikit-learn", "numpy", "av", "torchcodec", "decord2")  # fmt: skip
 
 
-def describe_env(processes: int = 1) -> dict[str, Any]:
+def describe_env(processes: int = 1) -> JSON:
     """The environment as JSON-ready values.
 
     commit / dirty are those of the source tree this package is imported from; both None when it is not a git checkout.

@@ -23,6 +23,9 @@ except ImportError:  # Windows: there nobody is kept out
 if TYPE_CHECKING:
     import torch
 
+# An object of a JSON file, as json.loads gives it: recipe.json, results.json, env.json, config.json, a record.
+JSON = dict[str, Any]
+
 # Handles of the folders that this process holds.
 _held: set[int] = set()
 # (kind, path, size, mtime in ns) -> hash.

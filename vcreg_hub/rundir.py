@@ -18,11 +18,11 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .config import Recipe, from_json, to_json
 from .errors import ConfigError, RunFolderError
-from .files import read_tensors, write_text
+from .files import JSON, read_tensors, write_text
 
 if TYPE_CHECKING:
     import torch
@@ -71,10 +71,10 @@ class RunDir:
     def write_recipe(self, recipe: Recipe) -> None:
         write_text(self.path / "recipe.json", to_json(recipe) + "\n")
 
-    def results(self) -> dict[str, Any]:
+    def results(self) -> JSON:
         return self._json("results.json")
 
-    def env(self) -> dict[str, Any]:
+    def env(self) -> JSON:
         return self._json("env.json")
 
     def tensors(self, name: str = "model.safetensors") -> dict[str, torch.Tensor]:
@@ -89,7 +89,7 @@ class RunDir:
         except UnicodeDecodeError as error:
             raise RunFolderError(f"{self.path / name} is not UTF-8 text: {error}") from None
 
-    def _json(self, name: str) -> dict[str, Any]:
+    def _json(self, name: str) -> JSON:
         try:
             value = json.loads(self._text(name))
         except json.JSONDecodeError as error:

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from ..env import describe_env
 from ..errors import UsageError
+from ..files import JSON
 from ..paper import PAPER_TABLES
 from ..placement.sites import describe_sites, find_blocks
 from ..regularizer.vcreg import VCReg
@@ -75,7 +76,7 @@ def overhead(
     cfg: VCReg | None = None,
     image_size: int = 224,
     log: Callable[[str], None] = lambda line: None,
-) -> dict[str, Any]:
+) -> JSON:
     """Time and peak memory of every variant, as a JSON-ready dict with the device's name; see `table.render`.
 
     batch_size: None is the paper's 128 on a GPU, and on a CPU what keeps the run short. rounds: None runs at least 3 of
@@ -121,7 +122,7 @@ class _Plan:
     log: Callable[[str], None]
 
 
-def _network(name: str, batch: int, image_size: int, plan: _Plan) -> dict[str, Any]:
+def _network(name: str, batch: int, image_size: int, plan: _Plan) -> JSON:
     import timm
 
     torch.manual_seed(0)
@@ -180,7 +181,7 @@ def _flop_share(model: torch.nn.Module, x: torch.Tensor, shapes: dict[str, Any],
     return round(ours / (3 * counter.get_total_flops()), 4)
 
 
-def _block(block: Block, batch: int, plan: _Plan) -> dict[str, Any]:
+def _block(block: Block, batch: int, plan: _Plan) -> JSON:
     calls = block_calls(block.features(batch, plan.device), block.axis, plan.cfg)
     plan.log(f"{block.name}: {(batch, *block.shape)}")
     times = _interleaved(calls, replace(plan, seconds=plan.seconds / 20))

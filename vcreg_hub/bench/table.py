@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
+from ..files import JSON
 from ..results.tables import Table
 
 TITLES = {
@@ -19,7 +19,7 @@ TITLES = {
 CLOCKS = {"wall": "wall time", "cpu": "CPU time of the process"}
 
 
-def render(result: dict[str, Any]) -> str:
+def render(result: JSON) -> str:
     """Networks, then single blocks; every number is `median ± interquartile range`."""
     env = result["env"]
     lines = [
@@ -33,7 +33,7 @@ def render(result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _networks(networks: Sequence[dict[str, Any]]) -> list[str]:
+def _networks(networks: Sequence[JSON]) -> list[str]:
     rows = []
     for network in networks:
         paper = network["paper_seconds"] or {}
@@ -57,7 +57,7 @@ def _networks(networks: Sequence[dict[str, Any]]) -> list[str]:
     ]
 
 
-def _blocks(blocks: Sequence[dict[str, Any]]) -> list[str]:
+def _blocks(blocks: Sequence[JSON]) -> list[str]:
     rows = []
     for block in blocks:
         variants = block["variants"]

@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -29,6 +28,7 @@ from ..data.video.sampling import training_indices
 from ..data.video.transforms import resize
 from ..env import describe_env
 from ..errors import ConfigError, UsageError, unknown_name
+from ..files import JSON
 from ..results.tables import Table
 
 Request = tuple[Path, list[int]]
@@ -47,7 +47,7 @@ def throughput(
     stride: int = 2,
     size: int = 224,
     log: Callable[[str], None] = lambda line: None,
-) -> dict[str, Any]:
+) -> JSON:
     """Clips per second of each decoder with each number of worker processes, as a JSON-ready dict.
 
     folder: videos to read; None makes AVI files like HMDB51's. A clip is `frames` frames, `stride` apart,
@@ -61,7 +61,7 @@ def throughput(
         files = _videos(Path(folder)) if folder is not None else _made(Path(scratch))
         lengths, unreadable = _lengths(files)
         requests = _requests(lengths, clips, frames, stride)
-        rows: list[dict[str, Any]] = []
+        rows: list[JSON] = []
         working = {}
         for name in decoders:
             try:
@@ -86,7 +86,7 @@ def throughput(
     }
 
 
-def render(result: dict[str, Any]) -> str:
+def render(result: JSON) -> str:
     """The result as a text table (GitHub Markdown); every number is `median ± interquartile range`."""
     clip = result["clip"]
     versions = ", ".join(f"{name} {version}" for name, version in result["libraries"].items())
@@ -154,7 +154,7 @@ def _rounds(
 
 def _row(
     name: str, workers: int, seconds: dict[str, list[tuple[float, float]]], requests: Sequence[Request], decode: Decoder
-) -> dict[str, Any]:
+) -> JSON:
     speeds = [len(requests) / wall for wall, _ in seconds[name]]
     lower, _, upper = statistics.quantiles(speeds, n=4) if len(speeds) > 1 else (speeds[0],) * 3
     ratios = [pyav[0] / own[0] for own, pyav in zip(seconds[name], seconds.get("pyav", []), strict=False)]

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import HubError, IntegrityError, UsageError, WeightsNotFoundError
+from ..files import JSON
 from ..releases import CONFIG, WEIGHTS, find_release, releases_of
 from .checksums import check_exported, check_release
 from .client import check_repo_id, is_offline
@@ -39,7 +40,7 @@ class Weights:
 
     file: Path
     origin: str
-    config: dict[str, Any] | None = None
+    config: JSON | None = None
 
     @property
     def folder(self) -> Path:
@@ -212,7 +213,7 @@ def _read_folder(folder: Path, origin: str, hint: str = AGAIN) -> Weights:
     return Weights(file, origin, config)
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def _read_config(path: Path) -> JSON:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from .app import Json, app
+from .names import check_model
 from .printing import print_json, print_table
 
 
@@ -19,6 +20,7 @@ def blocks(
     as_json: Json = False,
 ) -> None:
     """Shows VCReg's sites in a model, with output shapes and channel axis. Builds no weights."""
+    check_model(name, "timm architecture")
     from ..models.build import build_on_meta
     from ..placement.sites import describe_sites, find_blocks
 

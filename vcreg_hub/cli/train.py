@@ -11,6 +11,7 @@ import typer
 
 from ..errors import UsageError
 from .app import Jobs, Json, Out, Overwrite, Set, Smoke, app
+from .names import check_model, check_tracker_name
 from .printing import print_json, print_metrics
 
 
@@ -25,6 +26,7 @@ def train(
     bar: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
 ) -> None:
     """Train and evaluate a recipe. Run it again to resume. Also under accelerate launch -m vcreg_hub."""
+    check_tracker_name(tracker)
     chosen = _recipe(recipe, set_)
     # After the recipe: a typo in it is found before torch is imported.
     from ..run import smoke_test
@@ -180,6 +182,7 @@ def _recipe(address: str, settings: list[str] | None) -> Any:
         sys.path.insert(0, os.getcwd())
         recipe = load_recipe(address)
     recipe = override(recipe, settings or [])
+    check_model(recipe.model.name)
     if recipe.video is None:
         for data in (recipe.data, *(one.data for one in recipe.evals if one.data is not None)):
             # A typo is found before torch is imported. Of a video set the network's own error says more.

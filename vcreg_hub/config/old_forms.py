@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
 
+from ..files import JSON
 from .recipe import Recipe
 
 _logger = logging.getLogger("vcreg_hub")
@@ -21,7 +21,7 @@ _SETTINGS = {
 }
 
 
-def renewed(values: dict[str, Any]) -> dict[str, Any]:
+def renewed(values: JSON) -> JSON:
     """A recipe's JSON with `evals` instead of `eval.protocols`, `eval.probe_labels` and `eval.probe_lambda`."""
     evaluation = values.get("eval")
     old = {"protocols", *_FIELDS}

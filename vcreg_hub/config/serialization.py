@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from ..errors import ConfigError, unknown_name
+from ..files import JSON
 from .old_forms import renewed
 from .recipe import Recipe
 from .tagged import Family, is_tagged, tag_of, tagged_class
@@ -18,7 +19,7 @@ from .tagged import Family, is_tagged, tag_of, tagged_class
 def differences(one: Recipe, other: Recipe) -> list[str]:
     """The paths of the differences between two recipes, such as ["train.epochs", "vcreg"]."""
 
-    def compare(a: dict[str, Any], b: dict[str, Any], path: str) -> Iterator[str]:
+    def compare(a: JSON, b: JSON, path: str) -> Iterator[str]:
         for name in sorted(a.keys() | b.keys()):
             before, after = _by_type(a.get(name)), _by_type(b.get(name))
             alike = isinstance(before, dict) and isinstance(after, dict) and before.get("type") == after.get("type")
@@ -37,9 +38,9 @@ def _by_type(value: Any) -> Any:
     return named if tagged and value and len(named) == len(value) else value
 
 
-def to_dict(config: Any) -> dict[str, Any]:
+def to_dict(config: Any) -> JSON:
     """Plain dicts, sequences and scalars of a config dataclass, with the `type` of each tagged part."""
-    plain: dict[str, Any] = {"type": tag_of(config)} if is_tagged(type(config)) else {}
+    plain: JSON = {"type": tag_of(config)} if is_tagged(type(config)) else {}
     return plain | {field.name: _plain(getattr(config, field.name)) for field in dataclasses.fields(config)}
 
 

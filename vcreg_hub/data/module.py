@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ..config import Data, Train
+from ..files import JSON
 from .datasets import IMAGE_SETS
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ class DataModule:
         """Standard deviation of the noise on the samples; None without."""
         return None
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> JSON:
         """The data as a publisher needs them, in JSON: sizes, classes and the preprocessing of the test view."""
         return {
             "name": self.cfg.name,

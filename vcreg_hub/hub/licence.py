@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError, unknown_name
+from ..files import JSON
 
 # The Hub's own list (its documentation, "Licenses"); `other` needs a name and a link beside it.
 LICENCES = tuple(
@@ -43,7 +44,7 @@ def check_licence(licence: str | None, name: str | None = None, link: str | None
     return licence
 
 
-def stated_licence(folder: Path, config: dict[str, Any] | None) -> tuple[str | None, str | None, str | None]:
+def stated_licence(folder: Path, config: JSON | None) -> tuple[str | None, str | None, str | None]:
     """(licence, its name, its link) as the card in `folder` states them, else as config.json does; None for an
     unstated one. A card whose YAML cannot be read states nothing."""
     import yaml
@@ -60,7 +61,7 @@ def stated_licence(folder: Path, config: dict[str, Any] | None) -> tuple[str | N
     return config_licence(config), None, None
 
 
-def config_licence(config: dict[str, Any] | None) -> str | None:
+def config_licence(config: JSON | None) -> str | None:
     """The licence in an export's config.json; transformers' has none."""
     config = config or {}
     inner = config.get("pretrained_cfg")

@@ -12,6 +12,7 @@ from ..checkpoints.fetch import cached_folder, cached_repos
 from ..checkpoints.load import PICKLES
 from ..checkpoints.locations import FolderSource, HubSource, sources
 from ..errors import HubError
+from ..files import JSON
 from ..releases import CARD, CONFIG, RELEASES, WEIGHTS, Release, cards_folder, find_release
 from .index import headline_text, read_records
 
@@ -43,7 +44,7 @@ class Listed:
     sha256: str | None
     bytes: int | None
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JSON:
         """For JSON."""
         return asdict(self) | {"places": list(self.places), "troubles": list(self.troubles)}
 

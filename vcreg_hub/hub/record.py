@@ -18,7 +18,7 @@ from typing import Any
 from ..checkpoints.client import check_repo_id
 from ..config import to_dict
 from ..errors import RunFolderError, UsageError
-from ..files import sha256
+from ..files import JSON, sha256
 from ..results.aggregate import (
     BETWEEN_BASELINES,
     BETWEEN_SEEDS,
@@ -56,7 +56,7 @@ class RunNumbers:
     commit: str | None
     dirty: bool | None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JSON:
         rows = [_row(result) for result in self.results]
         return {"seed": self.seed, "fold": self.fold, "metrics": rows, "commit": self.commit, "dirty": self.dirty}
 
@@ -169,9 +169,9 @@ class Record:
         singly = over_seeds((group, run.seed, run.results) for run in runs)
         return [*(over_splits(singly) if len({run.fold for run in runs}) > 1 else ()), *singly]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JSON:
         """The record as its file holds it."""
-        values: dict[str, Any] = {"format": FORMAT}
+        values: JSON = {"format": FORMAT}
         for field in fields(self):
             values["twins" if field.name == "baselines" else field.name] = getattr(self, field.name)
         for kind in ("runs", "twins"):
@@ -390,7 +390,7 @@ def _check_distinct_seeds(runs: Sequence[RunNumbers], what: str) -> None:
         raise UsageError(f"{what} have seeds {', '.join(named)}: each seed counts once")
 
 
-def _row(result: Result) -> dict[str, Any]:
+def _row(result: Result) -> JSON:
     """A result as a record's file has it: the noise is part of dataset_config and the fold of split."""
     row = {
         "metric": result.metric,
@@ -424,7 +424,7 @@ def _told_apart(one: Summary) -> Summary:
     return one if fold is None else replace(one, group=replace(one.group, label=f"{one.group.label}, fold {fold}"))
 
 
-def _config(folder: Path) -> dict[str, Any] | None:
+def _config(folder: Path) -> JSON | None:
     path = folder / "config.json"
     if not path.is_file():
         return None
@@ -437,7 +437,7 @@ def _config(folder: Path) -> dict[str, Any] | None:
     return config
 
 
-def _check_agreement(folder: Path, config: dict[str, Any] | None, licence: str | None) -> None:
+def _check_agreement(folder: Path, config: JSON | None, licence: str | None) -> None:
     stated = config_licence(config)
     if licence and stated and licence != stated.lower():
         raise UsageError(

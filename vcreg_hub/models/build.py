@@ -12,7 +12,7 @@ from torch import nn
 from ..checkpoints.find import Weights, library_of_config
 from ..config import Model
 from ..errors import ConfigError, RunFolderError, UsageError, unknown_name
-from ..files import read_tensors
+from ..files import JSON, read_tensors
 from .head import classes_in_folder, remember_classes
 from .libraries.library import Library, Loader, Sizes, SnippetSource, fill
 from .libraries.timm import Timm
@@ -141,7 +141,7 @@ def input_shape(folder: Path) -> tuple[int, ...]:
     return (1, int(data.get("in_chans") or config.get("num_channels", 3)), size, size)
 
 
-def read_config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path) -> JSON:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config import Model
+from ..files import JSON
 from ..placement.sites import find_blocks
 from ..releases import CONFIG
 
@@ -89,7 +90,7 @@ def _draw(head: nn.Module, deviation: float | None) -> None:
                 nn.init.zeros_(module.bias)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> JSON:
     if not path.is_file():
         return {}
     value = json.loads(path.read_text(encoding="utf-8"))

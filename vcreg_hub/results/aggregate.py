@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..config import Recipe, Regularizer, VCReg, to_json
+from ..files import JSON
 from .rows import Quantity, Result
 
 # Settings that change nothing of what was trained: where the data lay, how many workers read it.
@@ -136,11 +137,11 @@ class Summary(Sample):
             return None
         return Difference(*_by_seed({seed: own[seed] - other[seed] for seed in shared}), self, baseline)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JSON:
         """A row of summary.json."""
         group, one = self.group, self.quantity
         noise = {"trained_sigma": group.noise, "noise_place": group.noise_place, "family": group.family}
-        row: dict[str, Any] = {"label": group.label, "recipe": group.recipe, "model": group.model, "vcreg": group.vcreg}
+        row: JSON = {"label": group.label, "recipe": group.recipe, "model": group.model, "vcreg": group.vcreg}
         row |= {} if group.noise is None else noise
         row |= {name: getattr(one, name) for name in _NAMED}
         row |= {name: value for name in ("fold", "sigma") if (value := getattr(one, name)) is not None}
@@ -189,7 +190,7 @@ class Difference(Sample):
         interval = "" if self.interval is None else " (95% CI {} to {})".format(*map(_signed, self.interval))
         return f"{_signed(self.mean)}{spread} {'points' if unit == '%' else unit}{interval}"
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JSON:
         """A row of the differences in summary.json."""
         return {
             "label": self.label,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RunFolderError
+from ..files import JSON
 
 _IDENTITY = ("metric", "dataset", "dataset_config", "split", "fold", "sigma")
 
@@ -87,7 +88,7 @@ class Result(Quantity):
             raise RunFolderError(f"{where}: {found.metric} on {found.dataset} is {found.value}: not a finite number")
         return found
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JSON:
         """The row for results.json, without fields not given."""
         row = {
             "metric": self.metric,

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..config import Recipe, to_dict
 from ..errors import ConfigError, UsageError, VCRegError, unknown_name
+from ..files import JSON
 
 _PROJECT = "vcreg"
 
@@ -80,9 +81,9 @@ def start_tracker(accelerator: Any, name: str, folder: Path, recipe: Recipe) -> 
         raise VCRegError(f"tracker {name!r} could not be started: {type(error).__name__}: {error}") from error
 
 
-def _flat(value: dict[str, Any], at: str = "") -> dict[str, Any]:
+def _flat(value: JSON, at: str = "") -> JSON:
     """Nested fields as `optim.lr`, in the types that trackers take."""
-    fields: dict[str, Any] = {}
+    fields: JSON = {}
     for name, inner in value.items():
         if isinstance(inner, tuple) and all(isinstance(part, dict) and "type" in part for part in inner):
             inner = {part["type"]: part for part in inner}

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -19,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ...config import Data, Train
 from ...errors import ConfigError, DataError
+from ...files import JSON
 from ..batches import TrainLoader
 from ..datasets import IMAGE_SETS, ImageSet, find_image_set, folder_of
 from ..module import DataModule
@@ -143,7 +143,7 @@ class ImageModule(DataModule):
     def eval_batches(self, split: str, batch_size: int) -> DataLoader:
         return test_loader(self.sets, self.cfg, split, batch_size)
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> JSON:
         return super().describe() | {"resize": self.cfg.resize, "interpolation": self.cfg.interpolation}
 
 

@@ -18,7 +18,7 @@ from typing import Any
 from torch.utils.data import DataLoader, Dataset
 
 from ...errors import DataError, counted, not_decoding
-from ...files import replacing, write_json
+from ...files import JSON, replacing, write_json
 from ..batches import worker_processes
 from .decode import UnreadableVideoError, measure
 
@@ -54,7 +54,7 @@ class VideoIndex:
     root: Path
     class_names: tuple[str, ...]
     clips: tuple[Clip, ...]
-    notes: dict[str, Any]
+    notes: JSON
 
     @property
     def splits(self) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -12,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from ...config import Data, Train, Video
 from ...errors import ConfigError
-from ...files import files_fingerprint
+from ...files import JSON, files_fingerprint
 from ..batches import TrainLoader
 from ..module import DataModule
 from .batches import video_test_loader, video_train_loader, video_val_loader
@@ -95,7 +94,7 @@ class VideoModule(DataModule):
     def sigma(self) -> float | None:
         return self.video.noise or None
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> JSON:
         left_out = [clip.path for clip in self.sets.left_out]
         return {
             **super().describe(),

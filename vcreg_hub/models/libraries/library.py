@@ -15,6 +15,7 @@ from ...checkpoints.find import Weights, resolve
 from ...checkpoints.load import load_tensors
 from ...config import Model
 from ...errors import ConfigError, UsageError
+from ...files import JSON
 from ...placement.dry_run import examples
 from ...placement.sites import find_blocks
 
@@ -123,7 +124,7 @@ class Library(ABC):
         """
 
     @abstractmethod
-    def load(self, folder: Path, config: dict[str, Any]) -> nn.Module:
+    def load(self, folder: Path, config: JSON) -> nn.Module:
         """The network of a folder by `save`, read as its users read it. config: of its config.json.
 
         Errors: RunFolderError, IntegrityError.

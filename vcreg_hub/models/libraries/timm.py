@@ -13,7 +13,7 @@ from torch import nn
 
 from ...config import Model
 from ...errors import RunFolderError, UsageError, unknown_name
-from ...files import write_json, write_tensors
+from ...files import JSON, write_json, write_tensors
 from .. import zoo
 from ..head import classes_in_config, remember_classes
 from ..video_networks import NETWORKS
@@ -60,7 +60,7 @@ class Timm(Library):
         write_json(folder / "config.json", _config(model, cfg, view, licence))
         return model
 
-    def load(self, folder: Path, config: dict[str, Any]) -> nn.Module:
+    def load(self, folder: Path, config: JSON) -> nn.Module:
         if "architecture" not in config:
             raise RunFolderError(f"{folder / 'config.json'} names no architecture")
         return timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
@@ -129,7 +129,7 @@ def _arguments(name: str, kwargs: Mapping[str, Any], sizes: Sizes) -> dict[str, 
     return arguments
 
 
-def _config(model: Any, cfg: Model, view: Preprocessing, licence: str) -> dict[str, Any]:
+def _config(model: Any, cfg: Model, view: Preprocessing, licence: str) -> JSON:
     """timm's config.json, also as `AutoModelForImageClassification` reads it.
 
     The class count stands at the top and in pretrained_cfg, never in model_args, where timm's own export puts it:

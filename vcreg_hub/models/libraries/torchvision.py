@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ...checkpoints.find import Weights
 from ...config import Model
 from ...errors import UsageError, unknown_name
-from ...files import read_tensors, write_json, write_tensors
+from ...files import JSON, read_tensors, write_json, write_tensors
 from .library import (
     Library,
     Loader,
@@ -82,7 +82,7 @@ class Torchvision(Library):
         write_json(folder / "config.json", _config(name, cfg, view, licence))
         return model
 
-    def load(self, folder: Path, config: dict[str, Any]) -> nn.Module:
+    def load(self, folder: Path, config: JSON) -> nn.Module:
         arguments, view = dict(config["model_args"]), config["preprocessing"]
         classes, size = arguments.pop("num_classes"), arguments.pop("image_size", view["image_size"])
         model = _fresh(config["architecture"], arguments, Sizes(classes, view["in_chans"], size))
@@ -141,7 +141,7 @@ class Torchvision(Library):
         return ("\n".join(lines),)
 
 
-def _stated(folder: Path) -> dict[str, Any]:
+def _stated(folder: Path) -> JSON:
     """What config.json of an export says of its preprocessing."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     return {"classes": list(config["label_names"]), **config["preprocessing"]}
@@ -171,7 +171,7 @@ def _replace_first_convolution(model: nn.Module, in_chans: int) -> None:
     setattr(model.get_submodule(parent), leaf, new)
 
 
-def _config(name: str, cfg: Model, view: Preprocessing, licence: str) -> dict[str, Any]:
+def _config(name: str, cfg: Model, view: Preprocessing, licence: str) -> JSON:
     """config.json of torchvision's own tensors, which neither timm nor transformers loads."""
     about = dataclasses.asdict(view)
     note = (

@@ -12,6 +12,7 @@ from torch import nn
 from ...checkpoints.find import Weights, find_weights
 from ...config import Model
 from ...errors import ConfigError, IntegrityError, UsageError, WeightsNotFoundError, unknown_name
+from ...files import JSON
 from ...regularizer.attachment import attach
 from ...regularizer.vcreg import VCReg, checked_vcreg
 from .. import native
@@ -94,7 +95,7 @@ class Transformers(Library):
             _image_processor(view).save_pretrained(folder)
         return model
 
-    def load(self, folder: Path, config: dict[str, Any]) -> nn.Module:
+    def load(self, folder: Path, config: JSON) -> nn.Module:
         import transformers
 
         video = any("Video" in str(name) for name in config.get("architectures") or ())
@@ -108,14 +109,14 @@ class Transformers(Library):
         network: Any = model
         *clip, channels, size, _ = input_of(model)
         classes = classes_in_config(network.config.to_dict())
-        about: dict[str, Any] = {
+        about: JSON = {
             "classes": numbered_classes(classes, int(network.config.num_labels)),
             "in_chans": channels,
             "frames": clip[0] if clip else None,
         }
         if source in NETWORKS:
             mean, std = NORMALISATION[NETWORKS[str(source)].normalisation]
-            view: dict[str, Any] = {"resize": size, "interpolation": "bilinear", "mean": mean, "std": std}
+            view: JSON = {"resize": size, "interpolation": "bilinear", "mean": mean, "std": std}
             return Preprocessing(image_size=size, **about, **view)
         return Preprocessing(**about, **_seen_by(_processor(str(source or network.name_or_path), bool(clip)), size))
 
@@ -312,7 +313,7 @@ def _processor(source: str, video: bool) -> Any:
         ) from None
 
 
-def _seen_by(processor: Any, size: int) -> dict[str, Any]:
+def _seen_by(processor: Any, size: int) -> JSON:
     """A processor's settings as fields of `Preprocessing`. size: pixels a side that the network itself takes."""
     stated = {key: value for key, value in dict(processor.size or {}).items() if value}
     crop = dict(getattr(processor, "crop_size", None) or {}) if getattr(processor, "do_center_crop", False) else {}

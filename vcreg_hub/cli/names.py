@@ -1,0 +1,71 @@
+"""Checks the names of models and trackers from the command line, before torch and timm are imported.
+
+Only a name that cannot exist is refused here. The libraries themselves decide on every other.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..errors import unknown_name
+from ..releases import RELEASES
+
+_REGISTERED = re.compile(r"^@register_model\s*\n(?:@.*\n)*def (\w+)", re.MULTILINE)
+# Of accelerate, without those that somebody registers with it.
+_TRACKERS = ("aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "tensorboard", "trackio", "wandb")
+
+
+def check_model(name: str, kind: str = "model") -> None:
+    """Refuses a name that neither timm nor this package has. kind: what the message calls it.
+
+    A name with a prefix (`hf:`, `hf-hub:`, `torchvision:`) is left to its library, and so is every name once timm is
+    imported: a recipe from outside may have registered its own. Errors: UnknownNameError, with the nearest names.
+    """
+    architecture = name.partition(".")[0]
+    if ":" in name or "timm" in sys.modules:
+        return
+    sources = list(_sources())
+    known = [*sorted({found for text in sources for found in _REGISTERED.findall(text)}), *_own()]
+    # Deprecated names are keys of a table: quoted, but no functions.
+    if (
+        known
+        and architecture not in known
+        and not any(f'"{architecture}"' in t or f"'{architecture}'" in t for t in sources)
+    ):
+        raise unknown_name(kind, name, known)
+
+
+def check_tracker_name(name: str | None) -> None:
+    """Refuses a tracker that accelerate does not have. Errors: UnknownNameError, with the nearest names."""
+    if name is not None and name not in _TRACKERS and "accelerate" not in sys.modules:
+        raise unknown_name("tracker", name, _TRACKERS)
+
+
+def _sources() -> Iterator[str]:
+    """The source of timm's models and of ours. Without timm's files there is nothing to check with."""
+    found = importlib.util.find_spec("timm")
+    folders = [Path(folder) / "models" for folder in (found and found.submodule_search_locations) or ()]
+    ours = Path(__file__).parents[1] / "models"
+    for folder in (*folders, ours) if folders else ():
+        for path in folder.glob("*.py"):
+            yield path.read_text(encoding="utf-8")
+
+
+def _own() -> list[str]:
+    """The `*_vcreg` names, and those of networks for clips."""
+    text = (Path(__file__).parents[1] / "models" / "video_networks.py").read_text(encoding="utf-8")
+    clips = [
+        ast.literal_eval(key)
+        for node in ast.parse(text).body
+        if isinstance(node, ast.AnnAssign)
+        and ast.unparse(node.target) == "NETWORKS"
+        and isinstance(node.value, ast.Dict)
+        for key in node.value.keys
+        if key is not None
+    ]
+    return [row.name for row in RELEASES if row.library != "transformers"] + clips
