@@ -47,6 +47,9 @@ class Data:
     val_fraction: share of the training images held out, stratified by class and drawn with `split_seed`; 0 keeps all.
         Where the data set has a validation split besides its test split, that one is used whole instead.
     train_images: cap on the training images after the hold-out, stratified and drawn with `split_seed`; None for all.
+    imbalance: of the training images after the hold-out, the largest long tail within `train_images` is kept in which
+        the first class has this many times the images of the last, and the classes between fall off exponentially (Cao
+        et al. 2019); drawn with `split_seed`, as theirs are with 0. None for the classes as they are.
     image_size / train_size: pixels a side at test / in training (None: the same).
     resize: short side before the test-time centre crop; None means no resize beyond `image_size` itself.
     crop: training view: `random_resized` (scale, ratio), `pad` (random crop after padding by an eighth) or `none`.
@@ -66,6 +69,7 @@ class Data:
     val_fraction: float = 0.0
     split_seed: int = 0
     train_images: int | None = None
+    imbalance: float | None = None
     image_size: int = 224
     train_size: int | None = None
     resize: int | None = None
@@ -86,7 +90,7 @@ class Data:
     def __post_init__(self) -> None:
         if self.channels not in (None, 1, 3):
             raise ConfigError(f"channels is 1 for grey, 3 for colour, or null, got {self.channels!r}")
-        _at_least(self, 1, "image_size", "train_size", "resize", "train_images", "repeats")
+        _at_least(self, 1, "image_size", "train_size", "resize", "train_images", "imbalance", "repeats")
         _at_least(self, 0, "workers", "random_erase", "hflip", "val_fraction")
         _below(self, 1, "val_fraction")
         _at_most(self, _SEEDS, "split_seed")
@@ -297,6 +301,9 @@ class Task:
     def loss(self, module: TaskModule, batch: Sequence[Any], train: Train) -> dict[str, Tensor]:
         """{"loss": the minimised value, further names: values to show}, from `module.network` and `module.heads`."""
         raise NotImplementedError
+
+    def end_epoch(self, network: nn.Module, example_input: Tensor) -> None:
+        """Puts a network in order for evaluation and saving, after each epoch."""
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,14 @@ class DataModule:
         without reading them all."""
         return None
 
+    @property
+    def class_counts(self) -> tuple[int, ...] | None:
+        """Training samples of each class; None of a stream."""
+        labels = self.labels("train")
+        if labels is None:
+            return None
+        return tuple(int((labels == label).sum()) for label in range(self.num_classes))
+
     def train_batches(self, train: Train, rank: int, world: int, views: int = 1) -> TrainLoader:
         """One process's training batches of an epoch, of `world` processes. views: of a sample, side by side."""
         raise NotImplementedError

@@ -119,7 +119,7 @@ def _fitted(
 ) -> _Outcome:
     """Train the context's network in place, or go on where `folder` stopped; afterwards the regularizer is off."""
     data, network, accelerator = context.trained_on, context.network, context.accelerator
-    module = TaskModule(recipe.task, network, recipe.train, example_input(data))
+    module = TaskModule(recipe.task, network, recipe.train, example_input(data), data.class_counts)
     _synchronise(recipe, module.heads, accelerator)
     batches = data.train_batches(recipe.train, accelerator.process_index, accelerator.num_processes, recipe.task.views)
     held_out = context.batches(data, "val") if data.size("val") and recipe.task.monitor.startswith("val_") else None
@@ -146,6 +146,7 @@ def _fitted(
                 case EpochEnd(final, row):
                     shown.close()
                     refuse_lost()
+                    recipe.task.end_epoch(final, example_input(data).to(accelerator.device))
                     row.update(_regularizer_row(attachment))
                     if held_out is not None:
                         found = classification.evaluate(final, held_out, accelerator, data.num_classes)

@@ -1,9 +1,13 @@
-"""Cross-entropy on class ids (b,) or, after mixup, on class probabilities (b, classes)."""
+"""Cross-entropy on class ids (b,) or, after mixup, on class probabilities (b, classes).
+
+Three fields are what a user may pick instead of a regularizer: a projector, a fixed classifier, and a penalty on the
+logits. Each works with any network and in any recipe: `--set task.projector=[256]`.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +15,7 @@ from ..config import Task, Train
 from ..errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from .task import TaskModule
 
@@ -20,17 +24,48 @@ if TYPE_CHECKING:
 class Classification(Task):
     """The network's own head learns the classes, with `train.label_smoothing`.
 
+    projector: widths of an MLP behind the features, each a linear layer, batch normalisation and ReLU, with a linear
+        layer to the classes on top (Wang et al. 2022). The network learns through it alone and is exported without
+        it; its own classifier learns beside it, and moves nothing below itself. () for none.
+    etf_length: the classifier is fixed, a simplex equiangular tight frame of vectors of this length (Zhu et al. 2021).
+        None for one that learns.
     spectral_decoupling: lambda of Pezeshki et al. (2021): lambda / 2 times the squared length of a sample's logits is
-    added to its loss.
+        added to its loss.
     """
 
     tag = "classification"
 
+    projector: tuple[int, ...] = ()
+    etf_length: float | None = None
     spectral_decoupling: float = 0.0
 
     def __post_init__(self) -> None:
+        if any(width < 1 for width in self.projector):
+            raise ConfigError(f"task.projector is widths of 1 or more, got {list(self.projector)}")
+        if self.etf_length is not None and not 0 < self.etf_length < math.inf:
+            raise ConfigError(f"task.etf_length is a number above 0, or null, got {self.etf_length}")
         if not 0 <= self.spectral_decoupling < math.inf:
-            raise ConfigError(f"spectral_decoupling is a number from 0 on, got {self.spectral_decoupling}")
+            raise ConfigError(f"task.spectral_decoupling is a number from 0 on, got {self.spectral_decoupling}")
+        if self.projector and self.etf_length is not None:
+            raise ConfigError("task.projector and task.etf_length: the network learns through one classifier, pick one")
+
+    def heads(self, network: nn.Module, example_input: Tensor) -> Mapping[str, nn.Module]:
+        if self.etf_length is not None:
+            from ..models.etf import fix_classifier
+
+            fix_classifier(network, example_input, self.etf_length)
+        if not self.projector:
+            return {}
+        import torch
+
+        from ..models.outputs import features_and_logits
+        from .embeddings import projector
+
+        training = network.training
+        with torch.no_grad():
+            features, scores = features_and_logits(network.eval(), example_input)
+        network.train(training)
+        return {"projector": projector(features.shape[1], (*self.projector, scores.shape[1]), "hidden")}
 
     def loss(self, module: TaskModule, batch: Sequence[Any], train: Train) -> dict[str, Tensor]:
         from torch.nn import functional as F
@@ -38,16 +73,32 @@ class Classification(Task):
         from ..models.outputs import logits
 
         samples, targets = batch[0], batch[1]
-        scores = logits(module.call_network(samples)).float()
-        _check_targets(targets, scores.shape[-1])
-        loss = F.cross_entropy(scores, targets, label_smoothing=train.label_smoothing)
+        if self.projector:
+            scores, learned = _through_projector(module, samples, train)
+        else:
+            scores = learned = logits(module.call_network(samples)).float()
+        check_targets(targets, scores.shape[-1])
+        loss = F.cross_entropy(learned, targets, label_smoothing=train.label_smoothing)
+        if self.projector:
+            loss = loss + F.cross_entropy(scores, targets, label_smoothing=train.label_smoothing)
         if self.spectral_decoupling:
-            loss = loss + self.spectral_decoupling / 2 * scores.square().sum(1).mean()
+            loss = loss + self.spectral_decoupling / 2 * learned.square().sum(1).mean()
         hard = targets if targets.ndim == 1 else targets.argmax(1)
         return {"loss": loss, "top1": 100 * (scores.detach().argmax(1) == hard).float().mean()}
 
 
-def _check_targets(targets: Tensor, classes: int) -> None:
+def _through_projector(module: TaskModule, samples: Tensor, train: Train) -> tuple[Tensor, Tensor]:
+    """Logits (b, classes) of the network's own classifier, teaching no layer below it, and of the projector."""
+    from ..models.outputs import features_and_logits
+
+    if train.compile:
+        raise ConfigError("train.compile: task.projector reads features inside the network; leave it off")
+    features, scores = features_and_logits(module.network, samples)
+    return scores.float(), module.heads["projector"](features).float()
+
+
+def check_targets(targets: Tensor, classes: int) -> None:
+    """Raises DataError for class ids that the network does not have."""
     # On a GPU a bad label kills the process with an assert far from its cause, and looking costs a wait: the data
     # sets check their own labels, so only the CPU looks again.
     if targets.ndim == 1 and targets.device.type == "cpu" and targets.numel():

@@ -13,14 +13,26 @@ from ..config import Task, Train
 
 class TaskModule(nn.Module):
     """Called with a batch, gives {"loss": ...}. The optimizer and a run's state see the whole of it; evaluation,
-    weights and export are `network` alone."""
+    weights and export are `network` alone.
+
+    class_counts: training samples of each class, None of a stream. epoch: the running one, from 0.
+    """
 
     network: nn.Module
     heads: nn.ModuleDict
 
-    def __init__(self, task: Task, network: nn.Module, train: Train, example_input: Tensor) -> None:
+    def __init__(
+        self,
+        task: Task,
+        network: nn.Module,
+        train: Train,
+        example_input: Tensor,
+        class_counts: Sequence[int] | None = None,
+    ) -> None:
         super().__init__()
         self.task, self.train_settings = task, train
+        self.class_counts = class_counts
+        self.epoch = 0
         self.network = network
         self.heads = nn.ModuleDict(dict(task.heads(network, example_input)))
         # Beside the registered modules, so that no name in the state changes.
@@ -33,6 +45,9 @@ class TaskModule(nn.Module):
     def call_network(self, samples: Tensor) -> Any:
         """The network's output, compiled if asked for."""
         return (self.__dict__["_compiled"] or self.network)(samples)
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
 
     def forward(self, batch: Sequence[Any]) -> dict[str, Tensor]:
         return self.task.loss(self, batch, self.train_settings)

@@ -99,7 +99,8 @@ def fit(
 ) -> Generator[Step | EpochEnd | Saved | Finished]:
     """Train `module` in place as `recipe` says.
 
-    module: called with a batch, gives {"loss": ...}; its `network` is what is evaluated and saved as weights. batches:
+    module: called with a batch, gives {"loss": ...}, and told the epoch; its `network` is what is evaluated and saved
+    as weights. batches:
     this process's batches of one epoch, with `len` and `set_epoch(epoch)`. watch: told each micro-batch's loss before
     it is scaled for accumulation. blocks: of the network, for layer-wise decay where it does not say its own.
     Errors: DivergedError with step and place when a loss is not finite (the weights of the epoch before stay in
@@ -134,6 +135,7 @@ def fit(
         epoch, started = progress.epoch, time.monotonic()
         _seed(train.seed, epoch, rank)
         batches.set_epoch(epoch)
+        module.set_epoch(epoch)  # type: ignore[operator]
         module.train()
         sums: dict[str, Tensor] = {}
         bad = torch.zeros((), device=device, dtype=torch.long)  # 1 + first step of a loss that is not finite

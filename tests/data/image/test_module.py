@@ -280,3 +280,16 @@ def test_a_folder_of_all_data_sets_is_looked_into(
     data = load_images(Data("fashion_mnist"))
     assert len(data.train) == 40 and data.origin == str(tmp_path / "all" / "fashion_mnist")
     assert len(load_images(Data("digits")).train) == 1297
+
+
+def test_a_long_tail_is_cut_from_what_is_not_held_out_and_leaves_the_test_images() -> None:
+    whole = load_images(Data("fashion_mnist", val_fraction=0.1))
+    tail = load_images(Data("fashion_mnist", val_fraction=0.1, imbalance=100, train_images=2200))
+    counts = np.bincount(tail.train.labels).tolist()
+    assert counts == [889, 532, 319, 191, 114, 68, 41, 24, 14, 8]
+    assert np.array_equal(tail.val.indices, whole.val.indices) and len(tail.test) == 10_000
+    assert not set(tail.train.indices) & set(tail.val.indices)
+    superclasses = load_images(
+        Data("fashion_mnist", labels="superclass", val_fraction=0.1, imbalance=100, train_images=2200)
+    )
+    assert np.array_equal(superclasses.train.indices, tail.train.indices), "the tail is one of the finest labels"

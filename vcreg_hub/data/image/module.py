@@ -22,7 +22,7 @@ from ...files import JSON
 from ..batches import TrainLoader
 from ..datasets import IMAGE_SETS, ImageSet, find_image_set, folder_of
 from ..module import DataModule
-from ..splits import carve, stratified
+from ..splits import carve, long_tailed, stratified
 from . import cifar, digits, fashion_mnist, folder, hf, imagenet, listed, synthetic
 from .batches import test_loader, train_loader
 from .source import Fingerprinted, Reader, Source, Split
@@ -176,8 +176,10 @@ def _recoloured(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
 
 def _splits(source: Source, cfg: Data) -> tuple[Images | Stream, Images, Images | Stream]:
     if isinstance(source.train, Stream):
-        if cfg.val_fraction or cfg.train_images is not None:
-            raise ConfigError(f"{source.origin} is streamed: data.val_fraction must be 0 and data.train_images null")
+        if cfg.val_fraction or cfg.train_images is not None or cfg.imbalance is not None:
+            raise ConfigError(
+                f"{source.origin} is streamed: data.val_fraction must be 0, data.train_images and data.imbalance null"
+            )
         empty = np.empty(0, dtype=np.int64)
         assert isinstance(source.test, Stream)
         return source.train, Images(_NoImages(), empty, empty), source.test
@@ -198,7 +200,9 @@ def _splits(source: Source, cfg: Data) -> tuple[Images | Stream, Images, Images 
     else:
         stays, goes = carve(source.train.classes[kept], cfg.val_fraction, cfg.split_seed)
         held, kept = _images(source.train, kept[goes]), kept[stays]
-    if cfg.train_images is not None:
+    if cfg.imbalance is not None:
+        kept = kept[long_tailed(source.train.classes[kept], cfg.imbalance, cfg.split_seed, cfg.train_images)]
+    elif cfg.train_images is not None:
         kept = kept[stratified(source.train.classes[kept], cfg.train_images, cfg.split_seed)]
     if not len(kept) or not len(tested):
         raise DataError(f"{source.origin}: {len(kept)} training and {len(tested)} test images are left; need both")
