@@ -103,11 +103,14 @@ class Attachment:
     def statistics(self) -> list[dict[str, Any]]:
         """For each site what its last collected backward pass saw: "site", "variance_loss" and "covariance_loss"
         (Eqs. 1 and 2/6, before alpha and beta), "collapsed" (share of channels with a standard deviation below
-        sqrt(eps)), "effective_rank" (participation ratio of the covariance's eigenvalues), and "backwards", how many
-        backward passes reached the site. A site that none reached has 0 and None.
+        sqrt(eps)), "effective_rank" (participation ratio of the covariance's eigenvalues), "gradient_share" (norm of
+        what is added at the site over the norm of the gradient that arrives there: the task's, and what was added at
+        later sites), and "backwards", how many backward passes reached the site. A site that none reached has 0 and
+        None.
 
         Collected in the 50 backward passes after attach or after a reading, then in every 50th: reading every step, or
-        every 50, is exact. Of this process's batch, or with sync=True the global one.
+        every 50, is exact. The share is taken in every 50th backward pass, the first one included, and is the mean of
+        those since the last reading. Of this process's batch, or with sync=True the global one.
         """
         return self._injection.statistics.read()
 

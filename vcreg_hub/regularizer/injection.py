@@ -113,6 +113,19 @@ class Injection:
         axis, observe = self.axes[index], self.statistics.observer(index)
         if torch.is_grad_enabled():  # create_graph=True: somebody will differentiate this gradient
             return grad + _differentiable(features, axis, self.cfg, cell)
+        added = self._added(grad, features, cell, index, autocast, observe)
+        if self.statistics.wants_share(index):
+            # A half type rounds the sum at the size of the task's gradient, so there the addition is made alone.
+            alone = torch.zeros_like(features, dtype=torch.float32) if grad.dtype in _HALF else None
+            part = added - grad if alone is None else self._added(alone, features, cell, index, autocast, None)
+            self.statistics.keep_share(index, grad, part)
+        return added
+
+    def _added(
+        self, grad: Tensor, features: Tensor, cell: Tensor, index: int, autocast: int,
+        observe: Callable[[Tensor], None] | None,
+    ) -> Tensor:  # fmt: skip
+        axis = self.axes[index]
         if not isinstance(self.cfg, VCReg):
             return grad + _of_rows(features, axis, self.cfg, cell, observe).to(grad.dtype)
         return add_gradient(grad, features, axis, self.cfg, cell, autocast=_HALF[autocast], observe=observe)

@@ -1,8 +1,9 @@
-"""Statistics of each site: the two losses, collapsed channels, effective rank.
+"""Statistics of each site: the two losses, collapsed channels, effective rank, the regularizer's share of the gradient.
 
 They are read off the covariance that a backward pass computes anyway, which costs a few passes over a d x d matrix and
 no synchronisation. Nobody may be reading, so they are taken in the 50 backward passes after the attachment was
-made or last read, and from then on in every 50th one only.
+made or last read, and from then on in every 50th one only. The share of the gradient takes passes over the features
+themselves, so it is taken in every 50th backward pass, the first one included.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from .loss import variance_loss
 from .vcreg import VCReg
 
 _FRESH = 50
+_SHARE_EVERY = 50
 _NAMES = ("variance_loss", "covariance_loss", "collapsed", "effective_rank")
 
 
@@ -57,6 +59,9 @@ class Statistics:
         self.backwards = [0] * len(names)
         self._values: list[Tensor | None] = [None] * len(names)
         self._read_at = [0] * len(names)
+        # Sum and number of the shares since the last reading, as (2,) tensors, and what was read last.
+        self._shares: list[Tensor | None] = [None] * len(names)
+        self._share: list[float | None] = [None] * len(names)
 
     def observer(self, index: int) -> Callable[[Tensor], None] | None:
         """Counts a backward pass of site `index`; returns the observer of its covariance, if any."""
@@ -66,13 +71,36 @@ class Statistics:
             return None
         return lambda c: self._keep(index, c)
 
+    def wants_share(self, index: int) -> bool:
+        """Whether `keep_share` is to be told of the backward pass of site `index` that `observer` counted."""
+        return (self.backwards[index] - 1) % _SHARE_EVERY == 0
+
+    def keep_share(self, index: int, incoming: Tensor, added: Tensor) -> None:
+        """Note |added| / |incoming| of one backward pass; one that is not finite (a step that a GradScaler skips, a
+        gradient of zero) is left out."""
+        share = _norm(added) / _norm(incoming)
+        finite = torch.isfinite(share)
+        found = torch.stack([torch.where(finite, share, 0), finite.to(share.dtype)])
+        before = self._shares[index]
+        self._shares[index] = found if before is None else before + found
+
     def _keep(self, index: int, c: Tensor) -> None:
         self._values[index] = _describe_covariance(c, self.cfg)
 
     def read(self) -> list[dict[str, Any]]:
-        """One dict a site: "site", the values as floats (None before its first backward pass), "backwards"."""
+        """One dict a site: "site", the values as floats (None before its first backward pass), "gradient_share", the
+        mean of those taken since the last reading (or what it was then), and "backwards"."""
         self._read_at = list(self.backwards)
+        for index, shares in enumerate(self._shares):
+            total, n = (0.0, 0.0) if shares is None else shares.tolist()
+            self._share[index] = total / n if n else self._share[index]
+        self._shares = [None] * len(self.names)
         return [
-            {"site": name, **dict(zip(_NAMES, [None] * 4 if v is None else v.tolist(), strict=True)), "backwards": n}
-            for name, v, n in zip(self.names, self._values, self.backwards, strict=True)
-        ]
+            {"site": name, **dict(zip(_NAMES, [None] * 4 if v is None else v.tolist(), strict=True)),
+             "gradient_share": share, "backwards": n}
+            for name, v, share, n in zip(self.names, self._values, self._share, self.backwards, strict=True)
+        ]  # fmt: skip
+
+
+def _norm(t: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(t, dtype=torch.promote_types(t.dtype, torch.float32))
