@@ -377,7 +377,8 @@ def test_an_epoch_s_row_leaves_out_sites_that_saw_too_few_rows():
         def statistics(self):
             return self.rows
 
-    assert _regularizer_row(Attached(rows)) == {"vcreg_variance_loss": 0.375, "vcreg_effective_rank": 2.5}
+    means = {name: value for name, value in _regularizer_row(Attached(rows)).items() if "/" not in name}
+    assert means == {"vcreg_variance_loss": 0.375, "vcreg_effective_rank": 2.5}
     assert _regularizer_row(Attached(rows[:1])) == {} == _regularizer_row(None)
 
 

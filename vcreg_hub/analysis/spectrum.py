@@ -23,9 +23,11 @@ def effective_rank(features: Tensor) -> float:
 
     features: (n, d). Between 1 and d; 0 where nothing varies.
     """
-    eigenvalues = singular_values(features).square()
-    squares = eigenvalues.square().sum()
-    return float(eigenvalues.sum().square() / squares) if squares > 0 else 0.0
+    rows = _centred(features)
+    # Both sums are those of the smaller Gram matrix: its trace and its squared norm. No eigenvalue is needed.
+    gram = rows @ rows.T if len(rows) < rows.shape[1] else rows.T @ rows
+    squares = gram.square().sum()
+    return float(gram.trace().square() / squares) if squares > 0 else 0.0
 
 
 def rankme(features: Tensor) -> float:

@@ -101,6 +101,13 @@ class DataModule:
         """(samples, labels, numbers) of a split in order, under one fixed view; not yet shared out among processes."""
         raise NotImplementedError
 
+    def take(self, split: str, places: Sequence[int], batch_size: int) -> DataLoader:
+        """Gives what `eval_batches` gives, of the samples at some places of a split alone, in that order."""
+        from torch.utils.data import DataLoader, Subset
+
+        whole = self.eval_batches(split, batch_size)
+        return DataLoader(Subset(whole.dataset, places), batch_size, collate_fn=whole.collate_fn)
+
     @property
     def fold(self) -> int | None:
         """The number of this train/test split, of a data set with several; None with one."""

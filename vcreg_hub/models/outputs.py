@@ -91,12 +91,27 @@ def _pooled(model: nn.Module, x: Tensor, where: str, cut: bool = False) -> tuple
         _SITES.pop(model, None)
         sites = _sites(model, x, where)
         found, output = _captured(model, x, sites, cut)
+    return _averaged(found, sites), output
+
+
+def features_at(model: nn.Module, x: Tensor, sites: Sequence[Site]) -> tuple[dict[str, Tensor], Any]:
+    """Gives the features (n, d) at `sites` in one forward pass, by name, and what the model returns.
+
+    Positions and tokens are averaged; a site that is not called is left out. Compiled code runs no hooks: pass the
+    module itself.
+    """
+    found, output = _captured(model, x, list(sites))
+    return _averaged(found, sites), output
+
+
+def _averaged(found: Mapping[str, Tensor], sites: Sequence[Site]) -> dict[str, Tensor]:
+    """Tensors at sites as rows (n, d), without the sites that have none."""
     pooled = {}
     for site in sites:
         if site.name in found:
             rows = found[site.name].movedim(site.channel_axis, -1)
             pooled[site.name] = rows.flatten(1, -2).mean(1) if rows.ndim > 2 else rows
-    return pooled, output
+    return pooled
 
 
 def classifiers(model: nn.Module, x: Tensor) -> list[Site]:

@@ -103,4 +103,5 @@ class Statistics:
 
 
 def _norm(t: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(t, dtype=torch.promote_types(t.dtype, torch.float32))
+    length: Tensor = torch.linalg.vector_norm(t, dtype=torch.promote_types(t.dtype, torch.float32))
+    return length

@@ -33,6 +33,7 @@ from .build import build, example_input
 from .claim import claimed
 from .emissions import Emissions, measured
 from .evaluate import evaluate, evaluation_context, lost_files
+from .monitor import Monitor
 
 _Log = Callable[[str], None]
 
@@ -124,6 +125,8 @@ def _fitted(
     batches = data.train_batches(recipe.train, accelerator.process_index, accelerator.num_processes, recipe.task.views)
     held_out = context.batches(data, "val") if data.size("val") and recipe.task.monitor.startswith("val_") else None
 
+    monitor = Monitor.of(recipe, data, network, accelerator)
+
     def refuse_lost() -> None:
         data.refuse_lost(lost_files(data, accelerator))
 
@@ -152,6 +155,8 @@ def _fitted(
                         found = classification.evaluate(final, held_out, accelerator, data.num_classes)
                         row.update({f"val_{name}": value for name, value in found})
                         refuse_lost()
+                    if monitor is not None and monitor.due(int(row["epoch"]), row["step"] == recipe.train.max_steps):
+                        row.update(monitor.row(final))
                 case Saved(row):
                     _report(row, accelerator, log)
                 case Finished(final, progress):
@@ -162,7 +167,8 @@ def _fitted(
 
 
 def _report(row: Row, accelerator: Any, log: _Log) -> None:
-    log("  ".join(f"{name} {_short(value)}" for name, value in row.items()))
+    # What is told of blocks one by one is read from metrics.csv, trackers and reports.
+    log("  ".join(f"{name} {_short(value)}" for name, value in row.items() if "/" not in name))
     if accelerator.trackers:
         accelerator.log({name: value for name, value in row.items() if name != "epoch"}, step=row["step"])
 
@@ -246,16 +252,18 @@ def _checkpoint_gradients(model: nn.Module) -> None:
 
 
 def _regularizer_row(attachment: Attachment | None) -> Row:
-    """Means over the sites of the last step's statistics, for an epoch's row. A site that saw fewer than two rows has
-    none, and is left out."""
+    """The statistics of the regularizer for an epoch's row: means over the sites, and each site's in columns of its own
+    ("vcreg_gradient_share/<site>"). A site that saw fewer than two rows has none, and is left out."""
     if attachment is None:
         return {}
-    found: dict[str, list[float]] = {}
+    found: dict[str, dict[str, float]] = {}
     for site in attachment.statistics():
         for name, value in site.items():
             if isinstance(value, float):
-                found.setdefault(name, []).append(value)
-    return {f"vcreg_{name}": round(sum(values) / len(values), 6) for name, values in found.items()}
+                found.setdefault(name, {})[site["site"]] = value
+    means = {f"vcreg_{name}": round(sum(of.values()) / len(of), 6) for name, of in found.items()}
+    each = {f"vcreg_{name}/{site}": float(f"{value:.6g}") for name, of in found.items() for site, value in of.items()}
+    return means | each
 
 
 def _describe(recipe: Recipe, data: DataModule, network: nn.Module, attachment: Attachment | None) -> str:
