@@ -28,7 +28,7 @@ HOUSE: dict[str, set[str]] = {
     "data": {"config", "files"},
     "models": {"checkpoints", "config", "files", "placement", "regularizer", "releases", "rundir"},
     "tasks": {"config", "models", "regularizer"},
-    "evals": {"analysis", "config", "data", "files", "models", "regularizer", "results"},
+    "evals": {"analysis", "config", "data", "files", "models", "placement", "regularizer", "results"},
     "training": {"config", "files", "models", "regularizer", "rundir"},
     "loops": {"regularizer"},
     "run": {

@@ -20,7 +20,7 @@ def features(spread: float, seed: int):
 
 def test_tight_classes_are_collapsed_and_loose_ones_are_not():
     tight, loose = (dict(Collapse().score(features(spread, 0), features(spread, 1))) for spread in (0.02, 1.0))
-    assert tight.keys() == Collapse.metrics.keys()
+    assert {*tight, "ncc_agreement"} == Collapse.metrics.keys()
     assert tight["ncc_top1"] == 100 and loose["ncc_top1"] < 90
     # Four channels vary with deviation s, and (2 s^2) 4 / (2 * 4) or, on a diagonal, / (2 * 8) is the mean over pairs.
     assert tight["cdnv"] == pytest.approx(4 * 0.02**2 * (4 / 4 + 2 / 8) / 6, rel=0.1)

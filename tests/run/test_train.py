@@ -372,7 +372,8 @@ def test_an_epoch_s_row_leaves_out_sites_that_saw_too_few_rows():
 
     class Attached:
         def __init__(self, rows):
-            self.rows = [{"site": "a", **dict(zip(names, values)), "backwards": n} for *values, n in rows]
+            self.rows = [{"site": f"b{i}", **dict(zip(names, values)), "backwards": n}
+                         for i, (*values, n) in enumerate(rows)]  # fmt: skip
 
         def statistics(self):
             return self.rows

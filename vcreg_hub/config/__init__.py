@@ -15,6 +15,7 @@ from .recipe import Evaluation as Evaluation
 from .recipe import Metric as Metric
 from .recipe import Model as Model
 from .recipe import Optim as Optim
+from .recipe import Place as Place
 from .recipe import Recipe as Recipe
 from .recipe import Task as Task
 from .recipe import Train as Train

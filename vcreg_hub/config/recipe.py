@@ -249,6 +249,17 @@ class Metric(NamedTuple):
     meaning: str
 
 
+class Place(NamedTuple):
+    """Where in a network and on what a value was measured, where that is not the evaluation's own data set and split.
+
+    block: a site's name, "" for the whole network. labels: a label set. split: "train", "val" or "test".
+    """
+
+    block: str = ""
+    labels: str | None = None
+    split: str | None = None
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """A measurement of a trained network: a file of `vcreg_hub.evals`, or a class of one's own (`module:Class`).
@@ -267,8 +278,8 @@ class Evaluation:
     data: Data | None = None
     labels: str | None = None
 
-    def run(self, context: Context) -> Iterator[tuple[str, float]]:
-        """Yields (name in `metrics`, value)."""
+    def run(self, context: Context) -> Iterator[tuple[str, float] | tuple[str, float, Place]]:
+        """Yields (name in `metrics`, value), with a Place where one is measured at several."""
         raise NotImplementedError
 
     def check(self, data: DataModule) -> None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, ClassVar
 from ..config import Evaluation, Metric
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from .context import Context, Rows
 
 
@@ -26,6 +28,7 @@ class Collapse(Evaluation):
         "cdnv": Metric("", True, "class-distance normalised variance of frozen features, mean over pairs of classes"),
         "directional_cdnv": Metric("", True, "the same, of the variance along the line between two class means"),
         "ncc_top1": Metric("%", False, "accuracy of the nearest class mean of the training features"),
+        "ncc_agreement": Metric("%", False, "how often the nearest class mean is what the network answers"),
         "rankme": Metric("", True, "RankMe of frozen features"),
         "effective_rank": Metric("", True, "participation ratio of the covariance of frozen features"),
         "mean_correlation": Metric("", False, "mean absolute correlation of two channels of frozen features"),
@@ -33,12 +36,30 @@ class Collapse(Evaluation):
     }
 
     def run(self, context: Context) -> Iterator[tuple[str, float]]:
-        return self.score(context.features(self, "train"), context.features(self))
+        train, test = context.features(self, "train"), context.features(self)
+        yield from self.score(train, test)
+        if context.data(self) is context.trained_on:  # else its answers are of other classes
+            yield "ncc_agreement", self.agreement(train, test, context.predictions(self))
+
+    @staticmethod
+    def agreement(train: Rows, test: Rows, predictions: np.ndarray) -> float:
+        """Percent of the test samples whose nearest class mean, of the training features, is what the network answers.
+
+        predictions: (n,) of the test samples. Samples that could not be read are left out. 100 is collapsed.
+        """
+        import torch
+
+        from ..analysis.collapse import ncc_agreement
+
+        (rows, labels), (seen, read) = train, (test[0], test[1] >= 0)
+        learnt = torch.from_numpy(rows[labels >= 0]), torch.from_numpy(labels[labels >= 0])
+        return ncc_agreement(learnt, torch.from_numpy(seen[read]), torch.from_numpy(predictions[read]))
 
     def score(self, train: Rows, test: Rows) -> Iterator[tuple[str, float]]:
-        """Yields every metric. train, test: features (n, d) and labels (n,); the class means of "ncc_top1" are those of
-        train, all else is of test. Samples that could not be read, with a negative label, are left out.
+        """Yields every metric but the agreement.
 
+        train, test: features (n, d) and labels (n,); the class means of "ncc_top1" are those of train, all else is of
+        test. Samples that could not be read, with a negative label, are left out.
         Errors: DataError where features are not finite or all of one class.
         """
         import torch

@@ -6,21 +6,37 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ..config import Data, Eval, Evaluation
-from ..errors import ConfigError
+from ..errors import ConfigError, DataError
 from .extraction import extract
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from ..data.module import DataModule
 
+# Samples whose features at every block are made at a time.
+_AT_A_TIME = 64
+
 Rows = tuple[np.ndarray, np.ndarray]
 _logger = logging.getLogger("vcreg_hub")
+
+
+class BlockRows(NamedTuple):
+    """What some samples of a split give at each block, rows in one order.
+
+    places: (n,) of the samples in the split. features: name of the site -> (n, d) float32, positions averaged. scores:
+    (n, classes), what the network says. inputs: (n, e), the samples in 8 x 8 pixels, frames averaged.
+    """
+
+    places: np.ndarray
+    features: dict[str, Tensor]
+    scores: Tensor
+    inputs: Tensor
 
 
 @dataclass(frozen=True)
@@ -73,6 +89,51 @@ class Context:
         """(samples, labels, ...) of a split (`settings.split`) under one view, each process's share of it."""
         return self.accelerator.prepare(data.eval_batches(split or self.settings.split, self.settings.batch_size))
 
+    def at_blocks(self, evaluation: Evaluation, split: str, where: str, samples: int) -> BlockRows:
+        """Gives the features at the sites of `where` and at what enters the classifier, of a fair share of every class.
+
+        samples: how many of the split, at most. Every process reads them all. Errors: BlocksNotFoundError; DataError
+        for a stream, whose labels are not known before it is read.
+        """
+        import torch
+        from torch.nn import functional as F
+
+        from ..data.splits import stratified
+        from ..models.outputs import features_at, logits
+        from ..placement.sites import Site, find_blocks
+
+        data = self.data(evaluation)
+        labels = data.labels(split)
+        if labels is None:
+            raise DataError(f"{data.cfg.name} is a stream: the blocks are looked at on samples of every class")
+        places = stratified(labels, samples, seed=0)
+        batches = data.take(split, places.tolist(), min(_AT_A_TIME, self.settings.batch_size))
+        network, device = self.network, self.accelerator.device
+        was_training = network.training
+        network.eval()
+        kept: dict[str, list[Tensor]] = {}
+        scores, inputs = [], []
+        sites: list[Site] = []
+        with torch.no_grad():
+            for batch, *_ in batches:
+                if not sites:
+                    sites = find_blocks(network, where, batch[:1])
+                    final = find_blocks(network, "final", batch[:1])
+                    sites += [replace(one, name=f"{one.name} (input)") for one in final]
+                batch = batch.to(device)
+                with self.accelerator.autocast():
+                    found, output = features_at(network, batch, sites)
+                scores.append(logits(output).float().cpu())
+                for name, rows in found.items():
+                    kept.setdefault(name, []).append(rows.float().cpu())
+                still = batch.float().mean(1) if batch.ndim == 5 else batch.float()
+                inputs.append(F.adaptive_avg_pool2d(still, 8).flatten(1).cpu())
+        network.train(was_training)
+        if not scores:
+            raise DataError(f"there is no sample of {data.cfg.name}, {split}, to look at blocks with")
+        features = {name: torch.cat(rows) for name, rows in kept.items()}
+        return BlockRows(places, features, torch.cat(scores), torch.cat(inputs))
+
     def features(self, evaluation: Evaluation, split: str | None = None) -> Rows:
         """The classifier's input for every sample of a split (`settings.split`), in order, the same on every
         process: (n, d) float32; and labels (n,) int64, -1 minus its label for an unreadable sample.
@@ -94,3 +155,21 @@ class Context:
             self._features[key] = found.arrays["pooled"], found.labels
         rows, seen = self._features[key]
         return rows, seen if labels is None else np.where(seen < 0, -1 - labels, labels)
+
+    def predictions(self, evaluation: Evaluation, split: str | None = None) -> np.ndarray:
+        """Gives the class (n,) that the network answers for every sample of a split, in order, on every process."""
+        import torch
+
+        from ..models.outputs import logits
+
+        data = self.data(evaluation)
+        was_training = self.network.training
+        self.network.eval()
+        found = []
+        with torch.no_grad():
+            for samples, *_ in self.batches(data, split):
+                with self.accelerator.autocast():
+                    answers = logits(self.network(samples)).argmax(1)
+                found.append(self.accelerator.gather_for_metrics(answers).cpu().numpy())
+        self.network.train(was_training)
+        return np.concatenate(found)

@@ -301,7 +301,8 @@ def _read_run(path: Path) -> _Run:
     # JSON values only: tuples of the dataclasses become lists, as they are in the file.
     recipe = without_paths(json.loads(json.dumps(to_dict(run.recipe()))))
     document, env = run.results(), run.env()
-    results = read_results(document, where)
+    # What is told of blocks one by one stays with the run: a card has the numbers of the whole network.
+    results = tuple(result for result in read_results(document, where) if result.block is None)
     for field in ("training", "data"):
         if not isinstance(document.setdefault(field, {}), dict):
             raise RunFolderError(f"{where}: {field!r} is an object, got {document[field]!r}")

@@ -144,7 +144,7 @@ class Summary(Sample):
         row: JSON = {"label": group.label, "recipe": group.recipe, "model": group.model, "vcreg": group.vcreg}
         row |= {} if group.noise is None else noise
         row |= {name: getattr(one, name) for name in _NAMED}
-        row |= {name: value for name in ("fold", "sigma") if (value := getattr(one, name)) is not None}
+        row |= {name: value for name in ("fold", "sigma", "block") if (value := getattr(one, name)) is not None}
         row |= {"mean": self.mean, "std": self.std, "n": self.n, "interval": _listed(self.interval)}
         row |= {"seeds": list(self.seeds), "values": list(self.values)}
         row |= {"folds": list(self.folds)} if self.folds else {}
@@ -165,7 +165,7 @@ class Summary(Sample):
             recipe=row.get("recipe", ""),
             **{name: row.get(name) for name in ("model", "vcreg", "family", "noise_place")},
         )
-        named = {name: row[name] for name in _NAMED} | {name: row.get(name) for name in ("fold", "sigma")}
+        named = {name: row[name] for name in _NAMED} | {name: row.get(name) for name in ("fold", "sigma", "block")}
         quantity = Quantity(protocol=row.get("protocol", ""), **named)
         return cls(tuple(row["seeds"]), tuple(row["values"]), group, quantity, tuple(row.get("folds", ())))
 

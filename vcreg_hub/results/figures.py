@@ -69,7 +69,8 @@ def _telling(summaries: Sequence[Summary]) -> dict[Column, dict[str, Summary]]:
     """
     columns: dict[Column, dict[str, Summary]] = {}
     for one in summaries:
-        columns.setdefault(one.column, {})[one.group.id] = one
+        if one.quantity.block is None:
+            columns.setdefault(one.column, {})[one.group.id] = one
     shown: dict[Column, dict[str, Summary]] = {}
     seen: list[dict[str, list[float]]] = []
     for of, found in columns.items():

@@ -12,7 +12,7 @@ from typing import Any
 from ..errors import RunFolderError
 from ..files import JSON
 
-_IDENTITY = ("metric", "dataset", "dataset_config", "split", "fold", "sigma")
+_IDENTITY = ("metric", "dataset", "dataset_config", "split", "fold", "sigma", "block")
 
 
 def identity(row: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -26,7 +26,8 @@ def identity(row: Mapping[str, Any]) -> tuple[Any, ...]:
 @dataclass(frozen=True, kw_only=True)
 class Quantity:
     """The measured quantity. fold: a train/test split, of a data set with several. sigma: standard deviation of the
-    noise on the test clips, if any. protocol: how it was measured, in words."""
+    noise on the test clips, if any. protocol: how it was measured, in words.
+    block: a site of the network, where each has a value."""
 
     metric: str
     unit: str
@@ -37,6 +38,7 @@ class Quantity:
     protocol: str = ""
     fold: int | None = None
     sigma: float | None = None
+    block: str | None = None
 
     @property
     def identity(self) -> tuple[Any, ...]:
@@ -78,6 +80,7 @@ class Result(Quantity):
                 fold=None if row.get("fold") is None else int(row["fold"]),
                 # As it stands there: "sigma 1" and "sigma 1.0" are told apart in texts that exist.
                 sigma=None if row.get("sigma") is None else row["sigma"] + 0,
+                block=row.get("block"),
                 extra={name: value for name, value in row.items() if name not in _FIELDS},
             )
         except (KeyError, TypeError, ValueError) as error:
@@ -99,7 +102,9 @@ class Result(Quantity):
             "dataset_config": self.dataset_config,
             "split": self.split,
             **({"protocol": self.protocol} if self.protocol else {}),
-            **{name: value for name in ("seed", "fold", "sigma") if (value := getattr(self, name)) is not None},
+            **{
+                name: value for name in ("seed", "fold", "sigma", "block") if (value := getattr(self, name)) is not None
+            },
         }
         return row | dict(self.extra)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..config import Recipe, differences, override
+from ..config import Place, Recipe, differences, override
 from ..config.tagged import tag_of
 from ..data.module import DataModule
 from ..errors import ConfigError, DivergedError, UsageError
@@ -94,7 +94,8 @@ def evaluate(recipe: Recipe, context: Context, selected: str) -> list[Result]:
     context.network.to(context.accelerator.device)
     for evaluation in recipe.evals:
         data = context.data(evaluation)
-        for name, value in evaluation.run(context):
+        for name, value, *place in evaluation.run(context):
+            at = place[0] if place else Place()
             if name not in evaluation.metrics:
                 known = ", ".join(evaluation.metrics) or "none"
                 raise ConfigError(f"{tag_of(evaluation)} reports {name!r}, but its metrics are {known}")
@@ -106,12 +107,13 @@ def evaluate(recipe: Recipe, context: Context, selected: str) -> list[Result]:
                     unit=metric.unit,
                     higher_is_better=metric.higher_is_better,
                     dataset=data.cfg.name,
-                    dataset_config=data.cfg.labels,
-                    split=recipe.eval.split,
+                    dataset_config=at.labels or data.cfg.labels,
+                    split=at.split or recipe.eval.split,
                     protocol=f"{metric.meaning.format(views=evaluation.views(data))}; {selected}",
                     seed=recipe.train.seed,
                     fold=data.fold,
                     sigma=data.sigma,
+                    block=at.block or None,
                 )
             )
     broken = [f"{row.metric} on {row.split}" for row in rows if not math.isfinite(row.value)]
