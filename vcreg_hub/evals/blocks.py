@@ -60,7 +60,8 @@ class Blocks(Evaluation):
 def _read(data: DataModule, split: str, rows: BlockRows) -> np.ndarray:
     labels = data.labels(split)
     assert labels is not None, "samples were chosen by labels"
-    return labels[rows.places]
+    own: np.ndarray = labels[rows.places]
+    return own
 
 
 def _spectra(rows: BlockRows, split: str) -> Iterator[tuple[str, float, Place]]:
