@@ -36,11 +36,7 @@ def summarise(folders: Iterable[Path], baselines: Mapping[str, str] | None = Non
     never pooled. baselines: `recipe_id` -> that of the baseline; None compares each recipe with VCReg to the one that
     differs in nothing else. Errors: RunFolderError when no complete run is found.
     """
-    folders = list(folders)
-    inside = {found.parent for folder in folders for found in Path(folder).rglob("results.json")}
-    runs = [run for path in sorted(inside) if (run := RunDir(path)).complete()]
-    if not runs:
-        raise RunFolderError(f"no complete run below {', '.join(map(str, folders))}")
+    runs = find_runs(folders)
     recipes = [run.recipe() for run in runs]
     baselines = _baselines_of(recipes) if baselines is None else baselines
     labels: dict[str, str] = {}
@@ -54,11 +50,22 @@ def summarise(folders: Iterable[Path], baselines: Mapping[str, str] | None = Non
     return over_seeds(measured)
 
 
+def find_runs(folders: Iterable[Path]) -> list[RunDir]:
+    """Finds the finished runs in `folders`, at any depth, in order of path. Errors: RunFolderError for none."""
+    folders = list(folders)
+    inside = {found.parent for folder in folders for found in Path(folder).rglob("results.json")}
+    runs = [run for path in sorted(inside) if (run := RunDir(path)).complete()]
+    if not runs:
+        raise RunFolderError(f"no complete run below {', '.join(map(str, folders))}")
+    return runs
+
+
 def tabulated(summaries: Sequence[Summary], metrics: Sequence[str] | None = None) -> Table:
     """A line for each label and a column for each metric: mean, standard deviation for n > 1, n.
 
     Last, for each group whose baseline is there, the differences seed by seed with the 95% interval of their mean.
     """
+    summaries = [one for one in summaries if one.quantity.block is None]
     columns = [of for of in dict.fromkeys(one.column for one in summaries) if metrics is None or of[0] in metrics]
     names = _names(summaries)
     cells: dict[str, dict[Column, Summary]] = {}
