@@ -19,6 +19,12 @@ __all__ = ["api", "closed_at_the_end", "default_hub", "hub", "naps", "no_places"
 torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def features_of_this_session(tmp_path_factory):
+    """No test finds what another run of the tests extracted."""
+    os.environ["VCREG_FEATURES_DIR"] = str(tmp_path_factory.mktemp("features"))
+
+
 @pytest.fixture
 def any_size(monkeypatch):
     """Lets a data set hold other numbers of images and classes than it is known by: a test makes a small one."""

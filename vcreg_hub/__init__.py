@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from .regularizer.attachment import Attachment, attach
     from .regularizer.loss import vcreg_gradient, vcreg_loss
     from .regularizer.vcreg import VCReg
+    from .run.features import features
+    from .run.predict import predict
 
 __all__ = [
     "Attachment",
@@ -24,7 +26,9 @@ __all__ = [
     "attach",
     "create_image_model",
     "create_video_model",
+    "features",
     "find_blocks",
+    "predict",
     "register_model",
     "vcreg_gradient",
     "vcreg_loss",
@@ -39,7 +43,9 @@ _HOMES = {
     "attach": "regularizer.attachment",
     "create_image_model": "models.libraries.transformers",
     "create_video_model": "models.video",
+    "features": "run.features",
     "find_blocks": "placement.sites",
+    "predict": "run.predict",
     "register_model": "models.zoo",
     "vcreg_gradient": "regularizer.loss",
     "vcreg_loss": "regularizer.loss",

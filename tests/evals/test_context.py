@@ -105,7 +105,7 @@ def test_what_cannot_be_measured_is_refused_before_the_training(tmp_path, evalua
 def test_images_of_other_channels_are_shown_in_the_networks(tmp_path, caplog):
     colour = LinearProbe(data=Data("synthetic:4x3", image_size=32, workers=0))
     folder = train(replace(RECIPE, evals=(colour,)), tmp_path / "run", log=quiet)
-    assert "synthetic:4x3 has 3 channels, the network takes 1: its images are shown in grey" in caplog.text
+    assert "synthetic:4x3 has 3 channels: its images are shown in grey" in caplog.text
     (row, _) = folder.results()["metrics"]
     assert row["metric"] == "probe_top1" and row["value"] > 25
 

@@ -35,3 +35,15 @@ def print_table(records: Sequence[Mapping[str, Any]]) -> None:
 
 def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2))
+
+
+def leave_group() -> None:
+    """Ends the connection between the processes of a launcher.
+
+    Its threads would else still run while Python ends. One that then asks for the interpreter aborts the process
+    (SIGABRT, "terminate called without an active exception"), and the launcher reports a finished run as failed.
+    """
+    import torch.distributed as dist
+
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()

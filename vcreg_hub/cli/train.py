@@ -12,7 +12,7 @@ import typer
 from ..errors import UsageError
 from .app import Jobs, Json, Out, Overwrite, Set, Smoke, app
 from .names import check_model, check_tracker_name
-from .printing import print_json, print_metrics
+from .printing import leave_group, print_json, print_metrics
 
 
 @app.command()
@@ -43,7 +43,7 @@ def train(
         else:
             print_metrics(metrics)
         print(f"run folder: {folder.path}")
-    _leave_group()
+    leave_group()
 
 
 @app.command(name="eval")
@@ -63,7 +63,7 @@ def eval_(
     rows = evaluate_run(run, set_ or [], save=save)
     found = [row.to_json() for row in rows]
     print_json(found) if as_json else print_metrics(found)
-    _leave_group()
+    leave_group()
 
 
 @app.command()
@@ -154,18 +154,6 @@ def env_() -> None:
     from ..env import describe_env
 
     print_json(describe_env())
-
-
-def _leave_group() -> None:
-    """Ends the connection between the processes of a launcher.
-
-    Its threads would else still run while Python ends. One that then asks for the interpreter aborts the process
-    (SIGABRT, "terminate called without an active exception"), and the launcher reports a finished run as failed.
-    """
-    import torch.distributed as dist
-
-    if dist.is_available() and dist.is_initialized():
-        dist.destroy_process_group()
 
 
 def _recipe(address: str, settings: list[str] | None) -> Any:

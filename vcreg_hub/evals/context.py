@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 _AT_A_TIME = 64
 
 Rows = tuple[np.ndarray, np.ndarray]
-_logger = logging.getLogger("vcreg_hub")
 
 
 class BlockRows(NamedTuple):
@@ -79,10 +77,6 @@ class Context:
             )
         recoloured = replace(wanted, channels=1 if takes == 1 else 3)
         self._loaded[wanted] = self._loaded[recoloured] = self.load(recoloured)
-        _logger.warning(
-            "%s has %d channels, the network takes %d: its images are shown in %s",
-            wanted.name, data.in_chans, takes, "grey" if takes == 1 else "three equal channels",
-        )  # fmt: skip
         return self._loaded[wanted]
 
     def batches(self, data: DataModule, split: str | None = None) -> Any:

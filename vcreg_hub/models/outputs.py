@@ -49,21 +49,23 @@ def features_and_logits(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
 def outputs(model: nn.Module, x: Tensor, kinds: Sequence[str] = ("pooled",)) -> dict[str, Tensor]:
     """What a network makes of x, by name, for each of `kinds`:
 
-    pooled: `features`, (n, d). spatial: "spatial", the positions before they are averaged, as the network lays them:
-    (n, c, h, w), (n, h, w, c) or (n, tokens, c). blocks: "blocks.<name of the module>", the mean over the positions of
-    each residual block's output, (n, c).
+    pooled: `features`, (n, d). logits: (n, classes). spatial: the positions before they are averaged, as the network
+    lays them: (n, c, h, w), (n, h, w, c) or (n, tokens, c). blocks: "blocks.<name of the module>", the mean over the
+    positions of each residual block's output, (n, c).
     Errors: UsageError for another kind; BlocksNotFoundError.
     """
     found: dict[str, Tensor] = {}
     for kind in kinds:
         if kind == "pooled":
             found[kind] = features(model, x)
+        elif kind == "logits":
+            found[kind] = logits(model(x))
         elif kind == "spatial":
             found[kind] = _spatial(model, x)
         elif kind == "blocks":
             found |= {f"blocks.{name}": rows for name, rows in _pooled(model, x, "blocks")[0].items()}
         else:
-            raise unknown_name("output", kind, OUTPUTS)
+            raise unknown_name("output", kind, [*OUTPUTS, "logits"])
     return found
 
 

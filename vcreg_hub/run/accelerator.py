@@ -13,30 +13,42 @@ from ..files import JSON
 _PROJECT = "vcreg"
 
 
-def make_accelerator(recipe: Recipe) -> Any:
-    """accelerate's Accelerator for this recipe, checked against the launcher's promise.
+def accelerator_of(precision: str) -> Any:
+    """accelerate's Accelerator for the processes there are, checked against what the launcher promised.
 
-    Errors: ConfigError for a precision the device lacks, a batch size that processes and accumulation do not divide,
-    or processes that do not know of each other.
+    precision: `no`, `bf16` or `fp16`. Errors: ConfigError for another one, for one that the device lacks, and for
+    processes that do not know of each other.
     """
     import torch
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
 
-    train = recipe.train
+    if precision not in ("no", "bf16", "fp16"):
+        raise ConfigError(f"precision is 'no', 'bf16' or 'fp16', got {precision!r}")
     accelerated = torch.cuda.is_available() or torch.backends.mps.is_available() or torch.xpu.is_available()
-    if train.precision == "fp16" and not accelerated:
-        raise ConfigError("train.precision=fp16 needs a GPU; here pass --set train.precision=bf16 or no")
+    if precision == "fp16" and not accelerated:
+        raise ConfigError("precision fp16 needs a GPU; here take bf16 or no (train.precision)")
     # A second run of this Python process may want another precision; the processes' own connection stays.
     AcceleratorState._reset_state()
     # Without cpu=True two processes that torchrun started on a CPU machine would train apart and never meet.
-    accelerator = Accelerator(cpu=not accelerated, mixed_precision=train.precision)
+    accelerator = Accelerator(cpu=not accelerated, mixed_precision=precision)
     promised = int(os.environ.get("WORLD_SIZE", "1"))
     if accelerator.num_processes != promised:
         raise ConfigError(
             f"the launcher started {promised} processes but accelerate joined {accelerator.num_processes}; "
             "start with `accelerate launch` on GPUs, or `torchrun` on a CPU"
         )
+    return accelerator
+
+
+def make_accelerator(recipe: Recipe) -> Any:
+    """accelerate's Accelerator for this recipe, checked against the launcher's promise.
+
+    Errors: ConfigError for a precision the device lacks, a batch size that processes and accumulation do not divide,
+    or processes that do not know of each other.
+    """
+    train = recipe.train
+    accelerator = accelerator_of(train.precision)
     if str(accelerator.distributed_type).rpartition(".")[2] in ("FSDP", "DEEPSPEED", "MEGATRON_LM", "TP"):
         raise ConfigError("sharded training (FSDP, DeepSpeed) is not supported: a run folder holds whole weights")
     shares = accelerator.num_processes * train.accumulation

@@ -9,6 +9,8 @@ that a run on superclasses and a probe of the classes see the same images.
 from __future__ import annotations
 
 import hashlib
+import logging
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -17,7 +19,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from ...config import Data, Train
-from ...errors import ConfigError, DataError
+from ...errors import ConfigError, DataError, counted
 from ...files import JSON
 from ..batches import TrainLoader
 from ..datasets import IMAGE_SETS, ImageSet, find_image_set, folder_of
@@ -29,6 +31,7 @@ from .source import Fingerprinted, Reader, Source, Split
 from .stream import Stream
 from .transforms import test_transform
 
+_logger = logging.getLogger("vcreg_hub")
 # Share of the training images that becomes the test split of a data set that has neither test nor validation images.
 _TEST_FRACTION = 0.2
 
@@ -77,6 +80,7 @@ class ImageData:
     """The three splits of a data set under one label set.
 
     val: empty where nothing is held out. mean / std: as many as channels. origin: where the images were found.
+    recoloured: whether they are shown in other channels than they have.
     `train` and `test` are a `Stream` for the streamed layouts of ImageNet.
     """
 
@@ -89,6 +93,7 @@ class ImageData:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     origin: str
+    recoloured: bool = False
 
     @property
     def num_classes(self) -> int:
@@ -119,7 +124,8 @@ class ImageModule(DataModule):
 
     @property
     def single_view(self) -> str:
-        return "single view" + {None: "", 1: ", as grey images", 3: ", as colour images"}[self.cfg.channels]
+        shown = "grey" if self.in_chans == 1 else "three equal channels"
+        return f"single view, in {shown}" if self.sets.recoloured else "single view"
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -136,6 +142,10 @@ class ImageModule(DataModule):
             return None
         view = test_transform(self.cfg, self.mean, self.std)
         return hashlib.sha256(f"{samples} {view!r}".encode()).hexdigest()
+
+    def paths(self, split: str) -> tuple[str, ...] | None:
+        part = getattr(self.sets, split)
+        return None if isinstance(part, Stream) else tuple(part.reader.where(int(i)) for i in part.indices)
 
     def train_batches(self, train: Train, rank: int, world: int, views: int = 1) -> TrainLoader:
         return train_loader(self.sets, self.cfg, train, rank=rank, world=world, views=views)
@@ -159,9 +169,13 @@ def load_images(cfg: Data) -> ImageData:
     mean, std = cfg.mean or _recoloured(source.mean, channels), cfg.std or _recoloured(source.std, channels)
     if not len(mean) == len(std) == channels or min(std) <= 0:
         raise ConfigError(f"data.mean={mean} and data.std={std}: expected {channels} values each, std positive")
+    recoloured = channels != len(source.mean)
+    if recoloured and os.environ.get("RANK", "0") == "0":
+        shown = "grey" if channels == 1 else "three equal channels"
+        _logger.warning("%s has %s: its images are shown in %s", cfg.name, counted(len(source.mean), "channel"), shown)
     train, val, test = _splits(source, cfg)
     _check_sizes(source, row, cfg)
-    return ImageData(cfg.name, cfg.labels, train, val, test, source.class_names, mean, std, source.origin)
+    return ImageData(cfg.name, cfg.labels, train, val, test, source.class_names, mean, std, source.origin, recoloured)
 
 
 def _recoloured(values: tuple[float, ...], channels: int) -> tuple[float, ...]:

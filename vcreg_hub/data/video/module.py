@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from torch import Tensor
@@ -65,7 +66,7 @@ class VideoModule(DataModule):
 
     def fingerprint(self, split: str) -> str | None:
         part, cfg, video = self.part(split), self.cfg, self.video
-        paths = [self.sets.index.root / self.sets.index.clips[number].path for number in part.numbers]
+        paths = [Path(path) for path in self.paths(split) or ()]
         if not all(path.is_file() for path in paths):
             return None
         shown = (
@@ -73,6 +74,10 @@ class VideoModule(DataModule):
             video.noise_place, video.noise_seed, part.numbers.tolist(),
         )  # fmt: skip
         return hashlib.sha256(f"{files_fingerprint(paths)} {shown}".encode()).hexdigest()
+
+    def paths(self, split: str) -> tuple[str, ...] | None:
+        index = self.sets.index
+        return tuple(str(index.root / index.clips[number].path) for number in self.part(split).numbers)
 
     def train_batches(self, train: Train, rank: int, world: int, views: int = 1) -> TrainLoader:
         return video_train_loader(
