@@ -7,6 +7,7 @@
     model.safetensors   the weights that results.json speaks of, as the plain model's state dict
     last.safetensors    the weights at the end, where `keep="best"` made model.safetensors an earlier epoch's
     state/              what resuming needs; removed when the run is complete
+    evals/              what evaluations tell beside their metrics, such as a whole search; results.json names the files
     start.sha256        the network before the first step, by hash; results.json has it when the run is complete
 
 Every file is written under a temporary name in the same folder and renamed, so an interruption leaves the old
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 
 REQUIRED = ("model.safetensors", "recipe.json", "results.json", "env.json")
 START = "start.sha256"
-OWN = (*REQUIRED, "metrics.csv", "last.safetensors", "best.safetensors", "state", START)
+DETAILS = "evals"
+OWN = (*REQUIRED, "metrics.csv", "last.safetensors", "best.safetensors", "state", START, DETAILS)
 
 
 class RunDir:

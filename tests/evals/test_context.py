@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +13,11 @@ from vcreg_hub.config import Data, Model, Recipe, Train, from_json, override, to
 from vcreg_hub.errors import ConfigError, DataError, UnknownNameError
 from vcreg_hub.evals import context
 from vcreg_hub.evals.classification import Classification
+from vcreg_hub.evals.knn import KNN
 from vcreg_hub.evals.linear_probe import LinearProbe
+from vcreg_hub.results.aggregate import Summary
+from vcreg_hub.results.report import summarise
+from vcreg_hub.results.rows import read_results
 from vcreg_hub.run import evaluate_run, train
 
 RECIPE = Recipe(
@@ -121,7 +126,7 @@ def test_the_order_of_a_data_set_is_checked(tmp_path, monkeypatch):
 
 def test_two_evaluations_of_one_number_are_refused_before_the_training(tmp_path):
     twice = override(RECIPE, ["evals=classification,classification"])
-    with pytest.raises(ConfigError, match="would both report top1 on digits/superclass"):
+    with pytest.raises(ConfigError, match="would both report top1 on digits/superclass under the same settings"):
         train(twice, tmp_path / "run", log=quiet)
     assert not (tmp_path / "run" / "metrics.csv").exists()
 
@@ -130,3 +135,36 @@ def test_a_metric_that_an_evaluation_does_not_have_is_named(tmp_path, monkeypatc
     monkeypatch.setattr(OwnProbe, "metrics", {})
     with pytest.raises(ConfigError, match="OwnProbe reports 'own_top1', but its metrics are none"):
         train(replace(RECIPE, evals=RECIPE.evals[3:4]), tmp_path / "run", log=quiet)
+
+
+def test_two_settings_of_one_probe_are_two_numbers_of_a_run(tmp_path):
+    """They replace one another by their settings, and a row of before settings were told is that of the defaults."""
+    recipe = replace(RECIPE, evals=(LinearProbe(), LinearProbe(penalty=100.0), KNN(temperature=0.5)))
+    folder = train(recipe, tmp_path / "run", log=quiet)
+    rows = folder.results()["metrics"]
+    assert [row.get("settings") for row in rows] == [None] * 2 + ["penalty 100"] * 2 + ["temperature 0.5"] * 3
+    assert len({row.identity for row in read_results(folder.results(), folder.path)}) == 7
+    evaluate_run(folder.path, ["evals=linear_probe", "evals.linear_probe.penalty=100"], save=True)
+    assert sorted(map(str, folder.results()["metrics"])) == sorted(map(str, rows))
+    summaries = summarise([folder.path])
+    assert {one.column[1] for one in summaries} == {"class", "class, penalty 100", "class, temperature 0.5"}
+    again = [Summary.from_json(one.to_json()) for one in summaries]
+    assert [one.quantity for one in again] == [one.quantity for one in summaries]
+
+
+def test_a_search_is_kept_beside_the_results_and_named_there(tmp_path):
+    recipe = override(RECIPE, ["evals=logreg", "evals.logreg.count=5", "evals.logreg.lowest=1e-6"])
+    folder = train(recipe, tmp_path / "run", log=quiet)
+    row = folder.results()["metrics"][0]
+    assert row["details"] == "evals/logreg_digits_class_lowest_1e_06_count_5_test.json" and row["penalty"] > 0
+    kept = json.loads((folder.path / row["details"]).read_text())
+    assert [strength["penalty"] for strength in kept["path"]] == pytest.approx(np.logspace(-6, 5, 5).tolist())
+    assert {"score", "objective", "iterations", "converged"} <= kept["path"][0].keys()
+    assert kept["penalty"] == row["penalty"] and kept["judged_by"] == "top1"
+    read_results(folder.results(), folder.path)
+    looked = evaluate_run(folder.path, ["evals.logreg.count=3"])
+    assert "details" not in looked[0].extra and len(list((folder.path / "evals").iterdir())) == 1
+    evaluate_run(folder.path, ["evals.logreg.count=3"], save=True)
+    assert len(list((folder.path / "evals").iterdir())) == 2
+    folder.clear()
+    assert not (folder.path / "evals").exists()

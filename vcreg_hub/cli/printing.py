@@ -18,6 +18,7 @@ def print_metrics(rows: list[dict[str, Any]]) -> None:
                 "metric": row["metric"],
                 "value": f"{row['value']:.2f} {row['unit']}",
                 "data": f"{row['dataset']}/{row['dataset_config']}"
+                + (f", {row['settings']}" if row.get("settings") else "")
                 + (f", noise {row['sigma']:g}" if row.get("sigma") else ""),
                 "split": row["split"] + (f", fold {row['fold']}" if "fold" in row else ""),
                 "better": "higher" if row["higher_is_better"] else "lower",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from ..errors import ConfigError
@@ -281,6 +281,13 @@ class Evaluation:
     def run(self, context: Context) -> Iterator[tuple[str, float] | tuple[str, float, Place]]:
         """Yields (name in `metrics`, value), with a Place where one is measured at several."""
         raise NotImplementedError
+
+    def settings(self, data: DataModule) -> Mapping[str, Any]:
+        """The fields besides `data` and `labels` that are not their defaults: what makes its numbers others."""
+        own = {one.name: (getattr(self, one.name), one.default) for one in fields(self)}
+        return {
+            name: value for name, (value, usual) in own.items() if value != usual and name not in ("data", "labels")
+        }
 
     def check(self, data: DataModule) -> None:
         """Raises ConfigError for data unfit for the evaluation; asked before the training."""

@@ -80,6 +80,10 @@ class DataModule:
         """(n,) int64 class ids in the order of `eval_batches`; None of a stream, unknown before it is read."""
         raise NotImplementedError
 
+    def where(self, split: str, number: int) -> str:
+        """File, or part and row, of a sample, by its place in `eval_batches`."""
+        return f"sample {number} of {split}"
+
     def fingerprint(self, split: str) -> str | None:
         """A hash of the samples of a split and of how `eval_batches` show them; None where they cannot be told apart
         without reading them all."""

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ..config import Data, Eval, Evaluation
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, some
+from ..files import JSON
 from .extraction import extract
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Context:
     cache: Path | None = None
     _loaded: dict[Data, DataModule] = field(default_factory=dict, repr=False)
     # Of one network: a copy with another one starts anew.
+    _notes: dict[int, tuple[JSON, JSON | None]] = field(init=False, default_factory=dict, repr=False)
     _features: dict[tuple[Data, str], Rows] = field(init=False, default_factory=dict, repr=False)
 
     def data(self, evaluation: Evaluation) -> DataModule:
@@ -78,6 +80,15 @@ class Context:
         recoloured = replace(wanted, channels=1 if takes == 1 else 3)
         self._loaded[wanted] = self._loaded[recoloured] = self.load(recoloured)
         return self._loaded[wanted]
+
+    def note(self, evaluation: Evaluation, details: JSON | None = None, **extra: Any) -> None:
+        """Tell more than metrics. extra: goes into each row of results.json, such as a penalty that was chosen.
+        details: JSON values that get a file of their own in the run folder, such as a whole search."""
+        self._notes[id(evaluation)] = extra, details
+
+    def noted(self, evaluation: Evaluation) -> tuple[JSON, JSON | None]:
+        """The extra and the details that an evaluation told `note`."""
+        return self._notes.get(id(evaluation), ({}, None))
 
     def batches(self, data: DataModule, split: str | None = None) -> Any:
         """(samples, labels, ...) of a split (`settings.split`) under one view, each process's share of it."""
@@ -148,7 +159,9 @@ class Context:
             )
             self._features[key] = found.arrays["pooled"], found.labels
         rows, seen = self._features[key]
-        return rows, seen if labels is None else np.where(seen < 0, -1 - labels, labels)
+        seen = seen if labels is None else np.where(seen < 0, -1 - labels, labels)
+        _refuse_broken(rows, seen, data, split)
+        return rows, seen
 
     def predictions(self, evaluation: Evaluation, split: str | None = None) -> np.ndarray:
         """Gives the class (n,) that the network answers for every sample of a split, in order, on every process."""
@@ -167,3 +180,14 @@ class Context:
                 found.append(self.accelerator.gather_for_metrics(answers).cpu().numpy())
         self.network.train(was_training)
         return np.concatenate(found)
+
+
+def _refuse_broken(rows: np.ndarray, labels: np.ndarray, data: DataModule, split: str) -> None:
+    """Errors: DataError naming the samples whose features are not finite. One that could not be read has none."""
+    broken = np.flatnonzero((labels >= 0) & ~np.isfinite(rows).all(1))
+    if len(broken):
+        where = some([data.where(split, int(number)) for number in broken[:6]], most=5)
+        raise DataError(
+            f"{data}, {split}: the features of {len(broken):,} of {len(rows):,} samples are not finite, such as of "
+            f"{where}. Look at these files; where it is all of them, the training has diverged"
+        )

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, ClassVar
 from ..config import Evaluation, Metric
 from ..errors import ConfigError, DataError
 from .accuracy import accuracies
+from .samples import check_classes, check_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ..data.module import DataModule
     from .context import Context
 
 # Similarities (rows of the test, rows of the training set) made at a time.
@@ -38,10 +40,14 @@ class KNN(Evaluation):
         if not 0 < self.temperature < float("inf"):
             raise ConfigError(f"temperature is a number above 0, got {self.temperature}")
 
+    def check(self, data: DataModule) -> None:
+        check_classes(data)
+
     def run(self, context: Context) -> Iterator[tuple[str, float]]:
         import torch
 
         train, test = context.features(self, "train"), context.features(self)
+        check_rows({"training": train, "test": test})
         read = train[1] >= 0
         labels, truth = torch.from_numpy(train[1][read]), torch.from_numpy(test[1])
         found = classify_by_neighbours(

@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from ..config import Evaluation, Metric
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError
 from .accuracy import accuracies
+from .samples import check_classes, check_rows
 
 if TYPE_CHECKING:
+    from ..data.module import DataModule
     from .context import Context, Rows
 
 
@@ -41,6 +43,9 @@ class LinearProbe(Evaluation):
         if not 0 < self.penalty < math.inf:
             raise ConfigError(f"penalty is a number above 0, got {self.penalty}")
 
+    def check(self, data: DataModule) -> None:
+        check_classes(data)
+
     def run(self, context: Context) -> Iterator[tuple[str, float]]:
         return self.score(context.features(self, "train"), context.features(self))
 
@@ -49,21 +54,17 @@ class LinearProbe(Evaluation):
 
         train / test: features (n, d) and labels (n,). A negative label is -1 minus that of a sample that could not be
         read: it is not trained on, and wrong in the test.
-        Errors: DataError where features are not finite or training has fewer than two classes. A solver that stops at
-        `max_iterations` warns: the number is then that of an unfinished fit.
+        Errors: those of `check_rows`. A solver that stops at `max_iterations` warns: the number is then that of an
+        unfinished fit.
         """
         import numpy as np
         import torch
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression
 
+        check_rows({"training": train, "test": test})
         read = train[1] >= 0
         train = train[0][read], train[1][read]
-        for name, (rows, _) in (("training", train), ("test", test)):
-            if not np.isfinite(rows).all():
-                raise DataError(f"the {name} features hold values that are not finite: has the training diverged?")
-        if len(np.unique(train[1])) < 2:
-            raise DataError("a linear probe needs two classes or more in its training labels")
         probe = LogisticRegression(C=1.0 / self.penalty, max_iter=max_iterations)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)

@@ -8,16 +8,18 @@ that is tested has seen training and validation samples.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ..config import Evaluation, Metric
 from ..errors import ConfigError, DataError
 from .accuracy import accuracies
+from .samples import check_classes, check_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ..data.module import DataModule
     from .context import Context, Rows
 
 # Share of the training samples that choose the penalty where the data hold none out, or while those are what is scored.
@@ -25,12 +27,37 @@ _HELD_OUT = 0.2
 
 
 @dataclass(frozen=True)
+class Strength:
+    """One penalty of a search. score: on the held-out samples, in percent. objective: lambda / 2 |W|^2 plus the summed
+    cross-entropy of the samples that were fitted, at its minimum."""
+
+    penalty: float
+    score: float
+    objective: float
+    iterations: int
+    converged: bool
+
+
+@dataclass(frozen=True)
+class Search:
+    """A whole search. accuracies: of the last fit on the test samples, in percent; see `accuracies`. fitted, held_out:
+    numbers of samples."""
+
+    penalty: float
+    accuracies: Mapping[str, float]
+    path: tuple[Strength, ...]
+    fitted: int
+    held_out: int
+
+
+@dataclass(frozen=True)
 class LogReg(Evaluation):
     """A classifier fitted to frozen features, its penalty chosen without the samples it is scored on.
 
-    labels: `class`, also where training saw `superclass`. judged_by: what chooses the penalty. lowest, highest, count:
-    the penalties, evenly spaced in their logarithm.
+    labels: `class`, also where training saw `superclass`. judged_by: what chooses the penalty, None for the data set's
+    own metric. lowest, highest, count: the penalties, evenly spaced in their logarithm.
     On `eval.split=val` a fifth of the training samples chooses the penalty, so that the validation samples stay unseen.
+    The whole search is in the run folder, in the file that results.json names.
     """
 
     tag = "logreg"
@@ -39,11 +66,10 @@ class LogReg(Evaluation):
         "logreg_mean_per_class": Metric(
             "%", True, "mean per-class accuracy of logistic regression on frozen features, penalty searched"
         ),
-        "logreg_penalty": Metric("", False, "the penalty that was chosen"),
     }
 
     labels: str | None = "class"
-    judged_by: Literal["top1", "mean_per_class"] = "top1"
+    judged_by: Literal["top1", "mean_per_class"] | None = None
     lowest: float = 1e-5
     highest: float = 1e5
     count: int = 45
@@ -53,29 +79,42 @@ class LogReg(Evaluation):
             raise ConfigError(
                 f"penalties run from a number above 0 upwards, got {self.count} from {self.lowest} to {self.highest}"
             )
-        if self.judged_by not in ("top1", "mean_per_class"):
-            raise ConfigError(f"judged_by is 'top1' or 'mean_per_class', got {self.judged_by!r}")
+        if self.judged_by not in (None, "top1", "mean_per_class"):
+            raise ConfigError(f"judged_by is 'top1', 'mean_per_class' or null, got {self.judged_by!r}")
+
+    def settings(self, data: DataModule) -> Mapping[str, Any]:
+        found = super().settings(data)
+        return {name: value for name, value in found.items() if name != "judged_by" or value != data.metric}
+
+    def check(self, data: DataModule) -> None:
+        check_classes(data)
 
     def run(self, context: Context) -> Iterator[tuple[str, float]]:
-        train, split = context.features(self, "train"), context.settings.split
-        held_out = None
-        if split == "test" and context.data(self).size("val"):
+        data, split = context.data(self), context.settings.split
+        train, held_out = context.features(self, "train"), None
+        if split == "test" and data.size("val"):
             held_out = context.features(self, "val")
-        return self.score(train, held_out, context.features(self))
+        found = self.search(train, held_out, context.features(self), self.judged_by or data.metric)
+        chosen = {"judged_by": self.judged_by or data.metric, **asdict(found)}
+        context.note(self, chosen, penalty=found.penalty)
+        for name in ("top1", "mean_per_class"):
+            yield f"logreg_{name}", found.accuracies[name]
 
-    def score(self, train: Rows, held_out: Rows | None, test: Rows) -> Iterator[tuple[str, float]]:
-        """Yields "logreg_top1" and "logreg_mean_per_class" in percent, and "logreg_penalty".
+    def search(self, train: Rows, held_out: Rows | None, test: Rows, judged_by: str = "top1") -> Search:
+        """Chooses the penalty, fits anew with it, and scores that fit once.
 
         train, held_out, test: features (n, d) and labels (n,). held_out: chooses the penalty and joins the last fit;
         None takes a fifth of `train` for it. A negative label is -1 minus that of a sample that could not be read:
         it is left out of fits and choices, and wrong in the test.
-        Errors: DataError where features are not finite or training has fewer than two classes.
+        Errors: those of `check_rows`; DataError where there is nothing to hold out.
         """
         import numpy as np
         import torch
 
         from .logistic_regression import fit_logistic, penalty_grid
 
+        parts = {"training": train, "validation": held_out, "test": test}
+        check_rows({name: rows for name, rows in parts.items() if rows is not None})
         train = _readable(train)
         if held_out is None:
             kept, held_out = _carved(train)
@@ -85,16 +124,16 @@ class LogReg(Evaluation):
             whole = np.concatenate([train[0], held_out[0]]), np.concatenate([train[1], held_out[1]])
         classes = 1 + int(max(part[1].max() for part in (train, held_out)))
         penalties = penalty_grid(self.lowest, self.highest, self.count)
-        path = fit_logistic(*_tensors(kept), penalties, classes=classes)
+        fits = fit_logistic(*_tensors(kept), penalties, classes=classes)
         features, labels = _tensors(held_out)
-        scores = [accuracies(row[:, None], labels, classes)[self.judged_by] for row in path.predict(features)]
+        scores = [accuracies(row[:, None], labels, classes)[judged_by] for row in fits.predict(features)]
         # Of equal scores the strongest penalty: the simplest classifier.
         best = max(range(len(penalties)), key=lambda i: (scores[i], penalties[i]))
         final = fit_logistic(*_tensors(whole), [penalties[best]], classes=classes)
         found = accuracies(final.predict(torch.from_numpy(test[0]))[0][:, None], torch.from_numpy(test[1]), classes)
-        yield "logreg_top1", found["top1"]
-        yield "logreg_mean_per_class", found["mean_per_class"]
-        yield "logreg_penalty", penalties[best]
+        told = (scores, fits.objective.tolist(), fits.iterations.tolist(), fits.converged.tolist())
+        path = tuple(Strength(*row) for row in zip(penalties, *told, strict=True))
+        return Search(penalties[best], found, path, len(kept[1]), len(held_out[1]))
 
 
 def _readable(rows: Rows) -> Rows:
@@ -112,7 +151,9 @@ def _carved(rows: Rows) -> tuple[Rows, Rows]:
         places = random.permutation(np.flatnonzero(rows[1] == label))
         held[places[: round(_HELD_OUT * len(places))]] = True
     if not held.any():
-        raise DataError("every class has too few training samples to hold a fifth out; give linear_probe a penalty")
+        raise DataError(
+            "every class has too few training samples to hold a fifth out; use linear_probe, whose penalty is given"
+        )
     return (rows[0][~held], rows[1][~held]), (rows[0][held], rows[1][held])
 
 

@@ -29,6 +29,8 @@ BETWEEN_BASELINES = (*BETWEEN_SEEDS, "vcreg", "where", "assumed")
 # What a row of summary.json repeats of a row of results.json.
 _NAMED = ("metric", "unit", "higher_is_better", "dataset", "dataset_config", "split")
 
+_WHERE_GIVEN = ("fold", "sigma", "settings", "block")
+
 # (metric, labels, split, data set): what may be compared.
 Column = tuple[str, str, str, str]
 
@@ -121,7 +123,7 @@ class Summary(Sample):
         one, trained = self.quantity, self.group.noise
         tested = one.sigma or 0.0
         noisy = trained is not None and tested != trained
-        config = f"{one.dataset_config}, σ {tested:g}" if noisy else one.dataset_config
+        config = replace(one, sigma=None).full_config + (f", σ {tested:g}" if noisy else "")
         return one.metric, config, one.split, one.dataset
 
     @property
@@ -144,7 +146,7 @@ class Summary(Sample):
         row: JSON = {"label": group.label, "recipe": group.recipe, "model": group.model, "vcreg": group.vcreg}
         row |= {} if group.noise is None else noise
         row |= {name: getattr(one, name) for name in _NAMED}
-        row |= {name: value for name in ("fold", "sigma", "block") if (value := getattr(one, name)) is not None}
+        row |= {name: value for name in _WHERE_GIVEN if (value := getattr(one, name)) is not None}
         row |= {"mean": self.mean, "std": self.std, "n": self.n, "interval": _listed(self.interval)}
         row |= {"seeds": list(self.seeds), "values": list(self.values)}
         row |= {"folds": list(self.folds)} if self.folds else {}
@@ -165,7 +167,7 @@ class Summary(Sample):
             recipe=row.get("recipe", ""),
             **{name: row.get(name) for name in ("model", "vcreg", "family", "noise_place")},
         )
-        named = {name: row[name] for name in _NAMED} | {name: row.get(name) for name in ("fold", "sigma", "block")}
+        named = {name: row[name] for name in _NAMED} | {name: row.get(name) for name in _WHERE_GIVEN}
         quantity = Quantity(protocol=row.get("protocol", ""), **named)
         return cls(tuple(row["seeds"]), tuple(row["values"]), group, quantity, tuple(row.get("folds", ())))
 

@@ -12,7 +12,7 @@ from typing import Any
 from ..errors import RunFolderError
 from ..files import JSON
 
-_IDENTITY = ("metric", "dataset", "dataset_config", "split", "fold", "sigma", "block")
+_IDENTITY = ("metric", "dataset", "dataset_config", "settings", "split", "fold", "sigma", "block")
 
 
 def identity(row: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -26,8 +26,8 @@ def identity(row: Mapping[str, Any]) -> tuple[Any, ...]:
 @dataclass(frozen=True, kw_only=True)
 class Quantity:
     """The measured quantity. fold: a train/test split, of a data set with several. sigma: standard deviation of the
-    noise on the test clips, if any. protocol: how it was measured, in words.
-    block: a site of the network, where each has a value."""
+    noise on the test clips, if any. protocol: how it was measured, in words. settings: those of the evaluation that
+    are not its defaults, such as "penalty 10". block: a site of the network, where each has a value."""
 
     metric: str
     unit: str
@@ -38,6 +38,7 @@ class Quantity:
     protocol: str = ""
     fold: int | None = None
     sigma: float | None = None
+    settings: str | None = None
     block: str | None = None
 
     @property
@@ -46,8 +47,8 @@ class Quantity:
 
     @property
     def full_config(self) -> str:
-        """The label set and the noise: "class, sigma 1.5"."""
-        return _joined(self.dataset_config, "sigma", self.sigma)
+        """The label set, the settings and the noise: "class, penalty 10, sigma 1.5"."""
+        return _joined(", ".join(filter(None, (self.dataset_config, self.settings))), "sigma", self.sigma)
 
     @property
     def full_split(self) -> str:
@@ -80,6 +81,7 @@ class Result(Quantity):
                 fold=None if row.get("fold") is None else int(row["fold"]),
                 # As it stands there: "sigma 1" and "sigma 1.0" are told apart in texts that exist.
                 sigma=None if row.get("sigma") is None else row["sigma"] + 0,
+                settings=None if row.get("settings") is None else str(row["settings"]),
                 block=row.get("block"),
                 extra={name: value for name, value in row.items() if name not in _FIELDS},
             )
@@ -102,9 +104,7 @@ class Result(Quantity):
             "dataset_config": self.dataset_config,
             "split": self.split,
             **({"protocol": self.protocol} if self.protocol else {}),
-            **{
-                name: value for name in ("seed", "fold", "sigma", "block") if (value := getattr(self, name)) is not None
-            },
+            **{name: value for name in _WHERE_GIVEN if (value := getattr(self, name)) is not None},
         }
         return row | dict(self.extra)
 
@@ -113,6 +113,7 @@ class Result(Quantity):
         return Quantity(**{name: getattr(self, name) for name in _MEASURED})
 
 
+_WHERE_GIVEN = ("seed", "fold", "sigma", "settings", "block")
 _MEASURED = tuple(one.name for one in dataclasses.fields(Quantity))
 _FIELDS = {one.name for one in dataclasses.fields(Result)} - {"extra"}
 

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from ..config import Place, Recipe, differences, override
+from ..config import Evaluation, Place, Recipe, differences, override
 from ..config.tagged import tag_of
 from ..data.module import DataModule
 from ..errors import ConfigError, DivergedError, UsageError
 from ..evals.context import Context
 from ..files import write_json
 from ..results.rows import Result, identity
-from ..rundir import RunDir
+from ..rundir import DETAILS, RunDir
 from .accelerator import make_accelerator
 from .build import load_run, recipe_data
 from .claim import alone_in
@@ -35,8 +37,9 @@ def evaluate_run(path: str | Path, settings: Sequence[str] = (), *, save: bool =
     """Evaluate a finished run's weights again, under its recipe with `settings` applied: `evals`, `eval.*`, `data.*`,
     and of `video.*` what concerns testing, such as `video.noise=1.5`.
 
-    save: put the rows into the run's results.json, in place of older rows of the same metric, data, split and noise;
-    meanwhile no other run or saving evaluation gets into the folder.
+    save: put the rows into the run's results.json, in place of older rows of the same metric, data, settings, split and
+    noise, and what evaluations tell in detail into its folder `evals`; meanwhile no other run or saving evaluation gets
+    into the folder.
     Errors: UsageError for a setting that would change what was trained, or a folder in use; RunFolderError.
     """
     folder = RunDir(path)
@@ -57,11 +60,16 @@ def evaluate_run(path: str | Path, settings: Sequence[str] = (), *, save: bool =
         _refuse_other_classes(recipe, context, results.get("data", {}).get("classes"))
         rows = evaluate(recipe, context, results["training"]["selected"])
         if save and accelerator.is_main_process:
+            write_details(recipe, context, folder)
             fresh = {row.identity for row in rows}
             kept = [row for row in results["metrics"] if identity(row) not in fresh]
             metrics = kept + [row.to_json() for row in rows]
             write_json(folder.path / "results.json", results | {"metrics": metrics})
-    return rows
+    return rows if save else [replace(row, extra=_without_file(row.extra)) for row in rows]
+
+
+def _without_file(extra: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in extra.items() if name != "details"}
 
 
 def evaluation_context(recipe: Recipe, data: DataModule, network: nn.Module, accelerator: Any) -> Context:
@@ -70,16 +78,16 @@ def evaluation_context(recipe: Recipe, data: DataModule, network: nn.Module, acc
     It is made before the training: a typo must not cost one.
     """
     context = Context(network, data, recipe.eval, accelerator, load=lambda cfg: recipe_data(recipe, cfg))
-    measured: dict[tuple[str, str, str], str] = {}
+    measured: dict[tuple[str, ...], str] = {}
     for evaluation in recipe.evals:
         data = context.data(evaluation)
         evaluation.check(data)
         for metric in evaluation.metrics:
-            number = metric, data.cfg.name, data.cfg.labels
+            number = metric, data.cfg.name, data.cfg.labels, _settings(evaluation, data) or ""
             if number in measured:
                 raise ConfigError(
-                    f"evals: {measured[number]} and {tag_of(evaluation)} would both report {metric} on {data}, and a "
-                    "run holds one such number. Measure the second with `vcreg eval RUN --set evals=...`"
+                    f"evals: {measured[number]} and {tag_of(evaluation)} would both report {metric} on {data} under "
+                    "the same settings, and a run holds one such number: leave one out"
                 )
             measured[number] = tag_of(evaluation)
     return context
@@ -93,7 +101,7 @@ def evaluate(recipe: Recipe, context: Context, selected: str) -> list[Result]:
     rows: list[Result] = []
     context.network.to(context.accelerator.device)
     for evaluation in recipe.evals:
-        data = context.data(evaluation)
+        data, began = context.data(evaluation), len(rows)
         for name, value, *place in evaluation.run(context):
             at = place[0] if place else Place()
             if name not in evaluation.metrics:
@@ -113,9 +121,14 @@ def evaluate(recipe: Recipe, context: Context, selected: str) -> list[Result]:
                     seed=recipe.train.seed,
                     fold=data.fold,
                     sigma=data.sigma,
+                    settings=_settings(evaluation, data),
                     block=at.block or None,
                 )
             )
+        extra, details = context.noted(evaluation)
+        if details is not None:
+            extra = extra | {"details": _file_of(evaluation, context)}
+        rows[began:] = [replace(row, extra=extra) for row in rows[began:]]
     broken = [f"{row.metric} on {row.split}" for row in rows if not math.isfinite(row.value)]
     if broken:
         raise DivergedError(
@@ -123,6 +136,34 @@ def evaluate(recipe: Recipe, context: Context, selected: str) -> list[Result]:
             "regularizer's alpha and beta, or set train.clip_norm, and train again"
         )
     return rows
+
+
+def write_details(recipe: Recipe, context: Context, folder: RunDir) -> None:
+    """The files that rows of `evaluate` name as `details`."""
+    for evaluation in recipe.evals:
+        _, details = context.noted(evaluation)
+        if details is not None:
+            write_json(folder.path / _file_of(evaluation, context), details)
+
+
+def _file_of(evaluation: Evaluation, context: Context) -> str:
+    """Name in the run folder of what an evaluation tells in detail: one for each number that a run may hold."""
+    data = context.data(evaluation)
+    parts = [tag_of(evaluation), data.cfg.name, data.cfg.labels, _settings(evaluation, data), context.settings.split]
+    parts += [f"fold {data.fold}"] * (data.fold is not None) + [f"sigma {data.sigma}"] * (data.sigma is not None)
+    return f"{DETAILS}/{re.sub(r'[^A-Za-z0-9.+]+', '_', ' '.join(filter(None, parts)))}.json"
+
+
+def _settings(evaluation: Evaluation, data: DataModule) -> str | None:
+    """What an evaluation's settings are where they are not its defaults: "penalty 10"."""
+    found = evaluation.settings(data)
+    return ", ".join(f"{name} {_plain(value)}" for name, value in found.items()) or None
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, tuple):
+        return " ".join(map(_plain, value))
+    return f"{value:g}" if isinstance(value, float) else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def lost_files(data: DataModule, accelerator: Any) -> dict[str, list[str]]:

@@ -32,7 +32,7 @@ from .accelerator import check_tracker, make_accelerator, start_tracker
 from .build import build, example_input
 from .claim import claimed
 from .emissions import Emissions, measured
-from .evaluate import evaluate, evaluation_context, lost_files
+from .evaluate import evaluate, evaluation_context, lost_files, write_details
 from .monitor import Monitor
 
 _Log = Callable[[str], None]
@@ -84,11 +84,13 @@ def train(
         with measured(accelerator.is_main_process and not (folder.path / "state").exists()) as emissions:
             outcome = _fitted(recipe, context, attachment, folder, bar, log)
         selected = _select(folder, outcome, recipe.train.keep, data.noun)
-        metrics = evaluate(recipe, replace(context, network=outcome.network), selected)
+        context = replace(context, network=outcome.network)
+        metrics = evaluate(recipe, context, selected)
         lost = lost_files(data, accelerator)
         for part, paths in lost.items():
             log(f"{len(paths)} {_PARTS[part]} clips did not decode; results.json lists them")
         if accelerator.is_main_process:
+            write_details(recipe, context, folder)
             _finish(recipe, folder, data, outcome, metrics, lost, selected, emissions, processes)
         accelerator.wait_for_everyone()
         if tracker is not None:

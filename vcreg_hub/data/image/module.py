@@ -135,6 +135,12 @@ class ImageModule(DataModule):
         part = getattr(self.sets, split)
         return None if isinstance(part, Stream) else part.labels
 
+    def where(self, split: str, number: int) -> str:
+        part = getattr(self.sets, split)
+        if isinstance(part, Stream):
+            return super().where(split, number)
+        return str(part.reader.where(int(part.indices[number])))
+
     def fingerprint(self, split: str) -> str | None:
         part = getattr(self.sets, split)
         samples = None if isinstance(part, Stream) else part.fingerprint()

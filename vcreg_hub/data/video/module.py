@@ -64,6 +64,9 @@ class VideoModule(DataModule):
     def labels(self, split: str) -> np.ndarray | None:
         return self.part(split).labels
 
+    def where(self, split: str, number: int) -> str:
+        return self.part(split)[number].path
+
     def fingerprint(self, split: str) -> str | None:
         part, cfg, video = self.part(split), self.cfg, self.video
         paths = [Path(path) for path in self.paths(split) or ()]
