@@ -92,17 +92,34 @@ def sweep(
 def report(
     folders: Annotated[list[Path], typer.Argument(help="Run folders, or folders that hold them.")],
     out: Annotated[Path | None, typer.Option(help="Also write summary.json, report.md and report.png here.")] = None,
+    html: Annotated[
+        bool, typer.Option("--html", help="Write report.html, one page with pictures of the networks.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Mean and standard deviation over seeds of finished runs."""
+    """Mean and standard deviation over seeds of finished runs; with --html a page that shows their networks."""
     from ..results.aggregate import over_splits
     from ..results.report import summarise, tabulated, write_report
 
     summaries = summarise(folders)
     if out is not None:
         write_report(out, summaries)
+    if html:
+        _write_html(folders, (out or Path()) / "report.html")
     summaries += over_splits(summaries)
     print_json([one.to_json() for one in summaries]) if as_json else print(tabulated(summaries).markdown())
+
+
+def _write_html(folders: list[Path], path: Path) -> None:
+    from ..results.comparison import comparisons
+    from ..results.page import write_page
+    from ..results.report import find_runs
+    from ..run.portrait import portray
+
+    compared = comparisons(find_runs(folders))
+    galleries = {one.digest: portray([runs[0] for runs in one.runs.values()][:4]) for one in compared}
+    write_page(path, compared, galleries)
+    print(f"{path}: open it in a browser", file=sys.stderr)
 
 
 @app.command()

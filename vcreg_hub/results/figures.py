@@ -45,10 +45,10 @@ def draw_metrics(summaries: Sequence[Summary], path: Path) -> None:
     """A row a metric: each seed as a dot, the mean with its 95% interval; beside it the differences to the baseline,
     seed by seed, where a baseline is there.
 
-    The tables have every metric; a picture has those that say something (see `_telling`). A label that has no value of
+    The tables have every metric; a picture has those that say something (see `telling`). A label that has no value of
     a metric says why. The axes do not start at zero, and nothing is drawn whose length would stand for a value.
     """
-    columns = _telling(summaries)
+    columns = telling(summaries)
     labels = {one.group.id: one.group for one in summaries}
     compared: dict[Column, dict[str, Difference]] = {}
     for pair in differences(summaries):
@@ -61,7 +61,7 @@ def draw_metrics(summaries: Sequence[Summary], path: Path) -> None:
                 _draw_differences(axes, labels, found, compared.get(of, {}))
 
 
-def _telling(summaries: Sequence[Summary]) -> dict[Column, dict[str, Summary]]:
+def telling(summaries: Sequence[Summary]) -> dict[Column, dict[str, Summary]]:
     """Column -> group id -> summary, of the columns that a picture shows.
 
     Left out are the settings that an evaluation chose, what is told of blocks one by one, "loss" and "top5" beside a
