@@ -172,7 +172,7 @@ def _report(row: Row, accelerator: Any, log: _Log) -> None:
     # What is told of blocks one by one is read from metrics.csv, trackers and reports.
     log("  ".join(f"{name} {_short(value)}" for name, value in row.items() if "/" not in name))
     if accelerator.trackers:
-        accelerator.log({name: value for name, value in row.items() if name != "epoch"}, step=row["step"])
+        accelerator.log({name: value for name, value in row.items() if name not in ("epoch", "step")}, step=row["step"])
 
 
 def _synchronise(recipe: Recipe, module: nn.Module, accelerator: Any) -> None:
