@@ -114,7 +114,7 @@ def test_it_costs_less_than_a_hundredth_of_the_training(tmp_path, monkeypatch):
         return found
 
     monkeypatch.setattr(Monitor, "row", timed)
-    data = Data("fashion_mnist", val_fraction=0.2, train_images=16384, image_size=28, crop="none", workers=0)
+    data = Data("fashion_mnist", val_fraction=0.2, train_images=16384, image_size=32, crop="none", workers=0)
     recipe = replace(TINY, data=data, evals=(Classification(),), train=Train(epochs=1, batch_size=128))
     started = time.process_time()
     train(recipe, tmp_path / "run", log=lambda _: None)
