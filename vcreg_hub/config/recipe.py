@@ -38,9 +38,11 @@ class Model:
 class Data:
     """The images and how they are shown to the network.
 
-    name: a row of `vcreg_hub.data.datasets` (`digits`, `fashion_mnist`, `imagenet`, `synthetic`), `folder` for an
-        ImageFolder at `root`, or `hf:<id>` for a data set of the `datasets` library.
-    labels: the label set (`class`, or `superclass` where the data has one), or a column of an `hf:` data set.
+    name: a row of `vcreg_hub.data.datasets` (`digits`, `fashion_mnist`, `imagenet`, `synthetic`), `folder` for class
+        folders at `root`, `csv` for a table of paths and labels there, or `hf:<id>` for a data set of the `datasets`
+        library.
+    labels: the label set: `class`, `superclass` where the data has one, as folders in folders do; a column of `csv` or
+        `hf:`; or one of several folders of the same files, each sorted in another way.
     train_split / test_split: splits of an `hf:` data set or sub-folders of `root`, under their usual names too (`val`,
         `valid`, `validation`). Without test images the validation images are the test split; without either, a fifth of
         the training images.

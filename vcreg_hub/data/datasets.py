@@ -68,6 +68,7 @@ IMAGE_SETS = {
             "(cifar-100-python/)",
             torchvision="CIFAR100",
         ),
+        ImageSet("csv", "a CSV file at data.root: a column of image paths, and a column for each set of labels"),
         ImageSet(
             "digits",
             "1,797 handwritten digits, 8 x 8 grey (scikit-learn); class, superclass",
@@ -127,7 +128,7 @@ IMAGE_SETS = {
             "https://www.robots.ox.ac.uk/~vgg/data/flowers/102, unpacked in a folder flowers-102/ (flowers-102/jpg/)",
             torchvision="Flowers102",
         ),
-        ImageSet("folder", "class folders of images at data.root (ImageFolder), plain or in tar files"),
+        ImageSet("folder", "class folders of images at data.root, in folders of superclasses or not, or in tar files"),
         ImageSet(
             "food101",
             "101,000 photographs of 101 dishes",

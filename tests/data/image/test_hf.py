@@ -121,7 +121,7 @@ def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
     plain = datasets.Dataset.from_dict({"text": ["a", "b"], "label": [0, 1]})
     assert "no image column" in refused(Data(save(tmp_path / "e", "saved", train=plain)))
     nameless = table(4).remove_columns(["label"]).rename_column("animal", "name").remove_columns(["kind"])
-    assert "its columns are image, name" in refused(Data(save(tmp_path / "f", "saved", train=nameless)))
+    assert "data.labels=name" in refused(Data(save(tmp_path / "f", "saved", train=nameless)), UnknownNameError)
 
 
 def test_unlabelled_test_images_are_refused(tmp_path: Path) -> None:
@@ -167,3 +167,16 @@ def test_a_row_that_does_not_decode_is_named(tmp_path: Path) -> None:
     data = load_images(Data(name))
     with pytest.raises(UnreadableImageError, match=r"row 5 of train split of .* does not decode"):
         [data.train[i] for i in range(8)]
+
+
+def test_columns_may_have_any_names(tmp_path: Path) -> None:
+    """No column says that it is the class: the labels asked for must not decide which images are tested."""
+    columns = {"image": "photo", "label": "species", "kind": "group", "animal": "says"}
+    data = table(40).rename_columns(columns).add_column("number", list(range(40)))
+    name = save(tmp_path / "d", "saved", train=data)
+    species, group, says = (load_images(Data(name, labels=labels)) for labels in ("species", "group", "says"))
+    assert species.class_names == says.class_names == tuple(FINE) and group.class_names == tuple(COARSE)
+    assert len(species.test) == 8
+    assert species.test.indices.tolist() == group.test.indices.tolist() == says.test.indices.tolist()
+    said = refused(Data(name), UnknownNameError)
+    assert "data.labels=species" in said and "group, says, species" in said and "number" not in said

@@ -3,6 +3,9 @@
 `root` holds train/ and perhaps val/ and test/ (or train.tar ...), each with one folder a class; or it holds the class
 folders themselves. Without test/, val/ is the test split, as on ImageNet; without either, `images.load_images` carves
 one from the training images.
+
+Label sets: `class`, and `superclass` where class folders lie in folders (super/class/x.png). Where the folders hold the
+same files, each sorted in another way (kind/cat/1.png, colour/black/1.png), each of them is a label set.
 """
 
 from __future__ import annotations
@@ -14,13 +17,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from ...config import Data
-from ...errors import ConfigError, DataError
+from ...errors import ConfigError, DataError, some
 from ...files import files_fingerprint
-from .source import LabelSet, Source, Split, decode, label_set
+from .named_labels import NamedLabels, finest_of, source_of
+from .source import Source, decode
 
 SYNONYMS = (("train", "training"), ("val", "valid", "validation"), ("test", "testing"))
 
@@ -60,11 +63,13 @@ class _FolderReader:
         found = getattr(self._reader, "class_to_idx", None) or self._reader.class_name_to_idx
         return sorted(found, key=found.__getitem__)
 
-    def labels(self) -> np.ndarray:
-        """(n,) int64 ids into `names`."""
+    def folders(self) -> list[tuple[str, ...]]:
+        """Names of the folders that each image lies in, the outermost first; of a tar file its class alone."""
         if self._tar_state is not None:
-            return np.asarray(self._reader.targets, dtype=np.int64)
-        return np.array([label for _, label in self._reader.samples], dtype=np.int64)
+            names = self.names
+            return [(names[label],) for label in self._reader.targets]
+        start = len(str(self.path)) + 1
+        return [tuple(file[start:].split(os.sep)[:-1]) for file, _ in self._reader.samples]
 
     def read(self, index: int) -> Image.Image:
         if self._tar_state is not None and os.getpid() != self._process:
@@ -85,10 +90,28 @@ class _FolderReader:
         return files_fingerprint([self.path] if self.path.is_file() else sorted(self.path.rglob("*.tar")))
 
 
-def load(cfg: Data) -> Source:
-    """Errors: ConfigError without a root; DataError with the places looked at, or the mismatched classes."""
-    from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+class _Chosen:
+    """Some images of a reader."""
 
+    def __init__(self, reader: _FolderReader, indices: Sequence[int]) -> None:
+        self.reader, self.indices = reader, indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def read(self, index: int) -> Image.Image:
+        return self.reader.read(self.indices[index])
+
+    def where(self, index: int) -> str:
+        return self.reader.where(self.indices[index])
+
+    def fingerprint(self) -> str:
+        return files_fingerprint(map(self.where, range(len(self))))
+
+
+def load(cfg: Data) -> Source:
+    """Errors: ConfigError without a root; DataError with the places looked at, or the mismatched classes;
+    UnknownNameError with the label sets there are."""
     if cfg.root is None:
         raise ConfigError(f"data.name={cfg.name} needs data.root, the folder with the images: --set data.root=DIR")
     root = Path(cfg.root).expanduser()
@@ -99,21 +122,96 @@ def load(cfg: Data) -> Source:
     train = readers["train"]
     assert train is not None
     _refuse_strays(train)
-    names = tuple(train.names)
-    if len(names) < 2:
-        raise DataError(f"{train.path}: expected two class folders or more, found only {_some(names)}")
-    labels = label_set({"class": LabelSet(names, tuple(range(len(names))))}, cfg.labels, f"{root}")
+    folders = train.folders()
+    _refuse_too_high(train.path, folders)
+    trees = _trees(train, folders)
+    if cfg.labels in trees or (len(trees) > 1 and cfg.labels not in ("class", "superclass")):
+        parts = {name: None if one is None else _by_tree(one, trees) for name, one in readers.items()}
+        return source_of(parts, cfg.labels, str(root), f"The folders of {train.path} hold the same files.")
+    if len(trees) > 1:
+        raise DataError(
+            f"the folders {some(trees)} of {train.path} hold the same files, each sorted in another way: say which one "
+            f"with data.labels={trees[0]}, and for an evaluation with evals.linear_probe.labels={trees[1]}"
+        )
+    leaves: dict[str, set[tuple[str, ...]]] = {}
+    for path in set(folders):
+        leaves.setdefault(path[-1], set()).add(path)
+    # A folder's own name, unless two folders share it.
+    whole = any(len(same) > 1 for same in leaves.values())
+    parts = {name: None if one is None else _by_folder(one, whole) for name, one in readers.items()}
+    return source_of(parts, cfg.labels, str(root), "Folders in folders, as super/class/x.png, also have `superclass`.")
 
-    def split(reader: _FolderReader | None) -> Split | None:
-        if reader is None:
-            return None
-        classes = _renumbered(reader, names, train.path)
-        return Split(reader, classes, classes)
 
-    known = split(train)
-    assert known is not None
-    return Source(known, split(readers["val"]), split(readers["test"]), labels.names,
-                  IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, str(root))  # fmt: skip
+def _by_folder(reader: _FolderReader, whole: bool) -> NamedLabels:
+    """The images of class folders, which may lie in folders of superclasses. whole: a class is called by its path."""
+    folders = reader.folders()
+    classes = ["/".join(path) if whole else path[-1] for path in folders]
+    nested = {"superclass": [path[0] for path in folders]} if any(len(path) > 1 for path in folders) else {}
+    return NamedLabels(reader, {"class": classes} | nested, classes, str(reader.path))
+
+
+def _trees(reader: _FolderReader, folders: Sequence[tuple[str, ...]]) -> list[str]:
+    """The folders that hold the same files, each in class folders of its own; empty where there are no two such.
+
+    The same: most names are shared, each is there once, and those files are as long, which 1.png of two classes is not.
+    """
+    files: dict[str, dict[str, str]] = {}
+    twice = set()
+    for i, path in enumerate(folders):
+        if len(path) > 1:
+            place = reader.where(i)
+            names = files.setdefault(path[0], {})
+            if names.setdefault(Path(place).name, place) != place:
+                twice.add(path[0])
+
+    def same(one: dict[str, str], other: dict[str, str]) -> bool:
+        shared = one.keys() & other.keys()
+        if len(shared) < max(2, len(one) / 2, len(other) / 2):
+            return False
+        return all(os.path.getsize(one[name]) == os.path.getsize(other[name]) for name in shared)
+
+    sets = {name: names for name, names in files.items() if name not in twice}
+    return sorted(name for name in sets if any(same(sets[name], sets[other]) for other in sets if other != name))
+
+
+def _by_tree(reader: _FolderReader, trees: Sequence[str]) -> NamedLabels:
+    """The images of the first tree in the order of their names; every tree says a label of each.
+
+    Errors: DataError for a file that a tree lacks, or has twice.
+    """
+    places: dict[str, dict[str, tuple[int, str]]] = {tree: {} for tree in trees}
+    for i, path in enumerate(reader.folders()):
+        if path[0] in places and len(path) > 1:
+            name = Path(reader.where(i)).name
+            if name in places[path[0]]:
+                raise DataError(f"{reader.path / path[0]} has {name!r} twice: its files are told apart by their names")
+            places[path[0]][name] = i, "/".join(path[1:])
+    every = sorted(set().union(*places.values()))
+    for tree, found in places.items():
+        if lacking := [name for name in every if name not in found]:
+            raise DataError(
+                f"{reader.path / tree} lacks {some(lacking)}, which {', '.join(t for t in trees if t != tree)} has: "
+                "each folder of labels holds the same files"
+            )
+    sets = {tree: [found[name][1] for name in every] for tree, found in places.items()}
+    chosen = _Chosen(reader, [places[trees[0]][name][0] for name in every])
+    return NamedLabels(chosen, sets, finest_of(sets), str(reader.path))
+
+
+def _refuse_too_high(path: Path, folders: Sequence[tuple[str, ...]]) -> None:
+    """Errors: DataError for a folder that holds the folder which is meant."""
+    names = {name for synonyms in SYNONYMS for name in synonyms}
+    for top in sorted({folder[0] for folder in folders if len(folder) > 1 and folder[1].lower() in names}):
+        raise DataError(
+            f"{path} is one folder too high: {top}/ in it holds {_listing(path / top)}; set data.root={path / top}"
+        )
+    tops = {folder[0] for folder in folders}
+    if len(tops) == 1 and any(len(folder) > 1 for folder in folders):
+        (top,) = tops
+        raise DataError(
+            f"{path} holds one folder, {top}/, and the class folders lie in that: {_listing(path / top)}; it is one "
+            f"folder too high, use {path / top}"
+        )
 
 
 def _find_splits(root: Path, train: str = "train", test: str = "test") -> dict[str, Path | None]:
@@ -161,18 +259,6 @@ def _refuse_strays(reader: _FolderReader) -> None:
         suspects -= tops
     if suspects:
         raise DataError(f"no image in class folder{_s(suspects)} {_some(suspects)} of {reader.path}: fill or remove it")
-
-
-def _renumbered(reader: _FolderReader, names: Sequence[str], train: Path) -> np.ndarray:
-    """(n,) labels in the numbering of the training classes. Errors: DataError for classes that training lacks."""
-    unknown = set(reader.names) - set(names)
-    if unknown:
-        raise DataError(
-            f"{reader.path} has class{'es' if len(unknown) > 1 else ''} {_some(unknown)}, which {train} lacks "
-            f"(it has {_some(names)})"
-        )
-    order = np.array([list(names).index(name) for name in reader.names], dtype=np.int64)
-    return order[reader.labels()]
 
 
 def _some(names: Sequence[str] | set[str]) -> str:

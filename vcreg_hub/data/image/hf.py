@@ -1,7 +1,8 @@
 """Any data set of the `datasets` library: `hf:<id>`, `hf:<id>:<configuration>`, or `hf:<local folder or parquet file>`.
 
-The image is its first image column. The classes are its column `label` (or the only class-label column); `labels` may
-name another one, such as `coarse_label`. For an id, `root` is the cache folder.
+The image is its first image column, whatever its name. The classes are its column `label` (or the only class-label
+column); `labels` may name any other, such as `coarse_label`, and must where no column says that it is the class. For an
+id, `root` is the cache folder.
 """
 
 from __future__ import annotations
@@ -60,10 +61,14 @@ def load(cfg: Data, mode: str = "RGB", *, revision: str | None = None, finest: s
     tables = _open(address, cfg.root, revision)
     chosen = _choose(tables, cfg.train_split, cfg.test_split, address)
     features = chosen["train"].features
-    image, classes = _image_column(features, address), finest or _class_column(features, address)
-    labels = classes if cfg.labels == "class" else cfg.labels
-    if not {classes, labels} <= set(features) or labels == image:
-        raise unknown_name(f"label column of {address}", labels, [c for c in features if c != image])
+    image = _image_column(features, address)
+    classes = finest or _class_column(features)
+    labels = classes if cfg.labels == "class" and classes else cfg.labels
+    if labels not in features or labels == image:
+        known = _label_columns(chosen["train"], image) or [name for name in features if name != image]
+        cure = f"Say which column with data.labels={known[0]}." if cfg.labels == "class" and known else ""
+        raise unknown_name(f"label column of {address}", labels, known, cure)
+    classes = classes or _finest_column(chosen["train"], image) or labels
     names = {column: _names(chosen["train"], column, address) for column in {classes, labels}}
 
     def split(name: str) -> Split | None:
@@ -152,17 +157,31 @@ def _image_column(features: Mapping[str, Any], address: str) -> str:
     return (typed or named)[0]
 
 
-def _class_column(features: Mapping[str, Any], address: str) -> str:
+def _class_column(features: Mapping[str, Any]) -> str | None:
+    """The column that says the class by its name, or by being the only one of class labels."""
     import datasets
 
     named = [name for name in CLASS_COLUMNS if name in features]
     typed = [name for name, feature in features.items() if isinstance(feature, datasets.ClassLabel)]
-    if not named and len(typed) != 1:
-        raise DataError(
-            f"{address} has no column named {' or '.join(CLASS_COLUMNS)}, and {len(typed)} class-label columns; its "
-            f"columns are {', '.join(features)}"
-        )
-    return (named or typed)[0]
+    return next(iter(named or (typed if len(typed) == 1 else [])), None)
+
+
+def _label_columns(table: Any, image: str) -> list[str]:
+    """Columns that may be labels: of class labels, and of texts or whole numbers that most rows share with another."""
+    import datasets
+
+    found = []
+    for name, feature in table.features.items():
+        value = isinstance(feature, datasets.Value) and feature.dtype.startswith(("string", "int", "uint", "bool"))
+        shared = value and name != image and len(table.unique(name)) <= max(2, len(table) / 2)
+        if isinstance(feature, datasets.ClassLabel) or shared:
+            found.append(name)
+    return found
+
+
+def _finest_column(table: Any, image: str) -> str | None:
+    """The column of labels with the most values: what is held out must not depend on the labels asked for."""
+    return max(_label_columns(table, image), key=lambda name: len(table.unique(name)), default=None)
 
 
 def _names(table: Any, column: str, address: str) -> tuple[str, ...]:

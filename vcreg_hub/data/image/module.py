@@ -25,7 +25,7 @@ from ..batches import TrainLoader
 from ..datasets import IMAGE_SETS, ImageSet, find_image_set, folder_of
 from ..module import DataModule
 from ..splits import carve, long_tailed, stratified
-from . import cifar, digits, fashion_mnist, folder, hf, imagenet, listed, synthetic
+from . import cifar, digits, fashion_mnist, folder, hf, imagenet, listed, synthetic, table
 from .batches import test_loader, train_loader
 from .source import Fingerprinted, Reader, Source, Split
 from .stream import Stream
@@ -39,6 +39,7 @@ _TEST_FRACTION = 0.2
 _READERS: dict[str, Callable[[Data], Source]] = {
     "cifar10": cifar.load,
     "cifar100": cifar.load,
+    "csv": table.load,
     "digits": digits.load,
     "dtd": listed.load,
     "fashion_mnist": fashion_mnist.load,
