@@ -61,6 +61,8 @@ class Data:
     mean / std: per channel; None takes the data set's own.
     channels: 1 shows colour as grey, 3 shows grey as colour; None leaves the images as they are.
     fit: how the test view becomes square: `crop` cuts the sides off, `squash` changes the proportions.
+    preprocessing: `model` takes mean, std, resize and channels of None, an interpolation of `model`, and fit from the
+        pretrained weights; results.json of the run says what they were. `data` takes none of them from there.
     """
 
     name: str
@@ -75,7 +77,7 @@ class Data:
     image_size: int = 224
     train_size: int | None = None
     resize: int | None = None
-    interpolation: Literal["bilinear", "bicubic", "nearest"] = "bilinear"
+    interpolation: Literal["bilinear", "bicubic", "nearest", "model"] = "bilinear"
     crop: Literal["random_resized", "pad", "none"] = "random_resized"
     scale: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
@@ -88,8 +90,11 @@ class Data:
     workers: int = 4
     channels: Literal[1, 3] | None = None
     fit: Literal["crop", "squash"] = "crop"
+    preprocessing: Literal["data", "model"] = "data"
 
     def __post_init__(self) -> None:
+        if self.interpolation == "model" and self.preprocessing != "model":
+            raise ConfigError("interpolation is bilinear, bicubic or nearest; model is for preprocessing=model")
         if self.channels not in (None, 1, 3):
             raise ConfigError(f"channels is 1 for grey, 3 for colour, or null, got {self.channels!r}")
         _at_least(self, 1, "image_size", "train_size", "resize", "train_images", "imbalance", "repeats")
@@ -191,6 +196,8 @@ class Train:
 
     epochs: 0 trains nothing: the network is evaluated as it starts.
     batch_size: samples per optimizer step over all processes and accumulation steps together.
+    min_steps: fewest optimizer steps of the whole run: with fewer, as small data sets have, the batch is halved, again
+        and again, but not below 8 samples; None leaves it.
     ema_decay: decay of the exponential moving average of the weights, None for none; `ema_every` optimizer steps a
         time; `ema_rule`: `plain`, or `torchvision`, which rescales the decay by batch size and epochs and lets the
         average follow the weights during warmup.
@@ -216,10 +223,11 @@ class Train:
     compile: bool = False
     gradient_checkpointing: bool = False
     max_steps: int | None = None
+    min_steps: int | None = None
     sync_batchnorm: bool = False
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "batch_size", "accumulation", "ema_every", "max_steps")
+        _at_least(self, 1, "batch_size", "accumulation", "ema_every", "max_steps", "min_steps")
         _at_least(self, 0, "epochs", "label_smoothing", "mixup", "cutmix", "clip_norm", "ema_decay")
         _below(self, 1, "label_smoothing", "ema_decay")
         _at_most(self, _SEEDS, "seed")

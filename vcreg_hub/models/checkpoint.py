@@ -19,7 +19,7 @@ from ..errors import RunFolderError, UsageError, WeightsNotFoundError, unknown_n
 from ..releases import CONFIG
 from ..rundir import RunDir
 from . import zoo
-from .build import LIBRARIES, build_model, library_of, load_network, read_config
+from .build import LIBRARIES, build_model, build_on_meta, library_of, load_network, read_config
 from .libraries.library import Preprocessing, Sizes, input_of
 from .video_networks import NETWORKS
 
@@ -75,6 +75,24 @@ def load_checkpoint(source: str | Path | nn.Module, preprocessing: Preprocessing
     return Checkpoint(network.eval(), preprocessing or view, name)
 
 
+def view_of_weights(cfg: Model) -> tuple[str, Preprocessing]:
+    """Where the preprocessing of a recipe's pretrained network is said, in words, and that preprocessing.
+
+    A bare file of weights, and a random start, have that of the library's own weights for the architecture.
+    Errors: those of `load_checkpoint`.
+    """
+    source, library = cfg.pretrained, library_of(cfg.name)
+    bare = library.bare(cfg.name)
+    if source is True and library.name == "timm" and bare.partition(".")[0].endswith(zoo.SUFFIX):
+        source = bare
+    if isinstance(source, str):
+        folder = resolve(source).folder
+        if (folder / CONFIG).is_file() or (folder / "recipe.json").is_file():
+            return source, load_checkpoint(folder).view
+    about = library.preprocessing(build_on_meta(cfg.name), cfg.name if library.name == "torchvision" else bare)
+    return f"{library.name}'s {bare}", about
+
+
 def run_view(recipe: Recipe, results: dict[str, Any]) -> Preprocessing:
     """The test view and class names of a run, from results.json["data"]. Errors: RunFolderError naming what lacks."""
     data = results.get("data")
@@ -92,7 +110,7 @@ def run_view(recipe: Recipe, results: dict[str, Any]) -> Preprocessing:
         mean=[float(value) for value in data["mean"]],
         std=[float(value) for value in data["std"]],
         frames=recipe.video.frames if recipe.video is not None else None,
-        fit=recipe.data.fit,
+        fit=data.get("fit") or recipe.data.fit,
     )
     if not len(view.mean) == len(view.std) == view.in_chans:
         raise RunFolderError(

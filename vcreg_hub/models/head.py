@@ -78,6 +78,16 @@ def renew_head(model: nn.Module, cfg: Model, classes: Sequence[str], example_inp
     return True
 
 
+def head_origin(model: nn.Module, classes: Sequence[str]) -> str:
+    """Where the head of a network with pretrained weights comes from, in words."""
+    known = _trained_classes(model)
+    if known is None:
+        return f"fresh, unless the weights have one for {len(classes)} classes, whose names they do not say"
+    if known == tuple(classes):
+        return "that of the weights, which were trained for these classes"
+    return f"fresh, for {len(classes)} classes; the weights tell apart {_some(known)}"
+
+
 def _draw(head: nn.Module, deviation: float | None) -> None:
     """Fresh values as the library draws them. deviation: of transformers' normal distribution, None for the others."""
     for module in head.modules():

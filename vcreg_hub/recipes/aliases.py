@@ -124,6 +124,11 @@ ALIASES: dict[str, Alias] = {
         _vcreg(0.64, 0.08),
         "ConvNeXt-Atto on the ten classes with VCReg after its 12 blocks.",
     ),
+    "folder:classification_vcreg": Alias(
+        "folder:classification",
+        _vcreg(0.64, 0.08),
+        "As `folder:classification`, with VCReg after its 8 blocks; alpha and beta are those of ImageNet's recipes.",
+    ),
     "finetune:image_plain": Alias(
         "finetune:image", ("vcreg=null",), "The baseline of `finetune:image`: the same run without VCReg."
     ),

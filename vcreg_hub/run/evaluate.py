@@ -21,7 +21,7 @@ from ..files import write_json
 from ..results.rows import Result, identity
 from ..rundir import DETAILS, RunDir
 from .accelerator import make_accelerator
-from .build import load_run, recipe_data
+from .build import load_run, recipe_as_run, recipe_data
 from .claim import alone_in
 
 # What an evaluation may change. Not `video.split`: the test clips of one split are training clips of another.
@@ -43,7 +43,7 @@ def evaluate_run(path: str | Path, settings: Sequence[str] = (), *, save: bool =
     Errors: UsageError for a setting that would change what was trained, or a folder in use; RunFolderError.
     """
     folder = RunDir(path)
-    trained = folder.recipe()
+    trained = recipe_as_run(folder)
     recipe = override(trained, settings)
     foreign = [name for name in differences(trained, recipe) if not name.startswith(_EVALUATED)]
     if foreign:

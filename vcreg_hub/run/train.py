@@ -17,7 +17,7 @@ from ..config import Recipe, VCReg
 from ..config.tagged import tag_of
 from ..data.module import DataModule
 from ..env import describe_env
-from ..errors import ConfigError
+from ..errors import ConfigError, counted
 from ..evals import classification
 from ..evals.context import Context
 from ..files import replacing, tensors_sha256, write_json, write_text
@@ -27,9 +27,9 @@ from ..rundir import START, RunDir
 from ..tasks.task import TaskModule
 from ..training.loop import EpochEnd, Finished, Progress, Row, Saved, Step, fit
 from ..training.optim import says_its_layers
-from ..training.schedule import warmup_of
+from ..training.schedule import fitted_batch, warmup_of
 from .accelerator import check_tracker, make_accelerator, start_tracker
-from .build import build, example_input
+from .build import build, example_input, with_view_of_weights
 from .claim import claimed
 from .emissions import Emissions, measured
 from .evaluate import evaluate, evaluation_context, lost_files, write_details
@@ -37,6 +37,8 @@ from .monitor import Monitor
 
 _Log = Callable[[str], None]
 
+# A run of fewer optimizer steps than this is told of.
+_FEW_STEPS = 100
 # What a person calls the parts of a data set.
 _PARTS = {"train": "training", "val": "held-out training", "test": "test"}
 
@@ -71,15 +73,15 @@ def train(
             start_tracker(accelerator, tracker, folder.path, recipe)
         processes = accelerator.num_processes
         log(f"processes: {processes}, device: {accelerator.device}, precision: {recipe.train.precision}")
-        data, network = build(recipe)
+        recipe = with_view_of_weights(recipe, log)
+        data, network = build(recipe, log)
+        recipe = _fitted_to(recipe, data, processes, log)
         _synchronise(recipe, network, accelerator)
         context = evaluation_context(recipe, data, network, accelerator)
         if accelerator.is_main_process:
             _note_start(folder, network)
         attachment = _attached(recipe, network, data)
         log(_describe(recipe, data, network, attachment))
-        if (warmup := warmup_of(recipe.optim, recipe.train.epochs)) < recipe.optim.warmup_epochs:
-            log(f"warmup: {warmup:g} of {recipe.train.epochs} epochs, not {recipe.optim.warmup_epochs}")
         # Of a run that goes on the beginning is not known, and half a figure would pass for a whole one.
         with measured(accelerator.is_main_process and not (folder.path / "state").exists()) as emissions:
             outcome = _fitted(recipe, context, attachment, folder, bar, log)
@@ -96,6 +98,24 @@ def train(
         if tracker is not None:
             accelerator.end_training()
     return folder
+
+
+def _fitted_to(recipe: Recipe, data: DataModule, processes: int, log: _Log) -> Recipe:
+    """The recipe with a batch that leaves steps enough for its data; says what is short."""
+    train, samples = recipe.train, data.size("train")
+    size = fitted_batch(train, samples, processes * train.accumulation)
+    steps = samples // size * train.epochs
+    if size != train.batch_size:
+        log(f"batch: {size} {data.noun} a step, not {train.batch_size}: {counted(steps, 'step')} in all")
+    if 0 < steps < _FEW_STEPS and train.max_steps is None:
+        epochs = -(-_FEW_STEPS // (samples // size))
+        log(
+            f"warning: {counted(steps, 'step')} in all ({samples} {data.noun}, {size} a step, {train.epochs} epochs), "
+            f"which is little to learn from: --set train.epochs={epochs} gives {_FEW_STEPS}"
+        )
+    if (warmup := warmup_of(recipe.optim, train.epochs)) < recipe.optim.warmup_epochs:
+        log(f"warmup: {warmup:g} of {train.epochs} epochs, not {recipe.optim.warmup_epochs}")
+    return replace(recipe, train=replace(train, batch_size=size))
 
 
 # ---- the training itself -----------------------------------------------------------------------------------------
@@ -334,6 +354,7 @@ def _finish(
     training = {
         "epochs": progress.epoch,
         "steps": progress.step,
+        **({"batch_size": recipe.train.batch_size} if recipe.train.min_steps is not None else {}),
         "seconds": round(progress.seconds, 2),
         "selected": selected,
         "averaged": recipe.train.ema_decay is not None,

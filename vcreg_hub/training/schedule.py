@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import math
 
-from ..config import Optim
+from ..config import Optim, Train
 from ..errors import ConfigError
+
+# Statistics over fewer samples, VCReg's and a batch normalisation's, are mostly noise.
+_SMALLEST_BATCH = 8
 
 
 def peak_lr(optim: Optim, batch_size: int) -> float:
@@ -26,6 +29,21 @@ def warmup_of(optim: Optim, epochs: int) -> float:
     if warmup < epochs or optim.schedule == "constant":
         return warmup
     return epochs / 4 if optim.schedule_per == "step" else epochs // 4
+
+
+def fitted_batch(train: Train, samples: int, shares: int = 1) -> int:
+    """Samples a step, so that an epoch over `samples` leaves `min_steps` steps for the whole run: the batch asked for,
+    halved as often as it takes; at least 8, and a multiple of `2 * shares`. shares: processes times accumulation steps.
+
+    >>> fitted_batch(Train(epochs=20, batch_size=64, min_steps=400), samples=300)
+    8
+    """
+    size = train.batch_size
+    while train.min_steps is not None and samples // size * train.epochs < train.min_steps:
+        if size % 2 or size // 2 < _SMALLEST_BATCH or (size // 2) % (2 * shares):
+            break
+        size //= 2
+    return size
 
 
 def lr_at(optim: Optim, step: int, steps_per_epoch: int, epochs: int, peak: float) -> float:

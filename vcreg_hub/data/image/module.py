@@ -161,7 +161,11 @@ class ImageModule(DataModule):
         return test_loader(self.sets, self.cfg, split, batch_size)
 
     def describe(self) -> JSON:
-        return super().describe() | {"resize": self.cfg.resize, "interpolation": self.cfg.interpolation}
+        return super().describe() | {
+            "resize": self.cfg.resize,
+            "interpolation": self.cfg.interpolation,
+            "fit": self.cfg.fit,
+        }
 
 
 def load_images(cfg: Data) -> ImageData:
