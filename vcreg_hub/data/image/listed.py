@@ -12,14 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from ...config import Data
 from ...errors import DataError
-from ...files import files_fingerprint
 from ..datasets import IMAGE_SETS, where_to_put
 from . import hf
-from .source import LabelSet, Source, Split, UnreadableImageError, decode, label_set
+from .source import FileReader, LabelSet, Source, Split, label_set
 
 
 @dataclass(frozen=True)
@@ -28,31 +26,6 @@ class _Listing:
 
     paths: tuple[Path, ...]
     labels: np.ndarray
-
-
-class _FileReader:
-    """Image files by number, decoded to RGB."""
-
-    def __init__(self, paths: tuple[Path, ...]) -> None:
-        self.paths = paths
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def read(self, index: int) -> Image.Image:
-        try:
-            content = self.paths[index].read_bytes()
-        except OSError as error:
-            raise UnreadableImageError(
-                f"{self.paths[index]} cannot be read ({error.strerror}): fetch it again"
-            ) from None
-        return decode(content, self.where(index))
-
-    def where(self, index: int) -> str:
-        return str(self.paths[index])
-
-    def fingerprint(self) -> str:
-        return files_fingerprint(self.paths)
 
 
 def load(cfg: Data) -> Source:
@@ -87,7 +60,7 @@ def load(cfg: Data) -> Source:
             raise DataError(
                 f"{cfg.name} in {root.absolute()} lists {listing.paths[0]}, which is not there. Fetch {row.files}"
             )
-        return Split(_FileReader(listing.paths), listing.labels, numbers[listing.labels])
+        return Split(FileReader(listing.paths), listing.labels, numbers[listing.labels])
 
     train = split("train")
     assert train is not None

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ...errors import DataError, unknown_name
+from ...files import files_fingerprint
 from .stream import Stream
 
 
@@ -117,3 +119,28 @@ class ArrayReader:
 
     def fingerprint(self) -> str:
         return hashlib.sha256(repr(self.pixels.shape).encode() + self.pixels.tobytes()).hexdigest()
+
+
+class FileReader:
+    """Image files by number, decoded to RGB."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.paths = paths
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def read(self, index: int) -> Image.Image:
+        try:
+            content = self.paths[index].read_bytes()
+        except OSError as error:
+            raise UnreadableImageError(
+                f"{self.paths[index]} cannot be read ({error.strerror}): fetch it again"
+            ) from None
+        return decode(content, self.where(index))
+
+    def where(self, index: int) -> str:
+        return str(self.paths[index])
+
+    def fingerprint(self) -> str:
+        return files_fingerprint(self.paths)

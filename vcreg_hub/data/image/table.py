@@ -15,40 +15,18 @@ import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from PIL import Image
-
 from ...config import Data
 from ...errors import ConfigError, DataError, counted, some
-from ...files import files_fingerprint
 from .folder import SYNONYMS
 from .hf import CLASS_COLUMNS, IMAGE_COLUMNS
 from .named_labels import NamedLabels, finest_of, source_of
-from .source import Source, decode
+from .source import FileReader, Source
 
 PATH_COLUMNS = ("path", "file", "filename", "file_name", "filepath", "image_path", *IMAGE_COLUMNS)
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 _SPLIT = "split"
 # A column with more values than this share of its rows numbers the images, and is no label.
 _LABEL_SHARE = 0.5
-
-
-class _FileReader:
-    """Images by path, decoded to RGB."""
-
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self.paths = paths
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def read(self, index: int) -> Image.Image:
-        return decode(self.paths[index].read_bytes(), self.where(index))
-
-    def where(self, index: int) -> str:
-        return str(self.paths[index])
-
-    def fingerprint(self) -> str:
-        return files_fingerprint(self.paths)
 
 
 def load(cfg: Data) -> Source:
@@ -83,7 +61,7 @@ def load(cfg: Data) -> Source:
         if not numbers:
             return None
         chosen = {name: [cells[i] for i in numbers] for name, cells in sets.items()}
-        reader = _FileReader([paths[i] for i in numbers])
+        reader = FileReader([paths[i] for i in numbers])
         place = f"{file}, {split}" if _SPLIT in columns else str(file)
         return NamedLabels(reader, chosen, [finest[i] for i in numbers] if finest else [""] * len(numbers), place)
 
