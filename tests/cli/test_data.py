@@ -14,7 +14,7 @@ from data.video.stored_rar import COMPRESSED, pack, stored_rar
 from typer.testing import CliRunner
 
 from vcreg_hub.cli import app, main
-from vcreg_hub.data.datasets import OWN_VIDEOS, VIDEO_SETS
+from vcreg_hub.data.datasets import OWN_VIDEOS, POINT_SETS, VIDEO_SETS
 from vcreg_hub.data.video import action_shapes, hmdb51
 from vcreg_hub.data.video.action_shapes import ActionShapes, make
 from vcreg_hub.data.video.decode import write_video
@@ -183,4 +183,9 @@ def test_archives_that_are_not_hmdb51_s(packed: Path, tmp_path: Path, monkeypatc
 def test_the_list_names_every_set() -> None:
     listed = runner.invoke(app, ["data"]).stdout
     names = {line.split()[0] for line in listed.splitlines() if line.startswith("  ")}
-    assert {"digits", "imagenet", *VIDEO_SETS, *OWN_VIDEOS} <= names
+    assert {"digits", "imagenet", *VIDEO_SETS, *OWN_VIDEOS, *POINT_SETS} <= names
+
+
+def test_points_are_described() -> None:
+    printed = runner.invoke(app, ["data", "moons:0.1"]).stdout
+    assert printed == "moons:0.1: 300 train, 2000 val, 10000 test, drawn by each seed\nclasses: left, right\n"

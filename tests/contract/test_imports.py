@@ -36,7 +36,7 @@ HOUSE: dict[str, set[str]] = {
         "results", "rundir", "tasks", "training",
     },
     "recipes": {"config", "evals", "tasks"},
-    "experiments": {"config", "files", "paper", "recipes", "results", "run", "rundir"},
+    "experiments": {"config", "data", "evals", "files", "paper", "recipes", "results", "run", "rundir"},
     "hub": {"checkpoints", "config", "env", "files", "models", "paper", "releases", "results", "rundir"},
     "bench": {"config", "data", "env", "files", "models", "paper", "placement", "regularizer", "results"},
 }  # fmt: skip

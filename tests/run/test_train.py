@@ -401,7 +401,9 @@ def test_weights_that_cannot_be_fetched_are_one_line(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:the probe stopped")
-@pytest.mark.parametrize("address", [a for a in addresses() if a.startswith(("digits", "fashion", "finetune"))])
+@pytest.mark.parametrize(
+    "address", [a for a in addresses() if a.startswith(("digits", "fashion", "finetune", "moons"))]
+)
 def test_small_recipes_smoke(tmp_path, address):
     recipe = smoke_test(load_recipe(address))
     assert train(recipe, tmp_path / "run", log=quiet).complete()

@@ -46,7 +46,7 @@ def data_(
 
     Interrupted, the same command goes on where it was. Your own folders of videos or images need no preparing.
     """
-    from ..data.datasets import OWN_VIDEOS, VIDEO_SETS
+    from ..data.datasets import OWN_VIDEOS, POINT_SETS, VIDEO_SETS
 
     if name is None:
         _list()
@@ -58,17 +58,19 @@ def data_(
         _prepare(name, source, out, splits, _cores() if workers is None else workers, seed, sources)
     elif name in VIDEO_SETS or name in OWN_VIDEOS:
         _look_at_videos(name, root)
+    elif name.partition(":")[0] in POINT_SETS:
+        _look_at_points(name)
     else:
         _look_at_images(name, root, labels)
 
 
 def _list() -> None:
-    from ..data.datasets import IMAGE_SETS, OWN_VIDEOS, VIDEO_SETS
+    from ..data.datasets import IMAGE_SETS, OWN_VIDEOS, POINT_SETS, VIDEO_SETS
 
     needs = {name: "" if row.made else "; prepared with --source and --out" for name, row in VIDEO_SETS.items()}
     videos = {name: f"{row.about}{needs[name]}" for name, row in VIDEO_SETS.items()} | OWN_VIDEOS
     images = {name: row.about for name, row in IMAGE_SETS.items()}
-    for kind, rows in (("images", images), ("videos", videos)):
+    for kind, rows in (("images", images), ("videos", videos), ("points", POINT_SETS)):
         print(f"{kind}:")
         for known, about in rows.items():
             print(f"  {known:<14} {about}")
@@ -116,12 +118,21 @@ def _describe(index: VideoIndex) -> None:
     print(_classes(index.class_names))
 
 
+def _look_at_points(name: str) -> None:
+    from ..config import Data
+    from ..data import load_data
+
+    data = load_data(Data(name))
+    sizes = (f"{data.size(split)} {split}" for split in ("train", "val", "test"))
+    print(f"{name}: {', '.join(sizes)}, drawn by each seed\n{_classes(tuple(data.class_names))}")
+
+
 def _look_at_images(name: str, root: str | None, labels: str) -> None:
     from ..config import Data
-    from ..data.datasets import IMAGE_SETS, OWN_VIDEOS, VIDEO_SETS
+    from ..data.datasets import IMAGE_SETS, OWN_VIDEOS, POINT_SETS, VIDEO_SETS
 
     if name.partition(":")[0] not in IMAGE_SETS:
-        raise unknown_name("data set", name, [*IMAGE_SETS, *VIDEO_SETS, *OWN_VIDEOS])
+        raise unknown_name("data set", name, [*IMAGE_SETS, *VIDEO_SETS, *OWN_VIDEOS, *POINT_SETS])
     from ..data.image.module import load_images
 
     images = load_images(Data(name, root=root, labels=labels))

@@ -175,6 +175,7 @@ def env_() -> None:
 
 def _recipe(address: str, settings: list[str] | None) -> Any:
     from ..config import from_json, override
+    from ..data import is_drawn
     from ..data.datasets import OWN_VIDEOS, VIDEO_SETS, find_image_set
     from ..recipes import load_recipe
 
@@ -191,6 +192,6 @@ def _recipe(address: str, settings: list[str] | None) -> Any:
     if recipe.video is None:
         for data in (recipe.data, *(one.data for one in recipe.evals if one.data is not None)):
             # A typo is found before torch is imported. Of a video set the network's own error says more.
-            if data.name not in (*VIDEO_SETS, *OWN_VIDEOS):
+            if data.name not in (*VIDEO_SETS, *OWN_VIDEOS) and not is_drawn(data):
                 find_image_set(data.name)
     return recipe

@@ -204,6 +204,8 @@ class Train:
     keep: which weights become model.safetensors: `last`, or `best` on the held-out validation images.
     mixup / cutmix: Beta parameters; with both set one of the two is drawn for each batch.
     sync_batchnorm: batch normalisation by the statistics of all processes' samples, on GPUs.
+    class_groups: in how many groups the classes are shown one after another, by their ids, each for an equal share of
+        the epochs and with a learning-rate schedule of its own (class-incremental learning); 1 shows all of them.
     """
 
     epochs: int = 1
@@ -225,9 +227,10 @@ class Train:
     max_steps: int | None = None
     min_steps: int | None = None
     sync_batchnorm: bool = False
+    class_groups: int = 1
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "batch_size", "accumulation", "ema_every", "max_steps", "min_steps")
+        _at_least(self, 1, "batch_size", "accumulation", "ema_every", "max_steps", "min_steps", "class_groups")
         _at_least(self, 0, "epochs", "label_smoothing", "mixup", "cutmix", "clip_norm", "ema_decay")
         _below(self, 1, "label_smoothing", "ema_decay")
         _at_most(self, _SEEDS, "seed")
@@ -332,6 +335,12 @@ class Task:
 
     def end_epoch(self, network: nn.Module, example_input: Tensor) -> None:
         """Puts a network in order for evaluation and saving, after each epoch."""
+
+    def after_epoch(self, module: TaskModule, epochs: int, batches: Any, train: Train) -> None:
+        """Notes what must not be forgotten, after each epoch and before its state is saved.
+
+        epochs: finished so far. batches: this process's batches of the last one, once more, not on its device.
+        """
 
 
 @dataclass(frozen=True)

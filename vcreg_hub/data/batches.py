@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from timm.data import Mixup
 from timm.data.distributed_sampler import RepeatAugSampler
@@ -78,6 +79,38 @@ class Order(Sampler):
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
+
+
+class GroupedOrder(Sampler):
+    """As `Order`, over one group of images after another: each for the same number of epochs, and a group's epoch as
+    long as that of the smallest.
+
+    labels: (n,) class ids of the images. Errors: ConfigError where classes or epochs do not divide into the groups.
+    """
+
+    def __init__(self, labels: np.ndarray, classes: int, repeats: int, train: Train, rank: int, world: int) -> None:
+        groups = train.class_groups
+        if classes % groups or train.epochs % groups:
+            raise ConfigError(
+                f"train.class_groups={groups} does not divide both the {classes} classes and the "
+                f"train.epochs={train.epochs} epochs: choose a number that does"
+            )
+        self.epochs = train.epochs // groups
+        self.groups = [np.flatnonzero(labels // (classes // groups) == group) for group in range(groups)]
+        self.orders = [Order(indices, repeats, train.seed, rank, world) for indices in self.groups]  # type: ignore[arg-type]
+        self.group = 0
+
+    def __len__(self) -> int:
+        return min(map(len, self.orders))
+
+    def __iter__(self) -> Iterator[tuple[Key, int]]:
+        indices = self.groups[self.group]
+        for key, place in islice(self.orders[self.group], len(self)):
+            yield key, int(indices[place])
+
+    def set_epoch(self, epoch: int) -> None:
+        self.group = min(epoch // self.epochs, len(self.groups) - 1)
+        self.orders[self.group].set_epoch(epoch)
 
 
 def share_of_batch(train: Train, world: int) -> int:

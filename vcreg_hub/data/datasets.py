@@ -204,6 +204,12 @@ IMAGE_SETS = {
 }
 
 
+# What `data.points` draws.
+POINT_SETS = {
+    "moons": "moons[:<margin>[@<degrees>]]: two moons in the plane, drawn by each seed; a negative margin overlaps",
+}
+
+
 @dataclass(frozen=True)
 class VideoSet:
     """Videos laid out like HMDB51, and the counts required for a comparable result. A number of None is not

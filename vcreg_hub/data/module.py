@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from .batches import TrainLoader
     from .image.module import ImageData
+    from .points import PointData
     from .video.datasets import VideoData
 
 Lost = dict[str, list[str]]
@@ -27,12 +28,14 @@ class DataModule:
     """The splits "train", "val" and "test" of a data set under one label set; "val" may be empty.
 
     cfg: the settings that it was read by. sets: the samples of each split. noun: what they are called, in the plural.
+    in_groups: whether `train.class_groups` is followed.
     str(): name, labels and split, for a line of text.
     """
 
     cfg: Data
-    sets: ImageData | VideoData
+    sets: ImageData | PointData | VideoData
     noun: ClassVar[str] = "samples"
+    in_groups: ClassVar[bool] = False
 
     @property
     def class_names(self) -> Sequence[str]:

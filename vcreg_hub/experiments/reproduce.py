@@ -17,6 +17,7 @@ from ..files import write_json
 from ..recipes import load_recipe
 from ..results.aggregate import Summary, recipe_id
 from ..results.report import read_summary, summarise, write_report
+from .boundaries import draw_averaged
 from .grid import Trial, expand_grid
 from .runner import run_trials
 from .table import Experiment, Variant
@@ -109,6 +110,8 @@ class _Walk:
         }
         final = summarise([self.out / "final"], baselines)
         write_report(self.out / "final", final)
+        if experiment.boundaries:
+            draw_averaged(trials, self.out / "final", final)
         return final
 
 

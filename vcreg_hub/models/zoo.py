@@ -24,7 +24,7 @@ from ..errors import UnknownNameError, UsageError, WeightsNotFoundError, unknown
 from ..regularizer.attachment import attach
 from ..regularizer.vcreg import VCReg, checked_vcreg
 from ..releases import RELEASES, WEIGHTS, releases_of
-from . import cifar  # noqa: F401  (registers resnet32_cifar, which resnet32_cifar_vcreg delegates to)
+from . import cifar, mlp  # noqa: F401  (register resnet32_cifar and mlp, our own architectures)
 
 SUFFIX = "_vcreg"
 # What a stock configuration says of somebody's weights; none of it is true of ours.

@@ -54,6 +54,20 @@ _PICKED = "alpha and beta from 4 points on held-out images."
 _NOT_RUN = "Ours: not yet run."
 
 ALIASES: dict[str, Alias] = {
+    "fashion_mnist:class_incremental_vcreg": Alias(
+        "fashion_mnist:class_incremental",
+        _vcreg(0.64, 0.16),
+        "The five groups of classes with VCReg after each block, otherwise as `fashion_mnist:class_incremental`.",
+        "Cost: a minute. The paper has no such experiment.",
+    ),
+    # ---- points --------------------------------------------------------------------------------------------------
+    "moons:mlp_vcreg": Alias(
+        "moons:mlp",
+        (*_vcreg(5.0, 50.0), "vcreg.delta=null"),
+        "The two moons with VCReg after both hidden layers, otherwise as `moons:mlp`.",
+        "Cost: twice that of mlp. The paper does not say its coefficients.",
+        ("vcreg.alpha", "vcreg.beta", "vcreg.delta", "where"),
+    ),
     # ---- images --------------------------------------------------------------------------------------------------
     "digits:convnext_atto_vcreg": Alias(
         "digits:convnext_atto",

@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor, nn, zeros
 
 from ..config import Data, Recipe
-from ..data import load_data
+from ..data import is_drawn, load_data
 from ..data.module import DataModule
 from ..errors import ConfigError, WeightsNotFoundError
 from ..files import JSON
@@ -32,6 +32,8 @@ def build(recipe: Recipe, log: Callable[[str], None] = lambda text: None) -> tup
 
     recipe = with_view_of_weights(recipe)
     data = recipe_data(recipe)
+    if recipe.train.class_groups > 1 and not data.in_groups:
+        raise ConfigError(f"train.class_groups={recipe.train.class_groups}: {data} shows all classes at once; set 1")
     set_seed(recipe.train.seed)
     try:
         network = build_model(
@@ -125,6 +127,8 @@ def recipe_data(recipe: Recipe, cfg: Data | None = None) -> DataModule:
     if name in NETWORKS and cfg.mean is None and cfg.std is None:
         mean, std = NORMALISATION[NETWORKS[name].normalisation]
         cfg = replace(cfg, mean=mean, std=std)
+    if is_drawn(cfg):
+        cfg = replace(cfg, split_seed=recipe.train.seed)
     data = load_data(cfg, recipe.video)
     if not data.size(recipe.eval.split):
         raise ConfigError(f"eval.split={recipe.eval.split}: nothing is held out; set data.val_fraction, such as 0.2")

@@ -172,6 +172,7 @@ def _fitted(
                     shown.close()
                     refuse_lost()
                     recipe.task.end_epoch(final, example_input(data).to(accelerator.device))
+                    recipe.task.after_epoch(module, int(row["epoch"]), batches, recipe.train)
                     row.update(_regularizer_row(attachment))
                     if held_out is not None:
                         found = classification.evaluate(final, held_out, accelerator, data.num_classes)

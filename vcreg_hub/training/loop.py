@@ -111,6 +111,9 @@ def fit(
     alone = accelerator.num_processes == 1 and device.type == "cpu"
     peak = peak_lr(optim, train.batch_size)
     steps_per_epoch = len(batches) // train.accumulation
+    # Each group of classes has a schedule of its own.
+    epochs_per_schedule = train.epochs // train.class_groups
+    steps_per_schedule = steps_per_epoch * epochs_per_schedule
     if steps_per_epoch == 0:
         raise ConfigError(
             f"an epoch has {len(batches)} batches on each process and a step takes {train.accumulation}: "
@@ -141,7 +144,7 @@ def fit(
         bad = torch.zeros((), device=device, dtype=torch.long)  # 1 + first step of a loss that is not finite
         steps = 0
         for group in _groups(batches, train.accumulation, steps_per_epoch):
-            lr = lr_at(optim, progress.step, steps_per_epoch, train.epochs, peak)
+            lr = lr_at(optim, progress.step % steps_per_schedule, steps_per_epoch, epochs_per_schedule, peak)
             for parameters in optimizer.param_groups:
                 parameters["lr"] = lr * parameters.get("lr_scale", 1.0)
             for i, batch in enumerate(group):

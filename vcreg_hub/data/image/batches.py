@@ -14,6 +14,7 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset,
 from ...config import Data, Train
 from ...errors import ConfigError
 from ..batches import (
+    GroupedOrder,
     Key,
     Order,
     TrainLoader,
@@ -58,11 +59,16 @@ def train_loader(
         opened = images.train.open(training=True, batch_size=size, workers=workers, seed=train.seed)
         if views > 1:
             raise ConfigError(f"the task takes {views} views of an image, a streamed data set gives one")
+        if train.class_groups > 1:
+            raise ConfigError(f"train.class_groups={train.class_groups}: a streamed data set shows all classes at once")
         order: Any = _StreamViews(opened, each_view[0], train.seed, rank)
         loader = DataLoader(order, batch_size=size, drop_last=True, **common)
         each = len(images.train) // world
     else:
-        order = Order(images.train, data.repeats, train.seed, rank, world)
+        if train.class_groups > 1:
+            order = GroupedOrder(images.train.labels, images.num_classes, data.repeats, train, rank, world)
+        else:
+            order = Order(images.train, data.repeats, train.seed, rank, world)
         batches = BatchSampler(order, size, drop_last=True)
         samples = _TrainViews(images.train, each_view)
         loader = DataLoader(samples, batch_sampler=batches, persistent_workers=workers > 0, **common)  # type: ignore[arg-type]

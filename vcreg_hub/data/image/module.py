@@ -117,6 +117,7 @@ class ImageModule(DataModule):
 
     sets: ImageData
     noun = "images"
+    in_groups = True
 
     @classmethod
     def load(cls, cfg: Data) -> ImageModule:
