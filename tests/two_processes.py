@@ -23,6 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from vcreg_hub.placement.sites import Site
 from vcreg_hub.regularizer.attachment import attach
+from vcreg_hub.regularizer.gradient import add_gradient
 from vcreg_hub.regularizer.loss import rows, vcreg_loss
 from vcreg_hub.regularizer.vcreg import VCReg
 
@@ -112,6 +113,14 @@ def one_row_each(rank):
         return distance(gradients(model), want)
 
 
+def one_row_in_all(rank):
+    """One process has a single row and the other none: nothing to regularize, and nothing that is not finite."""
+    z = torch.randn(1 - rank, 5, dtype=torch.float64)
+    incoming = torch.ones_like(z)
+    out = add_gradient(incoming, z, -1, SYNC)
+    return float((out - incoming).abs().sum())
+
+
 def attached_to_the_wrapper(rank):
     want = mean_of_local_losses(network(), STRONG)
     model = network()
@@ -157,6 +166,7 @@ CASES = {
     "sync, checkpointing": lambda rank: synced(rank, checkpointing="non-reentrant"),
     "sync, accumulation": lambda rank: accumulated(rank, SYNC, loss_of_the_global_batch),
     "sync, one row each": one_row_each,
+    "sync, one row in all": one_row_in_all,
     "sync, accelerate": lambda rank: with_accelerate(rank, SYNC, loss_of_the_global_batch),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 
 import pytest
@@ -164,25 +165,145 @@ def test_two_watched_losses_keep_their_own_scales(separately):
     assert distance(gradients(model), want) < EXACT
 
 
-def test_two_watched_losses_of_one_forward_are_refused():
-    model = network()
-    x, y = model.batch()
-    with attach(model, STRONG, sites=sites_of(model)) as vc:
-        out = model(x)
-        a, b = vc.watch(F.cross_entropy(out, y)), vc.watch(out.square().mean())
-        with pytest.raises(AttachError, match="Watch the total once"):
-            (a + 0.25 * b).backward()
+ORDERS = {
+    "one pass": lambda a, b: (3 * a + 0.25 * b).backward(),
+    "one pass, the other way round": lambda a, b: (0.25 * b + 3 * a).backward(),
+    "two passes": lambda a, b: ((3 * a).backward(retain_graph=True), (0.25 * b).backward()),
+    "two passes, the other way round": lambda a, b: ((0.25 * b).backward(retain_graph=True), (3 * a).backward()),
+    "as GradNorm": lambda a, b: (
+        torch.autograd.grad(a, list_of(a), retain_graph=True),
+        torch.autograd.grad(b, list_of(b), retain_graph=True),
+        (3 * a + 0.25 * b).backward(),
+    ),
+}
 
 
-def test_two_watched_losses_of_one_forward_are_refused_in_two_passes_too():
-    model = network()
+def list_of(loss):
+    """Some leaf that the loss depends on, as gradient surgery asks for it."""
+    node = loss.grad_fn
+    while not hasattr(node, "variable"):
+        node = next(following for following, _ in node.next_functions if following is not None)
+    return [node.variable]
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("checkpointing", [None, "non-reentrant"])
+def test_several_watched_losses_of_one_forward_add_up(order, checkpointing):
+    model = network(checkpointing=checkpointing)
     x, y = model.batch()
+    with explicit_penalty(sites_of(model), STRONG) as terms:
+        out = model(x)
+        penalty = sum(terms)
+        total = 3 * (F.cross_entropy(out, y) + penalty) + 0.25 * (out.square().mean() + 0.5 * penalty)
+        total.backward()
+    want = gradients(model).clone()
+    model.zero_grad()
     with attach(model, STRONG, sites=sites_of(model)) as vc:
         out = model(x)
-        a, b = vc.watch(F.cross_entropy(out, y)), vc.watch(out.square().mean())
-        a.backward(retain_graph=True)
-        with pytest.raises(AttachError, match="belongs to another loss"):
-            b.backward()
+        ORDERS[order](vc.watch(F.cross_entropy(out, y)), vc.watch(out.square().mean(), weight=0.5))
+    assert distance(gradients(model), want) < EXACT
+
+
+@pytest.mark.parametrize("separately", [False, True])
+def test_several_losses_of_several_forwards_are_told_apart_by_the_graph(separately):
+    """Two views, then a loss of each and one of both."""
+    model = network()
+    (x1, y1), (x2, y2) = model.batch(seed=1), model.batch(seed=2)
+    of_view = []
+    for x in (x1, x2):
+        with explicit_penalty(sites_of(model), STRONG) as terms:
+            of_view.append((model(x), sum(terms)))
+    (a, r1), (b, r2) = of_view
+    both = (a - b).square().mean()
+    (3 * (F.cross_entropy(a, y1) + r1) + 0.25 * (F.cross_entropy(b, y2) + r2) + 2 * (both + r1 + r2)).backward()
+    want = gradients(model).clone()
+    model.zero_grad()
+    with attach(model, STRONG, sites=sites_of(model)) as vc:
+        a, b = model(x1), model(x2)
+        first, second = vc.watch(F.cross_entropy(a, y1)), vc.watch(F.cross_entropy(b, y2))
+        both = vc.watch((a - b).square().mean())
+        if separately:
+            (0.25 * second).backward(retain_graph=True)
+            (2 * both).backward(retain_graph=True)
+            (3 * first).backward()
+        else:
+            (3 * first + 0.25 * second + 2 * both).backward()
+    assert distance(gradients(model), want) < EXACT
+
+
+def test_two_losses_of_two_checkpointed_forwards_are_refused():
+    model = network(checkpointing="reentrant")
+    (x1, y1), (x2, y2) = model.batch(seed=1), model.batch(seed=2)
+    with attach(model, STRONG, sites=sites_of(model)) as vc:
+        a, b = model(x1), model(x2)
+        vc.watch(F.cross_entropy(a, y1))
+        if vc._injection.scale._last.passes > 1:
+            with pytest.raises(AttachError, match="Watch the total once"):
+                vc.watch(F.cross_entropy(b, y2))
+
+
+def test_a_loss_that_is_watched_twice_counts_once():
+    model = network()
+    x, y = model.batch()
+    want = expected(model, (x, y), scale=4.0)
+    with attach(model, STRONG, sites=sites_of(model)) as vc:
+        (4 * vc.watch(vc.watch(F.cross_entropy(model(x), y)))).backward()
+    assert distance(gradients(model), want) < EXACT
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_walk_that_no_watched_loss_began_adds_nothing(when):
+    """An auxiliary loss of the same forward pass, walked by itself."""
+    model = network()
+    x, y = model.batch()
+    want = expected(model, (x, y), scale=4.0)
+    model(x).square().mean().backward()
+    want += gradients(model)
+    model.zero_grad()
+    with attach(model, STRONG, sites=sites_of(model)) as vc:
+        out = model(x)
+        loss, auxiliary = vc.watch(F.cross_entropy(out, y)), out.square().mean()
+        walks = [lambda: auxiliary.backward(retain_graph=True), lambda: (4 * loss).backward(retain_graph=True)]
+        for walk in walks if when == "before" else reversed(walks):
+            walk()
+    assert distance(gradients(model), want) < EXACT
+
+
+def test_paused_backward_passes_add_nothing():
+    """The input gradient of an attack, then a step on what it made."""
+    model = network()
+    x, y = model.batch()
+    plain = torch.autograd.grad(F.cross_entropy(model(x.requires_grad_()), y), x)[0]
+    x = x.detach()
+    want = expected(model, (x + plain.sign(), y), scale=2.0)
+    with attach(model, STRONG, sites=sites_of(model)) as vc:
+        attacked = x.clone().requires_grad_()
+        with vc.paused():
+            (g,) = torch.autograd.grad(vc.watch(F.cross_entropy(model(attacked), y)), attacked)
+        torch.testing.assert_close(g, plain)
+        (2 * vc.watch(F.cross_entropy(model(x + g.sign()), y))).backward()
+    assert distance(gradients(model), want) < EXACT
+
+
+def test_a_forward_in_another_thread_leaves_a_running_backward_alone():
+    model = network()
+    x, y = model.batch()
+    want = expected(model, (x, y), scale=8.0)
+
+    def elsewhere(grad):
+        def look():
+            with torch.no_grad():
+                model(x)
+
+        thread = threading.Thread(target=look)
+        thread.start()
+        thread.join()
+
+    with attach(model, STRONG, sites=sites_of(model)) as vc:
+        out = model(x)
+        out.register_hook(elsewhere)
+        (vc.watch(F.cross_entropy(out, y)) * 8).backward()
+    assert distance(gradients(model), want) < EXACT
 
 
 def test_reentrant_checkpointing_with_two_losses_in_one_pass_is_refused():
@@ -250,13 +371,15 @@ def test_a_scale_does_not_survive_into_an_unwatched_step():
 def test_a_scale_does_not_survive_into_a_second_unwatched_walk_of_its_graph():
     model = network()
     x, y = model.batch()
-    want = expected(model, (x, y))
+    F.cross_entropy(model(x), y).backward()
+    plain = gradients(model).clone()
+    model.zero_grad()
     with attach(model, STRONG, sites=sites_of(model)) as vc:
         loss = F.cross_entropy(model(x), y)
         (vc.watch(loss * 1.0) * 8).backward(retain_graph=True)
         model.zero_grad()
         loss.backward()
-        assert distance(gradients(model), want) < EXACT
+        assert distance(gradients(model), plain) < EXACT
 
 
 def test_an_interrupted_backward_leaves_nothing_behind():
@@ -276,6 +399,29 @@ def test_an_interrupted_backward_leaves_nothing_behind():
         model.zero_grad()
         F.cross_entropy(model(x), y).backward()
         assert distance(gradients(model), want) < EXACT
+
+
+def test_an_interrupted_backward_leaves_nothing_for_a_second_walk_of_its_graph():
+    model = network()
+    x, y = model.batch()
+    F.cross_entropy(model(x), y).backward()
+    plain = gradients(model).clone()
+    model.zero_grad()
+
+    def fail(grad):
+        raise KeyboardInterrupt
+
+    with attach(model, STRONG, sites=sites_of(model)) as vc:
+        out = model(x)
+        handle = out.register_hook(fail)
+        loss = F.cross_entropy(out, y)
+        watched = vc.watch(loss * 1.0)
+        with pytest.raises(KeyboardInterrupt):
+            (watched * 8).backward(retain_graph=True)
+        handle.remove()
+        model.zero_grad()
+        loss.backward()
+        assert distance(gradients(model), plain) < EXACT
 
 
 def test_an_unwatched_backward_under_float16_warns():

@@ -69,6 +69,19 @@ def test_two_watched_losses_in_one_pass():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("how", ["blocks in eval", "frozen backbone"])
+def test_a_compiled_step_whose_sites_have_nothing_to_do_trains_on(how):
+    model, (x, y), _ = prepared()
+    model.blocks.eval() if how == "blocks in eval" else model.blocks.requires_grad_(False)
+    with attach(model, STRONG, sites=sites_of(model)) as vc:
+        compiled = torch.compile(model, backend=BACKEND)
+        with pytest.warns(UserWarning, match="3 of 3 sites got no gradient") as said:
+            for _ in range(3):
+                vc.watch(F.cross_entropy(compiled(x), y)).backward()
+        assert len([one for one in said if "sites" in str(one.message)]) == 1
+
+
+@pytest.mark.slow
 def test_compiled_with_checkpointing():
     model, (x, y), want = prepared(checkpointing="non-reentrant")
     with attach(model, STRONG, sites=sites_of(model)) as vc:

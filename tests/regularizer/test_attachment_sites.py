@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import warnings
 from collections import namedtuple
 
 import pytest
+import timm
 import torch
 from small_models import (
     EXACT,
@@ -19,6 +22,7 @@ from small_models import (
     sites_of,
 )
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
 from vcreg_hub.errors import AttachError, BlocksNotFoundError, UsageError
@@ -132,24 +136,117 @@ def test_frozen_blocks_are_reported_and_the_rest_is_exact():
     model.blocks[0].requires_grad_(False)
     want = expected(model, (x, y))
     with attach(model, STRONG, sites=sites_of(model)) as vc:
-        loss = vc.watch(F.cross_entropy(model(x), y))
-        with pytest.warns(UserWarning, match=r"1 of 3 sites got no gradient.*: blocks\.0\."):
-            loss.backward()
+        vc.watch(F.cross_entropy(model(x), y)).backward()
         assert distance(gradients(model), want) < EXACT
         read = vc.statistics()
         assert [row["backwards"] for row in read] == [0, 1, 1]
         assert read[0]["variance_loss"] is None
         model.zero_grad()
+        out = model(x)
+        with pytest.warns(UserWarning, match=r"1 of 3 sites got no gradient.*: blocks\.0\."):
+            vc.watch(F.cross_entropy(out, y)).backward()
         vc.watch(F.cross_entropy(model(x), y)).backward()  # said once
 
 
-def test_a_model_in_eval_mode_is_reported():
-    model = network().eval()
+NOTHING_TO_DO = {
+    "blocks in eval": lambda model: model.blocks.eval(),
+    "frozen backbone": lambda model: model.blocks.requires_grad_(False),
+    "the whole model in eval": lambda model: model.eval(),
+}
+
+
+@pytest.mark.parametrize("how", NOTHING_TO_DO)
+def test_a_step_whose_sites_have_nothing_to_do_trains_on(how):
+    model = network()
     x, y = model.batch()
+    NOTHING_TO_DO[how](model)
+    F.cross_entropy(model(x), y).backward()
+    plain = gradients(model).clone()
     with attach(model, STRONG, sites=sites_of(model)) as vc:
-        loss = vc.watch(F.cross_entropy(model(x), y))
-        with pytest.warns(UserWarning, match="3 of 3 sites"):
-            loss.backward()
+        with pytest.warns(UserWarning, match=r"3 of 3 sites got no gradient.*: blocks\.0, ") as said:
+            for _ in range(3):
+                model.zero_grad()
+                vc.watch(F.cross_entropy(model(x), y)).backward()
+        assert len(said) == 1
+        torch.testing.assert_close(gradients(model), plain)
+
+
+@pytest.mark.parametrize("features", ["made under no_grad", "kept from before"])
+def test_a_probe_on_features_trains_on(features):
+    model = network()
+    x, y = model.batch()
+    made = torch.randn(6, 5, 8, dtype=x.dtype)
+    with attach(model, STRONG, sites=sites_of(model)) as vc:
+        with pytest.warns(UserWarning, match="3 of 3 sites got no gradient") as said:
+            for _ in range(3):
+                if features == "made under no_grad":
+                    with torch.no_grad():
+                        made = model.blocks[0](x)
+                vc.watch(F.cross_entropy(model.head(made).mean(1), y)).backward()
+        assert len(said) == 1
+
+
+def test_gradual_unfreezing_reports_once_and_regularizes_what_was_thawed():
+    model = network()
+    x, y = model.batch()
+    model.blocks.requires_grad_(False)
+    model.blocks[1].requires_grad_(True)
+    want = expected(model, (x, y))
+    model.blocks.requires_grad_(False)
+    with attach(model, STRONG, sites=sites_of(model)) as vc:
+        with pytest.warns(UserWarning, match="3 of 3 sites got no gradient") as said:
+            for _ in range(2):
+                vc.watch(F.cross_entropy(model(x), y)).backward()
+            model.blocks[1].requires_grad_(True)
+            model.zero_grad()
+            vc.watch(F.cross_entropy(model(x), y)).backward()
+        assert len(said) == 1
+        assert distance(gradients(model), want) < EXACT
+
+
+def test_a_classifier_that_was_replaced_after_attach_is_an_error():
+    model = timm.create_model("test_resnet", num_classes=3)
+    x = torch.randn(2, 3, 32, 32)
+    with attach(model, STRONG, where="final"):
+        model.reset_classifier(5)
+        model.eval()(x)
+        with torch.no_grad():
+            model.train()(x)
+        with pytest.raises(AttachError, match=r"the classifier 'fc' was replaced after attach.*attach again"):
+            model(x)
+    with attach(model, STRONG, where="final") as vc:
+        vc.watch(F.cross_entropy(copy.deepcopy(model).train()(x), torch.tensor([0, 4])))
+    assert not model._forward_pre_hooks
+
+
+def test_a_head_that_is_defined_first_does_not_look_like_accumulation():
+    """Its gradient is there before those of the blocks are, in the very first pass."""
+
+    class HeadFirst(Network):
+        def __init__(self):
+            super().__init__()
+            head, blocks = self._modules.pop("head"), self._modules.pop("blocks")
+            self.head, self.blocks = head, blocks
+
+    model = HeadFirst().double()
+    x, y = model.batch()
+    with attach(model, STRONG, sites=sites_of(model)), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(3):
+            model.zero_grad()
+            F.cross_entropy(model(x), y).backward()
+
+
+@pytest.mark.parametrize("make", [lambda: torch.device("meta"), FakeTensorMode], ids=["meta", "fake"])
+@pytest.mark.parametrize("n", [6, 1], ids=["many rows", "fewer rows than channels"])
+def test_meta_and_fake_tensors_walk_through(make, n):
+    with make():
+        model = Network()
+        with attach(model, STRONG, sites=sites_of(model)) as vc:
+            for _ in range(2):
+                vc.watch(model(torch.empty(n, 5, 8)).sum()).backward()
+            model(torch.empty(n, 5, 8)).sum().backward()
+        assert all(p.grad is not None for p in model.blocks.parameters())
 
 
 def test_features_overwritten_in_place_are_refused():

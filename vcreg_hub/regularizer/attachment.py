@@ -11,8 +11,9 @@ Forward pass, state dict and saved files are those of the plain model; only grad
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -53,9 +54,12 @@ def attach(
     sites = list(find_blocks(inner, where, example_input) if sites is None else sites)
     _check_sites(inner, sites)
     _refuse_compiled(model, inner, sites)
-    injection = Injection(inner, cfg, [site.name for site in sites], [site.channel_axis for site in sites])
+    injection = Injection(inner, cfg, sites)
     attachment = Attachment(injection, sites)
     attachment._handles = [_register(site, injection, i) for i, site in enumerate(sites)]
+    attachment._handles += [
+        inner.register_forward_pre_hook(_Replaced(site.name, site.module)) for site in sites if site.side == "input"
+    ]
     for module in attachment._roots(model):
         module.__dict__["vcreg"] = attachment
     return attachment
@@ -77,17 +81,29 @@ class Attachment:
     @torch.compiler.disable(  # type: ignore[untyped-decorator]
         reason="vc.watch reads the loss's gradient, which a full graph cannot: call it outside of the compiled function"
     )
-    def watch(self, loss: Tensor) -> Tensor:
+    def watch(self, loss: Tensor, weight: float | Tensor = 1.0) -> Tensor:
         """`loss` itself; tells the injected gradient how the loss gets scaled from here on.
 
-        Call it on what the criterion returns, before a GradScaler, accumulation or a weight multiplies it, and once for
-        a total. A backward pass that was not watched counts as scale 1: right in plain float32 or bfloat16 training
-        without accumulation. A loss of several elements is taken to be reduced later. An unscaled gradient with respect
-        to inputs (`torch.autograd.grad`) contains the regularizer's too.
+        Call it on what the criterion returns, before a GradScaler, accumulation or a weight multiplies it. weight: the
+        share of a loss that is divided already, such as 1/4 for one that accumulation over four has divided before.
+        Of the losses i watched of a forward pass, scaled by s_i, what is differentiated is the sum of
+        s_i (loss_i + weight_i R), whatever the order and number of backward passes; a backward pass that none of them
+        starts adds nothing. A forward pass that nobody watched counts as scale 1: right in plain float32 or bfloat16
+        training without accumulation. A loss of several elements is taken to be reduced later. An unscaled gradient
+        with respect to inputs (`torch.autograd.grad`) contains the regularizer's too, but for one within `paused`.
         """
         if isinstance(loss, Tensor) and loss.requires_grad and torch.is_grad_enabled():
-            self._injection.watch(loss)
+            self._injection.watch(loss, weight)
         return loss
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Backward passes within the block add nothing: those of attacks, saliency maps and gradient penalties."""
+        self._injection.paused += 1
+        try:
+            yield
+        finally:
+            self._injection.paused -= 1
 
     def watch_module(self, module: nn.Module) -> RemovableHandle:
         """Watch every output of `module`, for uneditable loops; `remove()` or `detach` ends it.
@@ -163,6 +179,27 @@ class _InputHook(_OutputHook):
         if not done:
             kwargs, _ = replace_first_float(kwargs, lambda z: self.injection.through(self.index, z))
         return args, kwargs
+
+
+class _Replaced:
+    """Forward pre-hook of a model whose classifier is a site: a new classifier (timm's `reset_classifier`) has no hook,
+    and nothing else would show that."""
+
+    def __init__(self, name: str, module: nn.Module) -> None:
+        self.name, self.module = name, module
+
+    def __call__(self, model: nn.Module, args: Any) -> None:
+        if torch.compiler.is_compiling() or not model.training or not torch.is_grad_enabled():
+            return
+        try:
+            now = model.get_submodule(self.name)
+        except AttributeError:
+            now = None
+        if now is not self.module:
+            raise AttachError(
+                f"the classifier {self.name!r} was replaced after attach, and the new one is not regularized: call "
+                "model.vcreg.detach(), then attach again"
+            )
 
 
 class _WatchHook:

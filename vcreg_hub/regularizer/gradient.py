@@ -66,16 +66,22 @@ def add_gradient(
     z, result = _as_matrix(features, channel_axis), _as_matrix(out, channel_axis)
     if z.dim() != result.dim():  # features with gaps between their elements, which `out` does not copy
         z = _as_matrix(torch.empty_like(features).copy_(features), channel_axis)
-    with torch.no_grad(), torch.autocast(features.device.type, enabled=False):
+    with torch.no_grad(), no_autocast(features):
         rows = _Rows(z, _product_dtype(features, autocast))
         world = dist.get_world_size() if cfg.sync and dist.is_available() and dist.is_initialized() else 1
         if world > 1:
             _synced(rows, result, cfg, scale * world, observe)
         elif not too_few_rows(rows.n):
             _local(rows, result, cfg, scale, observe)
-        if result.data_ptr() != out.data_ptr():  # strides that no matrix product can write to
+        if result._base is not out:  # strides that no matrix product can write to
             out.movedim(channel_axis, -1).copy_(result.view(out.movedim(channel_axis, -1).shape))
     return out
+
+
+def no_autocast(t: Tensor) -> torch.autocast:
+    """Ends autocast for what is computed from t. On a device without autocast (meta) there is none to end."""
+    kind = t.device.type
+    return torch.autocast(kind if torch.amp.is_autocast_available(kind) else "cpu", enabled=False)
 
 
 def _as_matrix(t: Tensor, channel_axis: int) -> Tensor:
@@ -173,8 +179,8 @@ def _synced(
     """The same with n, mean and X'X summed over all processes. A rank with no rows takes part too."""
     sums = torch.cat([rows.sum(), torch.full((1,), rows.n, dtype=rows.wide, device=result.device)])
     dist.all_reduce(sums)
-    n: Count = sums[-1]
-    mean = sums[:-1] / n
+    n: Count = sums[-1].clamp(min=2)  # one row in all, or none, is its own mean: its gradient is 0, not 0 / 0
+    mean = sums[:-1] / sums[-1].clamp(min=1)
     c = rows.gram(mean)
     dist.all_reduce(c)
     c /= n - 1
@@ -188,7 +194,9 @@ def _may_be_clamped(rows: _Rows, mean: Tensor, cfg: VCReg) -> Tensor | None:
     sqrt(C_ii C_jj). On a GPU looking would wait for the device, so it is not known there: None."""
     if cfg.clamp is None:
         return torch.empty(0, dtype=torch.long, device=mean.device)
-    return (rows.variances(mean) > cfg.clamp).nonzero()[:, 0] if mean.device.type == "cpu" else None
+    # Nor is it of a fake tensor, which holds no values to look at.
+    known = mean.device.type == "cpu" and type(mean) is Tensor
+    return (rows.variances(mean) > cfg.clamp).nonzero()[:, 0] if known else None
 
 
 def _narrow(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import AttachError
-from .gradient import add_gradient
+from ..placement.sites import Site
+from .gradient import add_gradient, no_autocast
 from .loss import covariance, rows, too_few_rows
 from .loss_scale import LossScale
 from .statistics import Statistics
@@ -26,18 +27,27 @@ from .vcreg import Regularizer, VCReg
 _INJECTIONS: WeakValueDictionary[int, Injection] = WeakValueDictionary()
 _keys = itertools.count()
 _HALF = (None, torch.bfloat16, torch.float16)
+# How many unwatched backward passes are looked at for signs of accumulation.
+_LOOKS = 8
 
 
 class Injection:
     """The common state of one attachment's hooks: coefficients, sites, scale of the loss, statistics."""
 
-    def __init__(self, model: nn.Module, cfg: Regularizer, names: list[str], axes: list[int]) -> None:
-        self.model, self.cfg, self.names, self.axes = model, cfg, names, axes
+    def __init__(self, model: nn.Module, cfg: Regularizer, sites: Sequence[Site]) -> None:
+        self.model, self.cfg = model, cfg
+        self.names = names = [site.name for site in sites]
+        self.axes = [site.channel_axis for site in sites]
+        self.on_input = [site.side == "input" for site in sites]
         first = next(model.parameters(), torch.empty(0))
         self.scale = LossScale(first.device)
         # Of another regularizer's sites the losses told are those of VCReg's defaults.
         self.statistics = Statistics(names, cfg if isinstance(cfg, VCReg) else VCReg())
-        self.forwards = 0  # hooks that ran, outside of compiled code
+        self.forwards = 0  # features that passed a hook, outside of compiled code
+        self.called = False  # whether a hook was called at all, or compiled
+        self.paused = 0  # how many `paused` blocks are open
+        self._unwatched_looks = 0
+        self._walked = False  # whether a watched backward pass ended
         self.copied_from: int | None = None
         self._told: set[str] = set()
         self._register()
@@ -53,11 +63,13 @@ class Injection:
 
     def applies(self, module: nn.Module) -> bool:
         """Whether a forward pass of `module` is one of training."""
-        if module.training and torch.is_grad_enabled():
-            return True
-        if not torch.compiler.is_compiling():
-            self.scale.settle()  # reentrant checkpointing runs its first forward pass without gradients
-        return False
+        if torch.compiler.is_compiling():
+            _note_compiled(self.key)
+        else:
+            self.called = True
+            if module.training and not torch.is_grad_enabled():
+                self.scale.hide()
+        return module.training and torch.is_grad_enabled()
 
     def through(self, index: int, z: Tensor) -> Tensor:
         """z unchanged, with the gradient of site `index` waiting in its backward."""
@@ -68,48 +80,70 @@ class Injection:
             compiled: Tensor = _Inject.apply(z, self.scale.open, self.key, index, autocast)
             return compiled
         self.forwards += 1
-        cell = self.scale.for_forward()
+        cell = self.scale.for_forward(index)
         through: Tensor = _Inject.apply(z, cell, self, index, autocast) if z.requires_grad else z
         return through
 
     def watch(self, loss: Tensor, weight: float | Tensor = 1.0) -> None:
         self.scale.watch(loss, weight)
-        if "sites" not in self._told:
+        if self._walked:
+            self._report_missing()
+        else:
             loss.register_hook(self._expect_sites)
 
     def _expect_sites(self, grad: Tensor) -> None:
-        torch.autograd.Variable._execution_engine.queue_callback(self._report_sites)
+        torch.autograd.Variable._execution_engine.queue_callback(self._find_ignored_hooks)
 
-    def _report_sites(self) -> None:
-        """After the first watched backward pass: did every site take part?"""
-        if "sites" in self._told:
+    def _find_ignored_hooks(self) -> None:
+        """After the first watched backward pass: did any hook run?"""
+        if self._walked or self.paused:
             return
-        self._told.add("sites")
-        missing = [name for name, count in zip(self.names, self.statistics.backwards, strict=True) if not count]
-        none_ran = len(missing) == len(self.names) and not self.forwards
-        if none_ran and any(other.copied_from == self.key and other.forwards for other in list(_INJECTIONS.values())):
+        self._walked = True
+        if self.forwards or any(self.statistics.backwards):
+            return
+        if any(other.copied_from == self.key and other.forwards for other in list(_INJECTIONS.values())):
             raise AttachError(
                 "the loss of a copied model was watched by the original's attachment, so the copy's regularizer does "
                 "not know how that loss is scaled. A copy has an attachment of its own: call copy.vcreg.watch(loss)."
             )
-        if none_ran and self.model.training:
+        if self.model.training and not self.called and self._sites_learnt():
             raise AttachError(
                 "no hook ran in a watched step: the model, or a function that calls it, was compiled and called before "
                 "attach, and torch.compile does not look at hooks again. Attach before the first compiled call, or "
                 "call torch.compiler.reset()."
             )
+
+    def _sites_learnt(self) -> bool:
+        """Whether a parameter within a site has a gradient. Those of blocks that a step does not call have none."""
+        modules = [self.model.get_submodule(name) for name in self.names]
+        return any(p.grad is not None and bool(p.grad.any()) for module in modules for p in module.parameters())
+
+    def _report_missing(self) -> None:
+        """As the second step begins: did every site take part in the first? Its backward passes may have been several,
+        each of a part of the graph."""
+        if "missing" in self._told:
+            return
+        missing = [name for name, count in zip(self.names, self.statistics.backwards, strict=True) if not count]
+        self._told.add("missing")
         if missing:
-            self._warn(
-                "missing",
-                f"{len(missing)} of {len(self.names)} sites got no gradient in the first watched backward pass and "
-                f"were not regularized: {_some(missing)}. They were not called, are in eval mode, have nothing to "
-                "train before them, or do not lead to the loss.",
+            warnings.warn(
+                f"{len(missing)} of {len(self.names)} sites got no gradient in the first watched step and were not "
+                f"regularized: {_some(missing)}. They were not called, are in eval mode, have nothing to train before "
+                "them, or do not lead to the loss.",
+                stacklevel=3,
             )
 
     def add(self, grad: Tensor, features: Tensor, cell: Tensor, index: int, autocast: int) -> Tensor:
         """grad plus the regularizer's gradient of site `index`, times the scale in `cell`."""
-        if not self.scale.bind(cell):
-            self._look_for_scaling(_HALF[autocast])
+        if self.paused:
+            return grad
+        reached = self.scale.bind(cell)
+        if reached == "idle":  # a walk that no watched loss of this forward pass began
+            return grad
+        if reached == "unwatched":
+            self._look_for_scaling(index, _HALF[autocast])
+        if cell.device.type != "cpu" and cell.device != features.device:
+            cell = cell.to(features.device)
         axis, observe = self.axes[index], self.statistics.observer(index)
         if torch.is_grad_enabled():  # create_graph=True: somebody will differentiate this gradient
             return grad + _differentiable(features, axis, self.cfg, cell)
@@ -130,7 +164,7 @@ class Injection:
             return grad + _of_rows(features, axis, self.cfg, cell, observe).to(grad.dtype)
         return add_gradient(grad, features, axis, self.cfg, cell, autocast=_HALF[autocast], observe=observe)
 
-    def _look_for_scaling(self, autocast: torch.dtype | None) -> None:
+    def _look_for_scaling(self, index: int, autocast: torch.dtype | None) -> None:
         """A backward pass that nobody watched counts as scale 1. Warn where that is likely wrong."""
         if autocast == torch.float16:
             self._warn(
@@ -138,17 +172,31 @@ class Injection:
                 "a backward pass under float16 autocast was not watched: if a GradScaler scaled its loss, VCReg is too "
                 "weak by that factor. Call loss = vc.watch(loss) before scaling, or vc.watch_module(criterion) once.",
             )
-        if "accumulated" in self._told:
+        # Looking waits for a GPU, and accumulation shows in the second backward pass.
+        if "accumulated" in self._told or self._unwatched_looks >= _LOOKS:
             return
-        # The first parameter gets its gradient last: one that is there already is from an earlier backward pass.
-        first = next((p for p in self.model.parameters() if p.requires_grad), None)
-        if first is not None and first.grad is not None and bool(first.grad.any()):
+        gradient = self._later_gradient(index)
+        if gradient is None or gradient.is_meta or type(gradient) is not Tensor:  # nothing there to look at
+            return
+        self._unwatched_looks += 1
+        if bool(gradient.any()):
             self._warn(
                 "accumulated",
                 "a backward pass that was not watched found gradients of an earlier one: if the loss is divided for "
                 "gradient accumulation, VCReg is too strong by that factor. Call loss = vc.watch(loss) before "
                 "dividing, or vc.watch_module(criterion) once.",
             )
+
+    def _later_gradient(self, index: int) -> Tensor | None:
+        """The gradient of a parameter that this backward pass has not come to yet, at site `index`: one that is there
+        already is from an earlier backward pass. A module's own parameters come after its output."""
+        site = self.model.get_submodule(self.names[index])
+        within = {id(p) for p in site.parameters()}
+        own = [p for p in site.parameters() if p.requires_grad]
+        if not self.on_input[index] and own:
+            return own[0].grad
+        before = (p for p in self.model.parameters() if p.requires_grad and id(p) not in within)
+        return next((p.grad for p in before), None)
 
     def _warn(self, what: str, message: str) -> None:
         if what not in self._told:
@@ -175,6 +223,14 @@ class _Inject(torch.autograd.Function):
         return owner.add(grad, z, ctx.cell, ctx.index, ctx.autocast), None, None, None, None
 
 
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _note_compiled(key: int) -> bool:
+    """Runs while a forward pass is being compiled, at each hook."""
+    injection = _INJECTIONS[key]
+    injection.called = injection.scale.traced = True
+    return True
+
+
 @torch.library.custom_op("vcreg_hub::add_gradient", mutates_args=())
 def _add(grad: Tensor, features: Tensor, cell: Tensor, key: int, index: int, autocast: int) -> Tensor:
     injection = _INJECTIONS.get(key)
@@ -190,7 +246,7 @@ def _(grad: Tensor, features: Tensor, cell: Tensor, key: int, index: int, autoca
 
 def _of_rows(z: Tensor, axis: int, cfg: Regularizer, scale: Tensor, observe: Callable[[Tensor], None] | None) -> Tensor:
     """The gradient of any regularizer on the rows of z, times `scale`, shaped like z. Of the local batch only."""
-    with torch.autocast(z.device.type, enabled=False):
+    with no_autocast(z):
         h = rows(z.detach(), axis)
         h = h if h.dtype == torch.float64 else h.float()
         if too_few_rows(h.shape[0]):
@@ -250,7 +306,7 @@ def replace_first_float(value: Any, change: Any) -> tuple[Any, bool]:
 
 def _autocast(device_type: str) -> int:
     """The place in _HALF of the half type that operations run in."""
-    if not torch.is_autocast_enabled(device_type):
+    if not (torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)):
         return 0
     dtype = torch.get_autocast_dtype(device_type)
     return _HALF.index(dtype) if dtype in _HALF else 0

@@ -3,8 +3,17 @@
 A GradScaler multiplies the loss, accumulation divides it, two losses are weighted and summed; all of it happens after
 the loss was made. The gradient that arrives at the loss says the total of it, so `watch` records that gradient, and it
 does so before any block's backward can run. Where it is recorded is a *cell*, a 0-d tensor: every forward pass is bound
-to the cell that is open, and `watch` closes it and opens the next. So a forward pass belongs to the loss that was
-watched after it, also when two losses share one backward pass; where that leaves a doubt, the backward pass raises.
+to the cell that is open, and `watch` closes it and opens the next. So a forward pass belongs to the losses that were
+watched between it and the next one. Of losses i with weights w_i, scaled by s_i, the regularizer R of that pass adds
+
+    sum_i s_i (loss_i + w_i R)
+
+whatever the order and number of backward passes: each loss adds its own s_i w_i to the cell when the walk reaches it.
+
+    cell                         holds
+    of a pass nobody watched     1
+    of a watched one             0, so that a walk which no watched loss began adds nothing
+    while its losses are walked  the sum of their s_i w_i, up to the end of that backward pass
 
 Cells are tensors, read at the time of the backward pass, because nothing else reaches a compiled one; they are written
 through `.data` because autograd would take any other write for a change of a saved value.
@@ -12,23 +21,28 @@ through `.data` because autograd would take any other write for a change of a sa
 One step with accumulation over four:
 
     forward pass        the block keeps the open cell                                       cell = 1
-    watch(loss)         that cell is closed, another one opened for the next forward pass   cell = 1
+    watch(loss)         that cell is closed, another one opened for the next forward pass   cell = 0
     (loss / 4).backward()
-        at the loss     the gradient that arrives is 1/4: written into the cell             cell = 1/4
+        at the loss     the gradient that arrives is 1/4: added to the cell                 cell = 1/4
         at the block    reads 1/4 and multiplies its gradient by it                         cell = 1/4
-        at the end      forgotten, so that a pass that is not watched cannot find it        cell = 1
+        at the end      forgotten                                                           cell = 0
 
     >>> scale, x, seen = LossScale(torch.device("cpu")), torch.ones(3, requires_grad=True), []
-    >>> cell = scale.for_forward()
+    >>> cell = scale.for_forward(0)
     >>> handle = x.register_hook(lambda grad: seen.append((scale.bind(cell), cell.item())))  # the block's backward
     >>> loss = (2 * x).sum()
     >>> scale.watch(loss)
     >>> (loss / 4).backward()
     >>> seen, cell.item()
-    ([(True, 0.25)], 1.0)
+    ([('running', 0.25)], 0.0)
 """
 
 from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -37,6 +51,8 @@ from torch.autograd import Variable
 from ..errors import AttachError
 
 _NO_TASK = -1
+# What a backward pass finds in a cell: its watched losses run, none of them runs, or it has none.
+Reached = Literal["running", "idle", "unwatched"]
 
 
 def _backward_task() -> int:
@@ -44,17 +60,41 @@ def _backward_task() -> int:
     return torch._C._current_graph_task_id()
 
 
+@dataclass
+class _Watched:
+    """The forward passes since the watch before, and the losses watched of them. losses: the graph's node of each, and
+    the cells that it adds its scale to."""
+
+    cell: Tensor
+    passes: int
+    losses: list[tuple[Any, list[Tensor]]] = field(default_factory=list)
+
+
 class LossScale:
-    """The cells of one attachment and the state of the running backward pass."""
+    """The cells of one attachment and the state of the backward pass that is running."""
 
     def __init__(self, device: torch.device) -> None:
-        self.open = _cell(device)
+        self.traced = False  # whether a forward pass was compiled: those use the open cell without being seen here
+        self._hidden = False  # whether any forward pass was not seen here
+        self._watched: set[int] = set()  # addresses of the cells that have a watched loss
+        self._last: _Watched | None = None
+        self._running: list[Tensor] = []  # cells of the losses that the running backward pass has reached
+        self._open(device)
         self._forget()
 
+    def _open(self, device: torch.device) -> None:
+        self.open = _cell(device)
+        self._watched.discard(_address(self.open))  # the address may be that of an older cell
+        self._sites: set[int] = set()  # that took the open cell in the forward pass that is running
+        self._passes = 0
+        self._hid = False
+
     def _forget(self) -> None:
-        self.task = _NO_TASK
-        self.fired: list[Tensor] = []  # cells recorded in the running backward pass
-        self.read: set[int] = set()  # addresses of the cells that its blocks were bound to
+        for cell in self._running:
+            cell.data.zero_()
+        self._running = []
+        self._read: set[int] = set()  # addresses of the cells that its blocks were bound to
+        self._task: Callable[[], object] | None = None  # a weak reference that dies with the backward pass
 
     def __getstate__(self) -> torch.device:
         return self.open.device
@@ -62,68 +102,149 @@ class LossScale:
     def __setstate__(self, device: torch.device) -> None:
         self.__init__(device)  # type: ignore[misc]
 
-    @property
-    def watched(self) -> bool:
-        """Whether the running backward pass started at a watched loss."""
-        return bool(self.fired)
-
-    def for_forward(self) -> Tensor:
-        """The cell of the running forward pass. (Not called while compiling: `open` serves there.)"""
+    def for_forward(self, site: int) -> Tensor:
+        """The cell of the forward pass that is running at `site`. (Not called while compiling, which takes `open`.)"""
         self.settle()
-        if len(self.fired) > 1:
-            raise AttachError(
-                "reentrant checkpointing recomputes a forward pass inside a backward pass with two watched losses, and "
-                "does not say which of them it belongs to. Call backward on each loss, or checkpoint with "
-                "use_reentrant=False."
-            )
-        # A forward pass inside a backward pass is the recomputation of a checkpoint, of the loss that is running.
-        return self.fired[-1] if self.fired else self.open
+        if self._running and _backward_task() != _NO_TASK:
+            # A forward pass inside a backward pass is the recomputation of a checkpoint, of the loss that is running.
+            if len({_address(cell) for cell in self._running}) > 1:
+                raise AttachError(
+                    "reentrant checkpointing recomputes a forward pass inside a backward pass with two watched losses, "
+                    "and does not say which of them it belongs to. Call backward on each loss, or checkpoint with "
+                    "use_reentrant=False."
+                )
+            return self._running[-1]
+        if not self._sites or site in self._sites:
+            self._passes += 1
+            self._sites, self._last = set(), None
+        self._sites.add(site)
+        return self.open
+
+    def hide(self) -> None:
+        """A training forward pass without gradients: of a reentrant checkpoint, perhaps, whose sites come to the cell
+        when the backward pass recomputes them."""
+        self.settle()
+        self._hid = self._hidden = True
 
     def settle(self) -> None:
-        """A forward pass outside of any backward pass: an interrupted one may have left its state."""
-        if _backward_task() == _NO_TASK:
+        """Forgets a backward pass that was interrupted."""
+        if self._task is not None and self._task() is None:
             self._forget()
 
     def watch(self, loss: Tensor, weight: float | Tensor = 1.0) -> None:
-        """Bind the forward passes since the last watch to this loss. weight: extra factor on its regularizer."""
-        self._forget()
-        cell, self.open = self.open, _cell(loss.device)
+        """Bind the forward passes since the last watch to this loss. weight: of their regularizer, beside it.
+
+        Further losses that are watched before the next forward pass are of the same ones. A loss that is watched twice
+        counts once.
+        """
+        self.settle()
+        node: Any = loss.grad_fn
+        if node is not None:
+            known = node.metadata.setdefault(__name__, weakref.WeakSet())
+            if self in known:
+                return
+            known.add(self)
+        if self._last is None or self._sites or self._hid or self.traced:
+            self._last = _Watched(self.open, self._passes)
+            self._mark(self.open)
+            self._open(loss.device)
+        last, cells = self._last, [self._last.cell]
+        last.losses.append((node, cells))
+        if last.passes > 1 and len(last.losses) > 1:
+            self._tell_apart(last)
 
         def record(grad: Tensor) -> None:
             # A loss of several elements is reduced later: their gradients sum to the scale of the reduced one.
-            cell.data.copy_(grad.sum() * weight)
+            total = torch.ones(()) if grad.is_meta else grad.sum() * weight
             self._start()
-            self.fired.append(cell)
+            for cell in cells:
+                cell.data.add_(total)
+                self._running.append(cell)
 
         loss.register_hook(record)
 
-    def _start(self) -> None:
-        if self.task != _backward_task():
-            self._forget()
-            self.task = _backward_task()
-            Variable._execution_engine.queue_callback(self._end)
+    def _mark(self, cell: Tensor) -> None:
+        cell.data.zero_()
+        self._watched.add(_address(cell))
 
-    def bind(self, cell: Tensor) -> bool:
-        """A block's backward asks for its scale: notes the cell, and says whether this is a watched pass."""
-        self.read.add(cell.data_ptr())
-        return self.watched
+    def _tell_apart(self, last: _Watched) -> None:
+        """Several losses of several forward passes: the graph says which site's backward each of them leads to, and the
+        sites that the same losses lead to get a cell of their own."""
+        addresses = {_address(last.cell), *(_address(cell) for _, cells in last.losses for cell in cells)}
+        reached = [{site for site in _nodes_below(node) if _cell_of(site) in addresses} for node, _ in last.losses]
+        if not all(reached):
+            raise AttachError(
+                "two losses of several forward passes were watched, and the graph does not say which belongs to which "
+                "(reentrant checkpointing and compiled code hide it). Watch the total once: loss = vc.watch(a + b)."
+            )
+        cells: dict[tuple[bool, ...], Tensor] = {}
+        for site in set.union(*reached):
+            leading = tuple(site in sites for sites in reached)
+            if leading not in cells:
+                cells[leading] = _cell(last.cell.device)
+                self._mark(cells[leading])
+            site.cell = cells[leading]
+        for i, (_, own) in enumerate(last.losses):
+            own[:] = [cell for leading, cell in cells.items() if leading[i]]
+
+    def _start(self) -> None:
+        self.settle()
+        if self._task is None:
+
+            def end() -> None:
+                self._end()
+
+            # The backward pass owns it, so that it is gone with a pass that was interrupted.
+            self._task = weakref.ref(end)
+            Variable._execution_engine.queue_callback(end)
+
+    def bind(self, cell: Tensor) -> Reached:
+        """A block's backward asks what its cell holds."""
+        self.settle()
+        address = _address(cell)
+        self._read.add(address)
+        if any(address == _address(one) for one in self._running):
+            return "running"
+        return "idle" if address in self._watched else "unwatched"
 
     def _end(self) -> None:
         """The end of a watched backward pass. A scale must not survive into one that is not."""
-        fired, read = {cell.data_ptr() for cell in self.fired}, self.read
-        for cell in self.fired:
-            cell.data.fill_(1.0)
+        running, read = {_address(cell) for cell in self._running}, self._read
+        watched = self._watched & read
         self._forget()
-        if read - fired:
+        if read - watched:
             raise AttachError(
-                "the backward pass of a watched loss reached a forward pass that belongs to another loss, so its scale "
-                "is unknown. Watch the total once: loss = vc.watch(a + b)."
+                "the backward pass of a watched loss reached a forward pass whose own loss was not watched, so its "
+                "scale is unknown. Watch the total once: loss = vc.watch(a + b)."
             )
-        if len(fired) > 1 and fired - read:
+        if (self.traced or self._hidden) and running - read and (read - running or len(running) > 1):
             raise AttachError(
-                "two watched losses of the same forward pass met in one backward pass, so the scale of the regularizer "
-                "is ambiguous. Watch the total once: loss = vc.watch(a + b)."
+                "two losses were watched, and the graph does not say whether of one forward pass or of two (compiled "
+                "code, reentrant checkpointing and forward passes without gradients hide it). "
+                "Watch the total once: loss = vc.watch(a + b)."
             )
+
+
+def _nodes_below(node: Any) -> Iterator[Any]:
+    """Every node of a graph, `node` first; none of a leaf's."""
+    seen, todo = {node}, [node] if node is not None else []
+    while todo:
+        one = todo.pop()
+        yield one
+        found = {following for following, _ in one.next_functions if following is not None} - seen
+        seen |= found
+        todo += found
+
+
+def _cell_of(node: Any) -> int | None:
+    """The address of the cell that a site's backward keeps; None for another node."""
+    cell = getattr(node, "cell", None)
+    return _address(cell) if isinstance(cell, Tensor) else None
+
+
+def _address(cell: Tensor) -> int:
+    """What tells a cell from the others, also when a compiled pass brings it as another object."""
+    return cell.data_ptr() if type(cell) is Tensor else id(cell)
 
 
 def _cell(device: torch.device) -> Tensor:
