@@ -28,6 +28,8 @@ from .files import JSON, read_tensors, write_text
 if TYPE_CHECKING:
     import torch
 
+# Beside the folder of a planned run, its recipe: `seed0.recipe.json` of the folder seed0.
+PLANNED = ".recipe.json"
 REQUIRED = ("model.safetensors", "recipe.json", "results.json", "env.json")
 START = "start.sha256"
 DETAILS = "evals"

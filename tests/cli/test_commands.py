@@ -11,6 +11,7 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
+from vcreg_hub import cli
 from vcreg_hub.cli import app, main
 
 runner = CliRunner()
@@ -29,6 +30,42 @@ def test_recipes_lists_every_address_with_its_summary():
     assert result.exit_code == 0
     assert "imagenet:resnet50_vcreg" in result.stdout and "Table 1" in result.stdout
     assert json.loads(runner.invoke(app, ["recipes", "--json"]).stdout)["digits:convnext_atto_vcreg"]
+
+
+def test_a_recipe_is_shown_whole_each_setting_with_its_meaning():
+    shown = runner.invoke(app, ["recipes", "digits:convnext_atto_vcreg", "--set", "train.epochs=7"])
+    rows = dict(line.split("\t", 1) for line in shown.stdout.splitlines())
+    assert rows["train.epochs"].startswith("7\tpasses over the training samples.")
+    assert rows["vcreg.alpha"].startswith("0.64\tweight of the variance loss.")
+    assert rows["evals"].startswith("classification,linear_probe\t") and rows["evals.linear_probe.penalty"]
+    told = json.loads(runner.invoke(app, ["recipes", "digits:convnext_atto_vcreg", "--json"]).stdout)
+    assert told["vcreg"]["alpha"] == 0.64 and told["train"]["epochs"] == 10
+
+
+def test_the_version():
+    from importlib.metadata import version
+
+    assert runner.invoke(app, ["--version"]).stdout == f"vcreg {version('vcreg_hub')}\n"
+
+
+def test_a_report_says_which_planned_runs_are_missing(tmp_path):
+    from experiments.test_runner import RECIPE, finished
+
+    from vcreg_hub.config import to_json
+
+    for seed in (0, 1, 2):
+        (tmp_path / "alpha=1").mkdir(exist_ok=True)
+        (tmp_path / "alpha=1" / f"seed{seed}.recipe.json").write_text(to_json(RECIPE))
+    begun = tmp_path / "alpha=1" / "seed1"
+    begun.mkdir()
+    assert "(of 3 planned)" in str(runner.invoke(app, ["report", str(tmp_path)]).exception)
+    finished(tmp_path / "alpha=1" / "seed0", RECIPE, top1=50.0)
+    (begun / "metrics.csv").write_text("epoch\n1\n")
+    result = runner.invoke(app, ["report", str(tmp_path)])
+    assert "50.00" in result.stdout
+    assert "2 planned runs are not complete: " in result.stderr
+    assert "seed1 (begun)" in result.stderr and "seed2 (not begun)" in result.stderr
+    assert len(json.loads(runner.invoke(app, ["report", str(tmp_path), "--json"]).stdout)) == 1
 
 
 def test_train_then_report_and_eval(tmp_path, monkeypatch):
@@ -114,6 +151,17 @@ def test_refusals_are_one_line_and_an_exit_code(monkeypatch, capsys, tmp_path, a
     assert "Traceback" not in err
 
 
+def test_libraries_say_errors_alone_unless_they_are_asked(monkeypatch, capsys):
+    names = (*cli._QUIET, *cli._NO_BARS)
+    for name in names:
+        monkeypatch.setenv(name, "")  # so that what `main` sets is taken back
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("DATASETS_VERBOSITY", "info")
+    refused(monkeypatch, capsys, "trian")
+    assert os.environ["TRANSFORMERS_VERBOSITY"] == "error" and os.environ["DATASETS_VERBOSITY"] == "info"
+    assert os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] == "1", "stderr is no terminal here"
+
+
 def test_blocks_prints_sites():
     result = runner.invoke(app, ["blocks", "resnet18", "--json"])
     rows = json.loads(result.stdout)
@@ -186,12 +234,12 @@ def test_ctrl_c_while_something_is_being_imported(module):
 def test_the_processes_of_a_launcher_part_before_python_ends(tmp_path):
     import torch.distributed as dist
 
-    from vcreg_hub.cli.train import _leave_group
+    from vcreg_hub.cli.printing import leave_group
 
-    _leave_group()  # one process has no group
+    leave_group()  # one process has no group
     dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
     try:
-        _leave_group()
+        leave_group()
         assert not dist.is_initialized()
     finally:
         if dist.is_initialized():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import shlex
 import shutil
 import sys
 from dataclasses import replace
@@ -182,10 +184,29 @@ def test_archives_that_are_not_hmdb51_s(packed: Path, tmp_path: Path, monkeypatc
 
 def test_the_list_names_every_set() -> None:
     listed = runner.invoke(app, ["data"]).stdout
-    names = {line.split()[0] for line in listed.splitlines() if line.startswith("  ")}
+    names = {line.split("\t")[1] for line in listed.splitlines()}
     assert {"digits", "imagenet", *VIDEO_SETS, *OWN_VIDEOS, *POINT_SETS} <= names
+    told = json.loads(runner.invoke(app, ["data", "--json"]).stdout)
+    assert {(row["kind"], row["name"]) for row in told} >= {("images", "digits"), ("videos", "hmdb51")}
+
+
+def test_what_is_in_a_set_as_json() -> None:
+    told = json.loads(runner.invoke(app, ["data", "digits", "--json"]).stdout)
+    assert (told["train"], told["test"]) == (1297, 500) and told["classes"][:2] == ["0", "1"]
+
+
+def test_what_was_prepared_is_told_as_it_is_set(made: Path, tmp_path: Path) -> None:
+    out = tmp_path / "my shapes"
+    arguments = ["data", "hmdb51_like", "--source", str(made), "--out", str(out), "--workers", "0"]
+    last = runner.invoke(app, arguments).stdout.splitlines()[-1]
+    assert shlex.split(last)[1:] == ["--set", "data.name=hmdb51_like", "--set", f"data.root={out}"]
+    told = json.loads(runner.invoke(app, [*arguments, "--json"]).stdout)
+    assert told["folder"] == str(out) and told["settings"] == ["data.name=hmdb51_like", f"data.root={out}"]
+    assert told["clips"] == 54 and len(told["classes"]) == 6
 
 
 def test_points_are_described() -> None:
     printed = runner.invoke(app, ["data", "moons:0.1"]).stdout
     assert printed == "moons:0.1: 300 train, 2000 val, 10000 test, drawn by each seed\nclasses: left, right\n"
+    told = json.loads(runner.invoke(app, ["data", "moons:0.1", "--json"]).stdout)
+    assert (told["train"], told["test"], told["classes"]) == (300, 10000, ["left", "right"])

@@ -16,8 +16,11 @@ from vcreg_hub.results.report import read_summary, tabulated
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 
 
-def fenced(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.M | re.S)
+COMMANDS = (Path(__file__).parents[2] / "docs" / "commands.md").read_text(encoding="utf-8")
+
+
+def fenced(language: str, page: str = README) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page, flags=re.M | re.S)
 
 
 def test_python_snippets_run(tmp_path, monkeypatch):
@@ -29,14 +32,15 @@ def test_python_snippets_run(tmp_path, monkeypatch):
         exec(compile(snippet, "README.md", "exec"), namespace)
 
 
-def test_commands_exist():
+@pytest.mark.parametrize("page", [README, COMMANDS], ids=["README", "commands"])
+def test_commands_exist(page):
     from typer.main import get_command
 
     from vcreg_hub.cli import app
     from vcreg_hub.recipes import addresses
 
     known = get_command(app).commands
-    lines = [line for block in fenced("bash") for line in block.splitlines() if line.startswith("vcreg ")]
+    lines = [line for block in fenced("bash", page) for line in block.splitlines() if line.startswith("vcreg ")]
     assert lines
     for line in lines:
         words = shlex.split(line, comments=True)

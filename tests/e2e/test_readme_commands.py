@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[2]
 LEFT_OUT = ("vcreg train finetune:", "vcreg publish", "vcreg reproduce")
 
 
-def commands() -> list[str]:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def commands(page: str = "README.md") -> list[str]:
+    text = (ROOT / page).read_text(encoding="utf-8")
     blocks = re.findall(r"^```bash\n(.*?)^```", text, flags=re.M | re.S)
     return [line for block in blocks for line in block.splitlines() if line.startswith("vcreg ")]
 
@@ -38,6 +38,18 @@ def test_commands_run_in_order(tmp_path):
         ran += 1
     assert ran >= 13
     assert (tmp_path / "exports" / "a" / "README.md").exists()
+
+
+@pytest.mark.e2e
+@pytest.mark.timeout(1800)
+def test_the_commands_of_the_page_on_commands_run_in_order(tmp_path):
+    for line in commands("docs/commands.md"):
+        done = subprocess.run(
+            [sys.executable, "-m", "vcreg_hub", *shlex.split(line)[1:]],
+            cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+        assert done.returncode == 0, f"{line}\n{done.stderr[-2000:]}"
+    assert (tmp_path / "runs" / "optuna" / "summary.json").exists()
 
 
 @pytest.mark.e2e

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import sys
+
 import pytest
 import torch
 from accelerate import Accelerator
@@ -48,3 +51,18 @@ def test_what_could_not_be_read_is_wrong_and_has_no_loss():
     assert read["top1"] == 100 and found["loss"] == read["loss"]
     with pytest.raises(DataError, match="none of the samples"):
         list(evaluate(nn.Identity(), batches(scores[2:], labels[2:]), Accelerator(cpu=True), classes=3))
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("kind", [Terminal, io.StringIO])
+def test_a_test_shows_its_progress_on_a_terminal_alone(monkeypatch, kind):
+    shown = kind()
+    monkeypatch.setattr(sys, "stderr", shown)
+    scores, labels = torch.eye(3).repeat(40, 1), torch.arange(3).repeat(40)
+    list(evaluate(nn.Identity(), batches(scores, labels), Accelerator(cpu=True), classes=3))
+    assert ("testing" in shown.getvalue() and "/18" in shown.getvalue()) == (kind is Terminal)
+    assert kind is Terminal or not shown.getvalue()

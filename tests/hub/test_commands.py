@@ -82,6 +82,28 @@ def test_from_a_run_folder_to_a_stranger_and_back(hub, vcreg, run, tmp_path):
     assert "False" not in vcreg("verify", NAME)
 
 
+def test_what_machines_read(hub, vcreg, run, tmp_path):
+    """One JSON document on stdout, whatever is told on the way."""
+
+    def told(*arguments):
+        done = CliRunner().invoke(app, [*arguments, "--json"], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        return json.loads(done.stdout)
+
+    export = told("export", str(run), "--to", "my export", "--licence", "apache-2.0")
+    assert Path(export["weights"]).is_file() and Path(export["card"]).is_file()
+    planned = told("publish", "my export", "--repo", REPO)
+    assert planned["sent"] is False and planned["plan"]
+    done = told("publish", "my export", "--repo", REPO, "--yes")
+    assert done["sent"] is True and done["repo_id"] == REPO and len(done["commit"]) == 40
+    got = told("download", REPO)
+    assert Path(got["folder"], "model.safetensors").is_file() and got["commit"] == done["commit"]
+    checks = told("verify", got["folder"])
+    assert checks and all(check["ok"] is not False for check in checks)
+    shown = CliRunner().invoke(app, ["export", str(run), "--to", "other export", "--licence", "apache-2.0"]).stdout
+    assert "weights: 'other export/model.safetensors'" in shown, "quoted, to be copied"
+
+
 def test_an_export_is_published_with_a_card_that_names_the_repo(hub, vcreg, run, tmp_path):
     twin = make_run(tmp_path / "twin", seed=1, vcreg=None)
     vcreg("export", str(run), "--to", "out", "--licence", "Apache-2.0", "--twin", str(twin))

@@ -68,3 +68,23 @@ def test_records_are_rows():
     table = Table.of_records([{"what": "sha256", "ok": True}, {"what": "loads", "ok": None}])
     assert table == Table.of(["what", "ok"], [("sha256", "True"), ("loads", "-")])
     assert Table.of_records([]).terminal(80) == ""
+
+
+def test_more_columns_than_a_terminal_has_room_for_become_paragraphs():
+    table = Table.of([f"metric {i}" for i in range(12)], [[f"{i} of a" for i in range(12)], ["b"] * 12])
+    shown = table.terminal(80)
+    assert max(map(len, shown.splitlines())) <= 80
+    first, second = shown.split("\n\n")
+    assert first.splitlines()[3].split() == ["metric", "3", "3", "of", "a"] and len(second.splitlines()) == 12
+    assert max(map(len, table.terminal(20).splitlines())) <= 20
+
+
+def test_a_setting_among_old_metrics_is_read_and_not_shown():
+    from pathlib import Path
+
+    from vcreg_hub.results.report import read_summary, tabulated
+
+    recorded = read_summary(Path(__file__).parents[2] / "docs" / "results" / "hierarchy_convnext")
+    assert any(one.quantity.metric == "logreg_penalty" for one in recorded)
+    names = [column.name for column in tabulated(recorded).columns]
+    assert any("logreg_top1" in name for name in names) and not any("logreg_penalty" in name for name in names)

@@ -14,13 +14,25 @@ from typing import Any
 from wrapt import register_post_import_hook
 
 from ..errors import VCRegError
-from . import bench, data, publish, train, use  # noqa: F401  (they add their commands to it)
+from . import bench, data, publish, sweep, train, use  # noqa: F401  (they add their commands to it)
 from .app import Interrupted
 from .app import app as app
+
+# What libraries say beside errors is for their developers. Whoever sets a variable knows better.
+_QUIET = {
+    "DATASETS_VERBOSITY": "error",
+    "HF_HUB_VERBOSITY": "error",
+    "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+}
+# Bars draw over themselves, which a file does not.
+_NO_BARS = {"HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
 
 
 def main() -> None:
     """Runs the command line; a refusal is one clear line on stderr."""
+    for name, value in (_QUIET if sys.stderr.isatty() else _QUIET | _NO_BARS).items():
+        os.environ.setdefault(name, value)
     signal.signal(signal.SIGTERM, _interrupt)
     if "VCREG_THREADS" in os.environ:
         register_post_import_hook(_limit_threads, "torch")

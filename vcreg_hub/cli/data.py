@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,10 +13,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import DataError, UsageError, unknown_name
-from .app import app
+from .app import Json, app
+from .printing import print_json, print_table, tell
 
 if TYPE_CHECKING:
     from ..data.video.index import VideoIndex
+    from ..files import JSON
 
 
 @app.command(name="data")
@@ -33,6 +36,7 @@ def data_(
     sources: Annotated[int, typer.Option(min=4, help="Source videos a class of action_shapes, 4 clips each.")] = 20,
     root: Annotated[str | None, typer.Option(help="Look at the data set in this folder.")] = None,
     labels: Annotated[str, typer.Option(help="Label set or column to look at.")] = "class",
+    as_json: Json = False,
 ) -> None:
     """Lists the data sets; with a name, describes one; with --out, prepares a video set there.
 
@@ -49,34 +53,37 @@ def data_(
     from ..data.datasets import OWN_VIDEOS, POINT_SETS, VIDEO_SETS
 
     if name is None:
-        _list()
+        _list(as_json)
     elif out is not None or source is not None or splits is not None:
         if name not in VIDEO_SETS:
             raise UsageError(f"{name} needs no preparing; --source, --out and --splits are of {', '.join(VIDEO_SETS)}")
         if out is None:
             raise UsageError(f"--out is missing: the folder that the index of {name} goes to")
-        _prepare(name, source, out, splits, _cores() if workers is None else workers, seed, sources)
+        _prepare(name, source, out, splits, _cores() if workers is None else workers, seed, sources, as_json)
     elif name in VIDEO_SETS or name in OWN_VIDEOS:
-        _look_at_videos(name, root)
+        _look_at_videos(name, root, as_json)
     elif name.partition(":")[0] in POINT_SETS:
-        _look_at_points(name)
+        _look_at_points(name, as_json)
     else:
-        _look_at_images(name, root, labels)
+        _look_at_images(name, root, labels, as_json)
 
 
-def _list() -> None:
+def _list(as_json: bool) -> None:
     from ..data.datasets import IMAGE_SETS, OWN_VIDEOS, POINT_SETS, VIDEO_SETS
 
     needs = {name: "" if row.made else "; prepared with --source and --out" for name, row in VIDEO_SETS.items()}
     videos = {name: f"{row.about}{needs[name]}" for name, row in VIDEO_SETS.items()} | OWN_VIDEOS
     images = {name: row.about for name, row in IMAGE_SETS.items()}
-    for kind, rows in (("images", images), ("videos", videos), ("points", POINT_SETS)):
-        print(f"{kind}:")
-        for known, about in rows.items():
-            print(f"  {known:<14} {about}")
+    rows = [
+        {"kind": kind, "name": known, "what": about}
+        for kind, sets in (("images", images), ("videos", videos), ("points", POINT_SETS))
+        for known, about in sets.items()
+    ]
+    print_json(rows) if as_json else print_table(rows)
 
 
-def _prepare(name: str, source: Path | None, out: Path, splits: Path | None, workers: int, seed: int, n: int) -> None:
+def _prepare(name: str, source: Path | None, out: Path, splits: Path | None, workers: int, seed: int, n: int,
+             as_json: bool) -> None:  # fmt: skip
     from ..data.datasets import VIDEO_SETS
     from ..data.video import action_shapes
     from ..data.video.hmdb51 import prepare
@@ -88,20 +95,24 @@ def _prepare(name: str, source: Path | None, out: Path, splits: Path | None, wor
         raise UsageError(f"--source is missing: the archives of {name}, or the folder of its class folders")
     try:
         if source is None:
-            _say(f"making the clips in {out}")
+            tell(f"making the clips in {out}")
             compound = name == action_shapes.COMPOUND
             source = action_shapes.make(out, action_shapes.ActionShapes(sources=n, seed=seed, compound=compound))
         with _progress() as tick:
             index = prepare(
-                source, out, splits=splits, video_set=VIDEO_SETS[name], workers=workers, log=_say, tick=tick
+                source, out, splits=splits, video_set=VIDEO_SETS[name], workers=workers, log=tell, tick=tick
             )
     except OSError as error:
         raise DataError(f"{error.filename or out}: {error.strerror or error}") from error
+    settings = [f"data.name={name}", f"data.root={out}"]
+    if as_json:
+        print_json({"folder": str(out), "settings": settings, **_facts(index)})
+        return
     print(index.summary())
-    print(f"prepared: {out} (--set data.name={name} --set data.root={out})")
+    print(f"prepared: {shlex.join(word for setting in settings for word in ('--set', setting))}")
 
 
-def _look_at_videos(name: str, root: str | None) -> None:
+def _look_at_videos(name: str, root: str | None, as_json: bool) -> None:
     from ..config import Data, Video
     from ..data.datasets import VIDEO_SETS
     from ..data.video.datasets import load_videos
@@ -110,7 +121,12 @@ def _look_at_videos(name: str, root: str | None) -> None:
         how = "" if name.startswith("video_") else ", or --source and --out to prepare one"
         raise UsageError(f"--root is missing: the folder of {name}{how}")
     videos = load_videos(Data(name, root=root, workers=_cores()), Video(max_failed=sys.maxsize))
-    _describe(videos.index)
+    print_json(_facts(videos.index)) if as_json else _describe(videos.index)
+
+
+def _facts(index: VideoIndex) -> JSON:
+    clips = {"clips": len(index.clips), "undecodable": sum(not clip.frames for clip in index.clips)}
+    return {"name": index.name, **clips, "classes": list(index.class_names)}
 
 
 def _describe(index: VideoIndex) -> None:
@@ -118,16 +134,20 @@ def _describe(index: VideoIndex) -> None:
     print(_classes(index.class_names))
 
 
-def _look_at_points(name: str) -> None:
+def _look_at_points(name: str, as_json: bool) -> None:
     from ..config import Data
     from ..data import load_data
 
     data = load_data(Data(name))
+    if as_json:
+        counts = {split: data.size(split) for split in ("train", "val", "test")}
+        print_json({"name": name, **counts, "classes": list(data.class_names)})
+        return
     sizes = (f"{data.size(split)} {split}" for split in ("train", "val", "test"))
     print(f"{name}: {', '.join(sizes)}, drawn by each seed\n{_classes(tuple(data.class_names))}")
 
 
-def _look_at_images(name: str, root: str | None, labels: str) -> None:
+def _look_at_images(name: str, root: str | None, labels: str, as_json: bool) -> None:
     from ..config import Data
     from ..data.datasets import IMAGE_SETS, OWN_VIDEOS, POINT_SETS, VIDEO_SETS
 
@@ -136,6 +156,10 @@ def _look_at_images(name: str, root: str | None, labels: str) -> None:
     from ..data.image.module import load_images
 
     images = load_images(Data(name, root=root, labels=labels))
+    if as_json:
+        sizes = {split: len(getattr(images, split)) for split in ("train", "val", "test")}
+        print_json({"name": name, "labels": labels, **sizes, "classes": list(images.class_names)})
+        return
     print(f"{images}\n{_classes(images.class_names)}")
 
 
@@ -145,10 +169,6 @@ def _classes(names: tuple[str, ...]) -> str:
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0))
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)
 
 
 @contextlib.contextmanager
@@ -166,7 +186,7 @@ def _progress() -> Iterator[Callable[[int, int], None]]:
             bar.update(done - bar.n)
         elif total and 10 * done // total > tenths:
             tenths = 10 * done // total
-            _say(f"{done} of {total} clips counted")
+            tell(f"{done} of {total} clips counted")
 
     with bar:
         yield tick

@@ -1,23 +1,53 @@
-"""Checks the names of models and trackers from the command line, before torch and timm are imported.
+"""Finds the recipe that a command names; checks names of models and trackers before torch and timm are imported.
 
-Only a name that cannot exist is refused here. The libraries themselves decide on every other.
+Of a model or tracker only a name that cannot exist is refused here. The libraries themselves decide on every other.
 """
 
 from __future__ import annotations
 
 import ast
 import importlib.util
+import os
 import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ..errors import unknown_name
+from ..errors import UsageError, unknown_name
 from ..releases import RELEASES
+
+if TYPE_CHECKING:
+    from ..config import Recipe
 
 _REGISTERED = re.compile(r"^@register_model\s*\n(?:@.*\n)*def (\w+)", re.MULTILINE)
 # Of accelerate, without those that somebody registers with it.
 _TRACKERS = ("aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "tensorboard", "trackio", "wandb")
+
+
+def named_recipe(address: str, settings: list[str] | None) -> Recipe:
+    """The recipe at an address or in a file, with settings changed. Errors: UsageError for a name of nothing."""
+    from ..config import from_json, override
+    from ..data import is_drawn
+    from ..data.datasets import OWN_VIDEOS, VIDEO_SETS, find_image_set
+    from ..recipes import load_recipe
+
+    if address.endswith(".json"):
+        path = Path(address)
+        if not path.is_file():
+            raise UsageError(f"there is no recipe file {path}")
+        recipe = from_json(path.read_text(encoding="utf-8"))
+    else:
+        sys.path.insert(0, os.getcwd())
+        recipe = load_recipe(address)
+    recipe = override(recipe, settings or [])
+    check_model(recipe.model.name)
+    if recipe.video is None:
+        for data in (recipe.data, *(one.data for one in recipe.evals if one.data is not None)):
+            # A typo is found before torch is imported. Of a video set the network's own error says more.
+            if data.name not in (*VIDEO_SETS, *OWN_VIDEOS) and not is_drawn(data):
+                find_image_set(data.name)
+    return recipe
 
 
 def check_model(name: str, kind: str = "model") -> None:

@@ -6,12 +6,22 @@ import json
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..results.tables import Table
 
+if TYPE_CHECKING:
+    from ..config import Recipe
 
-def print_metrics(rows: list[dict[str, Any]]) -> None:
+
+def print_metrics(rows: list[dict[str, Any]], recipe: Recipe | None = None) -> None:
+    """A table of rows of results.json. recipe: of their run; its own folders are called by their names."""
+    sets = [] if recipe is None else [recipe.data, *(one.data for one in recipe.evals if one.data is not None)]
+    titles: dict[str, set[str]] = {}
+    for data in sets:
+        titles.setdefault(data.name, set()).add(data.title)
+    named = {name: found.pop() for name, found in titles.items() if len(found) == 1}
+    rows = [row | {"dataset": named.get(row["dataset"], row["dataset"])} for row in rows]
     print_table(
         [
             {
@@ -30,8 +40,22 @@ def print_metrics(rows: list[dict[str, Any]]) -> None:
 
 def print_table(records: Sequence[Mapping[str, Any]]) -> None:
     """A column for each key of the records, as wide as the terminal allows; between tabs without a terminal."""
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    print(Table.of_records(records).terminal(width))
+    print(Table.of_records(records).terminal(_width()))
+
+
+def print_report(table: Table) -> None:
+    """A table in the width of the terminal; as Markdown without a terminal."""
+    width = _width()
+    print(table.markdown() if width is None else table.terminal(width))
+
+
+def _width() -> int | None:
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def tell(line: str) -> None:
+    """Prints a line that is no result, on stderr."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def print_json(value: Any) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 import typer
 
 from ..errors import IntegrityError, UsageError, VCRegError
 from .app import Json, Licence, LicenceLink, LicenceName, Overwrite, Siblings, Twins, app
-from .printing import print_json, print_table
+from .printing import print_json, print_table, tell
 
 
 @app.command()
@@ -24,6 +25,7 @@ def export(
     overwrite: Overwrite = False,
     licence_name: LicenceName = None,
     licence_link: LicenceLink = None,
+    as_json: Json = False,
 ) -> None:
     """Writes a run as a folder for plain timm or transformers, with its model card."""
     from ..hub.licence import check_licence
@@ -38,7 +40,8 @@ def export(
         card = write_card(folder, licence=licence, siblings=siblings or [], twins=twins or [], **named)
     except VCRegError as error:
         raise VCRegError(f"the weights are exported to {folder}, but not the card: {error}") from error
-    print(f"weights: {folder / 'model.safetensors'}\ncard:    {card}")
+    told = {"folder": str(folder), "weights": str(folder / "model.safetensors"), "card": str(card)}
+    print_json(told) if as_json else print(f"weights: {quote(told['weights'])}\ncard:    {quote(told['card'])}")
 
 
 @app.command()
@@ -85,6 +88,7 @@ def publish(
     twins: Twins = None,
     licence_name: LicenceName = None,
     licence_link: LicenceLink = None,
+    as_json: Json = False,
 ) -> None:
     """Publishes to the Hub in one commit. The token is the one of `hf auth login` or HF_TOKEN."""
     from ..hub.plan import check_arguments, plan
@@ -96,11 +100,15 @@ def publish(
     named = {"licence_name": licence_name, "licence_link": licence_link}
     with prepare_upload(run, repo, licence=licence, siblings=siblings or [], twins=twins or [], **named) as bundle:
         if not yes:
-            print(plan(bundle, repo, private=private, revision=revision, pr=pr, tag=tag).describe())
-            print("nothing was sent; --yes does it")
+            planned = plan(bundle, repo, private=private, revision=revision, pr=pr, tag=tag)
+            if as_json:
+                print_json({"repo_id": repo, "sent": False, "plan": planned.describe().splitlines()})
+            else:
+                print(f"{planned.describe()}\nnothing was sent; --yes does it")
             return
-        done = push(bundle, repo, private=private, revision=revision, pr=pr, tag=tag, verify=verify, log=print)
-    print(done.url)
+        log = tell if as_json else print
+        done = push(bundle, repo, private=private, revision=revision, pr=pr, tag=tag, verify=verify, log=log)
+    print_json({**vars(done), "sent": True}) if as_json else print(done.url)
 
 
 @app.command()
@@ -109,24 +117,31 @@ def download(
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit.")] = None,
     to: Annotated[Path | None, typer.Option(help="Also copy the files here.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Fetch again what is there already.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Fetches a release; every hash is checked before anything is loaded."""
     from ..hub.download import download as fetch
 
-    done = fetch(name, revision=revision, to=to, force=force, log=print)
-    print(f"{done.folder}{' (from the cache)' if done.offline else ''}")
+    done = fetch(name, revision=revision, to=to, force=force, log=tell if as_json else print)
+    if as_json:
+        print_json(
+            {name: value if isinstance(value, bool | None) else str(value) for name, value in vars(done).items()}
+        )
+    else:
+        print(f"{quote(str(done.folder))}{' (from the cache)' if done.offline else ''}")
 
 
 @app.command()
 def verify(
     target: Annotated[str, typer.Argument(help="A folder, a release with or without tag, or owner/name.")],
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Checks the hashes of a folder or of the cache again, and loads the weights."""
     from ..hub.verify import verify as check
 
     rows = [vars(found) for found in check(target, revision=revision)]
-    print_table(rows)
+    print_json(rows) if as_json else print_table(rows)
     if bad := [row for row in rows if row["ok"] is False]:
         failed = ", ".join(str(row["what"]) for row in bad)
         raise IntegrityError(f"{len(bad)} of {len(rows)} checks failed: {failed}")

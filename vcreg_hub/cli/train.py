@@ -1,18 +1,22 @@
-"""train, eval, sweep, report, reproduce, recipes, env."""
+"""train, eval, report, reproduce, recipes, env."""
 
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import UsageError
+from ..errors import some
 from .app import Jobs, Json, Out, Overwrite, Set, Smoke, app
-from .names import check_model, check_tracker_name
-from .printing import leave_group, print_json, print_metrics
+from .names import check_tracker_name, named_recipe
+from .printing import leave_group, print_json, print_metrics, print_report, print_table, tell
+
+if TYPE_CHECKING:
+    from ..experiments.table import Experiment
 
 
 @app.command()
@@ -23,26 +27,46 @@ def train(
     smoke: Smoke = False,
     overwrite: Overwrite = False,
     tracker: Annotated[str | None, typer.Option(help="Any tracker accelerate knows, such as tensorboard.")] = None,
-    bar: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
+    bar: Annotated[bool, typer.Option(help="Show progress bars.")] = True,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Read the data, build the network, and stop there.")
+    ] = False,
+    as_json: Json = False,
 ) -> None:
     """Train and evaluate a recipe. Run it again to resume. Also under accelerate launch -m vcreg_hub."""
     check_tracker_name(tracker)
-    chosen = _recipe(recipe, set_)
+    chosen = named_recipe(recipe, set_)
+    if not bar:
+        os.environ.setdefault("TQDM_DISABLE", "1")
     # After the recipe: a typo in it is found before torch is imported.
-    from ..run import smoke_test
+    from ..run import preview, smoke_test
     from ..run import train as run
 
     if smoke:
         chosen = smoke_test(chosen)
-    folder = run(chosen, out, overwrite=overwrite, bar=bar and sys.stderr.isatty(), tracker=tracker)
-    if os.environ.get("RANK", "0") == "0":
+    first = os.environ.get("RANK", "0") == "0"
+    if dry_run:
+        parts = preview(chosen) | {"run folder": str(out or "a dated one below runs/")}
+        if first:
+            print_json(parts) if as_json else print_table(
+                [{"part": part, "here": text} for part, text in parts.items()]
+            )
+            tell("nothing was trained or written; the same command without --dry-run trains")
+        leave_group()
+        return
+    log = tell if as_json else print
+    folder = run(chosen, out, overwrite=overwrite, bar=bar and sys.stderr.isatty(), log=log, tracker=tracker)
+    if first:
         metrics = folder.results()["metrics"]
-        if smoke:  # two steps of batch statistics can make any number, such as a loss of millions
+        if as_json:
+            print_json({"folder": str(folder.path), "smoke_test": smoke, "metrics": [] if smoke else metrics})
+        elif smoke:  # two steps of batch statistics can make any number, such as a loss of millions
             names = ", ".join(dict.fromkeys(row["metric"] for row in metrics))
             print(f"smoke test passed: trained, then evaluated {names}. Their values mean nothing and are not shown")
         else:
-            print_metrics(metrics)
-        print(f"run folder: {folder.path}")
+            print_metrics(metrics, chosen)
+        if not as_json:
+            print(f"run folder: {shlex.quote(str(folder.path))}")
     leave_group()
 
 
@@ -57,35 +81,13 @@ def eval_(
     from ..config import override
     from ..rundir import RunDir
 
-    override(RunDir(run).recipe(), set_ or [])  # finds a typo before torch is imported
+    recipe = override(RunDir(run).recipe(), set_ or [])  # finds a typo before torch is imported
     from ..run import evaluate_run
 
     rows = evaluate_run(run, set_ or [], save=save)
     found = [row.to_json() for row in rows]
-    print_json(found) if as_json else print_metrics(found)
+    print_json(found) if as_json else print_metrics(found, recipe)
     leave_group()
-
-
-@app.command()
-def sweep(
-    recipe: Annotated[str, typer.Argument(help="module:function, or a recipe.json.")],
-    out: Annotated[Path, typer.Option(help="The study's folder.")],
-    grid: Annotated[list[str] | None, typer.Option(metavar="FIELD=V1,V2", help="Values to try; repeatable.")] = None,
-    seeds: Annotated[str, typer.Option(help="Seeds, such as 0,1,2.")] = "0",
-    jobs: Jobs = 1,
-    set_: Set = None,
-) -> None:
-    """Train every combination of a grid and seeds, resumable, and print a table. Chooses nothing by test data."""
-    from ..experiments.grid import expand_grid, parse_grid, parse_seeds, refuse_seed
-    from ..experiments.runner import run_trials
-    from ..results.report import summarise, tabulated, write_report
-
-    refuse_seed(setting.partition("=")[0] for setting in set_ or [])
-    trials = expand_grid(_recipe(recipe, set_), parse_grid(grid or []), parse_seeds(seeds))
-    run_trials(trials, out, jobs)
-    summaries = summarise([out])
-    write_report(out, summaries)
-    print(tabulated(summaries).markdown())
 
 
 @app.command()
@@ -99,15 +101,17 @@ def report(
 ) -> None:
     """Mean and standard deviation over seeds of finished runs; with --html a page that shows their networks."""
     from ..results.aggregate import over_splits
-    from ..results.report import summarise, tabulated, write_report
+    from ..results.report import missing_runs, summarise, tabulated, write_report
 
     summaries = summarise(folders)
+    if missing := missing_runs(folders):
+        tell(f"{len(missing)} planned runs are not complete: {some(missing, most=20)}")
     if out is not None:
         write_report(out, summaries)
     if html:
         _write_html(folders, (out or Path()) / "report.html")
     summaries += over_splits(summaries)
-    print_json([one.to_json() for one in summaries]) if as_json else print(tabulated(summaries).markdown())
+    print_json([one.to_json() for one in summaries]) if as_json else print_report(tabulated(summaries))
 
 
 def _write_html(folders: list[Path], path: Path) -> None:
@@ -128,6 +132,7 @@ def reproduce(
     out: Annotated[Path | None, typer.Option(help="Its folder; runs/NAME by default.")] = None,
     jobs: Jobs = 1,
     set_: Set = None,
+    as_json: Json = False,
 ) -> None:
     """Repeat a whole experiment: coefficients chosen on held-out training images, then several seeds on test."""
     from ..config import override
@@ -137,6 +142,10 @@ def reproduce(
     from ..results.report import tabulated
 
     if name is None:
+        if as_json:
+            print_json({known: _told(one) | {"ours": current_results(one, Path("runs") / known)}
+                        for known, one in EXPERIMENTS.items()})  # fmt: skip
+            return
         for known, experiment in EXPERIMENTS.items():
             paper = f" The paper: {experiment.paper}." if experiment.paper else ""
             ours = current_results(experiment, Path("runs") / known)
@@ -145,24 +154,43 @@ def reproduce(
         return
     experiment = find_experiment(name)
     change = lambda recipe: override(recipe, set_ or [])  # noqa: E731
-    summaries = run_experiment(experiment, out or Path("runs") / name, jobs, change=change)
-    print(tabulated([*summaries, *over_splits(summaries)]).markdown())
+    summaries = run_experiment(experiment, out or Path("runs") / name, jobs, tell if as_json else print, change)
+    summaries = [*summaries, *over_splits(summaries)]
+    if as_json:
+        print_json(_told(experiment) | {"summaries": [one.to_json() for one in summaries]})
+        return
+    print_report(tabulated(summaries))
     if paper := experiment.paper:
         print(f"\nThe paper's, not measured here: {paper}")
 
 
 @app.command(name="recipes")
-def recipes_(as_json: Json = False) -> None:
-    """Lists the recipes of this package, each with the first line of its docstring."""
+def recipes_(
+    name: Annotated[
+        str | None, typer.Argument(help="module:function, or a recipe.json; without one, the list.")
+    ] = None,
+    set_: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Lists the recipes, each with the first line of its docstring; with a name, every setting and its meaning."""
+    from ..config import to_dict
+    from ..config.meanings import settings_of
     from ..recipes import summaries
 
+    if name is not None:
+        recipe = named_recipe(name, set_)
+        if as_json:
+            print_json(to_dict(recipe))
+        else:
+            print_table(
+                [{"setting": path, "value": value, "meaning": text} for path, value, text in settings_of(recipe)]
+            )
+        return
     found = summaries()
     if as_json:
         print_json(found)
         return
-    width = max(map(len, found))
-    for address, line in found.items():
-        print(f"{address:<{width}}  {line}")
+    print_table([{"recipe": address, "about": line} for address, line in found.items()])
 
 
 @app.command(name="env")
@@ -173,25 +201,6 @@ def env_() -> None:
     print_json(describe_env())
 
 
-def _recipe(address: str, settings: list[str] | None) -> Any:
-    from ..config import from_json, override
-    from ..data import is_drawn
-    from ..data.datasets import OWN_VIDEOS, VIDEO_SETS, find_image_set
-    from ..recipes import load_recipe
-
-    if address.endswith(".json"):
-        path = Path(address)
-        if not path.is_file():
-            raise UsageError(f"there is no recipe file {path}")
-        recipe = from_json(path.read_text(encoding="utf-8"))
-    else:
-        sys.path.insert(0, os.getcwd())
-        recipe = load_recipe(address)
-    recipe = override(recipe, settings or [])
-    check_model(recipe.model.name)
-    if recipe.video is None:
-        for data in (recipe.data, *(one.data for one in recipe.evals if one.data is not None)):
-            # A typo is found before torch is imported. Of a video set the network's own error says more.
-            if data.name not in (*VIDEO_SETS, *OWN_VIDEOS) and not is_drawn(data):
-                find_image_set(data.name)
-    return recipe
+def _told(experiment: Experiment) -> dict[str, str | list[str]]:
+    compared = [variant.recipe for variant in experiment.compared]
+    return {"baseline": experiment.baseline.recipe, "compared": compared, "paper": experiment.paper}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
@@ -46,23 +47,30 @@ class Data:
     train_split / test_split: splits of an `hf:` data set or sub-folders of `root`, under their usual names too (`val`,
         `valid`, `validation`). Without test images the validation images are the test split; without either, a fifth of
         the training images.
+    root: folder of the data set; None for its usual places.
     val_fraction: share of the training images held out, stratified by class and drawn with `split_seed`; 0 keeps all.
         Where the data set has a validation split besides its test split, that one is used whole instead.
+    split_seed: of the draws of `val_fraction` and `train_images`.
     train_images: cap on the training images after the hold-out, stratified and drawn with `split_seed`; None for all.
     imbalance: of the training images after the hold-out, the largest long tail within `train_images` is kept in which
         the first class has this many times the images of the last, and the classes between fall off exponentially (Cao
         et al. 2019); drawn with `split_seed`, as theirs are with 0. None for the classes as they are.
     image_size / train_size: pixels a side at test / in training (None: the same).
     resize: short side before the test-time centre crop; None means no resize beyond `image_size` itself.
+    interpolation: of every resize.
     crop: training view: `random_resized` (scale, ratio), `pad` (random crop after padding by an eighth) or `none`.
+    scale / ratio: smallest and largest share of the area, and width over height, of a `random_resized` crop.
+    hflip: probability of a mirrored training view.
     augment: `none`, `ta_wide` (TrivialAugmentWide), `aa_imagenet` (AutoAugment), `ra-<ops>-<magnitude>`
         (RandAugment), and for two views `simclr-<strength>` (1.0 in its paper) or `vicreg`, whose two views differ.
+    random_erase: probability that a rectangle of a training view is erased.
     repeats: repeated augmentation: how often an image is drawn within an epoch of unchanged length.
     mean / std: per channel; None takes the data set's own.
     channels: 1 shows colour as grey, 3 shows grey as colour; None leaves the images as they are.
     fit: how the test view becomes square: `crop` cuts the sides off, `squash` changes the proportions.
     preprocessing: `model` takes mean, std, resize and channels of None, an interpolation of `model`, and fit from the
         pretrained weights; results.json of the run says what they were. `data` takes none of them from there.
+    workers: processes that load; 0 loads in the training's own.
     """
 
     name: str
@@ -91,6 +99,12 @@ class Data:
     channels: Literal[1, 3] | None = None
     fit: Literal["crop", "squash"] = "crop"
     preprocessing: Literal["data", "model"] = "data"
+
+    @property
+    def title(self) -> str:
+        """The name for people: a folder of one's own is called by the folder's name."""
+        own = self.name in ("csv", "folder", "video_folder", "video_list")
+        return os.path.basename(os.path.abspath(self.root)) if own and self.root else self.name
 
     def __post_init__(self) -> None:
         if self.interpolation == "model" and self.preprocessing != "model":
@@ -125,8 +139,8 @@ class Video:
     merge: what is averaged, class probabilities or raw scores.
     repeats: how many augmented views of a drawn clip a batch holds; it multiplies the tensor batch, not
         `train.batch_size`, and an epoch still shows every clip.
-    noise: standard deviation of Gaussian noise on training, validation and test clips; 0 for none. The noise of a
-        test clip depends on `noise_seed` and the clip alone.
+    noise: standard deviation of Gaussian noise on training, validation and test clips; 0 for none.
+    noise_seed: the noise of a test clip depends on it and on the clip alone.
     noise_place: `normalised`, on what the network is given, or `pixels`, on values in [0, 1], which clips them there.
     max_failed: how many training and validation clips may fail to decode before a run stops, over all its processes
         together. A test clip that fails counts as wrong, however many there are.
@@ -156,12 +170,18 @@ class Optim:
     """Optimizer and learning-rate schedule.
 
     name: timm's: `adamw` is torch's; `momentum` is SGD with classical momentum, `sgd` with Nesterov's.
-    lr: at the peak, for the whole batch; with `lr_base_batch` set it is per that many samples and scaled linearly.
+    lr: at the peak, for the whole batch.
+    lr_base_batch: with a number here `lr` is per that many samples, and scaled linearly; None leaves it as it is.
+    momentum: of SGD.
+    betas / eps: of the Adam family.
     weight_decay / norm_weight_decay / bias_weight_decay: the latter two default to `weight_decay`; norm means the
         parameters of normalisation layers, bias every other parameter of one dimension or fewer.
     layer_decay: learning rate of a layer is multiplied by layer_decay ** (layers above it); None for none.
-    schedule: `cosine`, `step` (times `step_gamma` every `step_epochs`) or `constant`, after a linear warmup from
-        lr * warmup_start; advanced per `epoch` or per optimizer `step`.
+    schedule: `cosine`, `step` (times `step_gamma` every `step_epochs`) or `constant`, after a linear warmup.
+    schedule_per: the rate advances per `epoch` or per optimizer `step`.
+    warmup_epochs / warmup_start: length of the warmup, and the share of `lr` it begins with.
+    min_lr: where `cosine` ends.
+    step_epochs / step_gamma: of the schedule `step`.
     """
 
     name: str = "adamw"
@@ -194,15 +214,25 @@ class Optim:
 class Train:
     """The loop.
 
-    epochs: 0 trains nothing: the network is evaluated as it starts.
+    epochs: passes over the training samples. 0 trains nothing: the network is evaluated as it starts.
     batch_size: samples per optimizer step over all processes and accumulation steps together.
     min_steps: fewest optimizer steps of the whole run: with fewer, as small data sets have, the batch is halved, again
         and again, but not below 8 samples; None leaves it.
-    ema_decay: decay of the exponential moving average of the weights, None for none; `ema_every` optimizer steps a
-        time; `ema_rule`: `plain`, or `torchvision`, which rescales the decay by batch size and epochs and lets the
-        average follow the weights during warmup.
+    accumulation: micro-batches per optimizer step.
+    precision: `no` is float32; `bf16` and `fp16` are mixed precision.
+    clip_norm: the gradient's largest length; None for no limit.
+    label_smoothing: share of a target that is spread over all classes.
+    ema_decay: decay of the exponential moving average of the weights, None for none.
+    ema_every: optimizer steps from one averaging to the next.
+    ema_rule: `plain`, or `torchvision`, which rescales the decay by batch size and epochs and lets the average follow
+        the weights during warmup.
     keep: which weights become model.safetensors: `last`, or `best` on the held-out validation images.
     mixup / cutmix: Beta parameters; with both set one of the two is drawn for each batch.
+    seed: of the weights, the order of the samples, augmentation and dropout.
+    channels_last: memory layout of images, often faster.
+    compile: run the network through torch.compile.
+    gradient_checkpointing: compute activations again in the backward pass: less memory, more time.
+    max_steps: stop after that many optimizer steps; None for all epochs.
     sync_batchnorm: batch normalisation by the statistics of all processes' samples, on GPUs.
     class_groups: in how many groups the classes are shown one after another, by their ids, each for an equal share of
         the epochs and with a learning-rate schedule of its own (class-incremental learning); 1 shows all of them.
@@ -278,6 +308,7 @@ class Evaluation:
     """A measurement of a trained network: a file of `vcreg_hub.evals`, or a class of one's own (`module:Class`).
 
     data: the data set; None for the one trained on. labels: its label set; None for the data's own `labels`.
+
     metrics: how what it yields is read. uses_classifier: whether it asks the network's own classifier, which knows the
     classes of its training alone.
     """
@@ -348,6 +379,16 @@ class Recipe:
     """A whole run. `vcreg=None` is the baseline of the same recipe; `video=None` means images.
 
     name: becomes part of a folder's name.
+    model: the network.
+    data: the images, or clips, and how they are shown.
+    optim: optimizer and schedule.
+    train: the loop.
+    eval: what all evaluations have in common.
+    evals: what is measured afterwards.
+    vcreg: the regularizer; null for none.
+    where: places of the regularizer: `final`, `blocks`, `downsample`, `blocks+downsample`, or a glob over module names.
+    task: what is learned.
+    video: of clips; null for images.
     assumed: fields whose values the sources that a recipe follows do not confirm; for whoever reads it, and the card.
     """
 

@@ -154,4 +154,4 @@ class DataModule:
         """Errors: DataError for more lost samples than the settings allow."""
 
     def __str__(self) -> str:
-        return f"{self.cfg.name}/{self.cfg.labels}"
+        return f"{self.cfg.title}/{self.cfg.labels}"

@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 class Blocks(Evaluation):
     """The features of each block of `where`, positions averaged, and those that enter the classifier.
 
-    label_sets: those that classes are told apart by, such as ("superclass", "class"); none is the data's own. samples:
-    how many of each split, a fair share of every class. The class means of nearest-class-mean rows are those of the
+    where: the blocks, as for the regularizer. label_sets: those that classes are told apart by, such as ("superclass",
+    "class"); none is the data's own. samples: how many of each split, a fair share of every class.
+
+    The class means of nearest-class-mean rows are those of the
     training samples. "block_ncc_agreement" is with the network's own answer, where it was trained on these labels.
     """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import length_hint
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..config import Evaluation, Metric
@@ -52,11 +53,12 @@ def evaluate(
     from torch.nn import functional as F
 
     from ..models.outputs import logits
+    from .extraction import progress_bar
 
     was_training = network.training
     network.eval()
     ranked, targets, losses = [], [], []
-    with torch.no_grad():
+    with torch.no_grad(), progress_bar(length_hint(batches) or None, accelerator, "testing", "batch") as bar:
         for samples, labels, *_ in batches:
             with accelerator.autocast():
                 scores = logits(network(samples)).float()
@@ -65,6 +67,7 @@ def evaluate(
             targets.append(labels)
             read = labels >= 0
             losses.append(F.cross_entropy(scores[read], labels[read], reduction="none"))
+            bar.update()
     network.train(was_training)
     if not ranked:
         raise DataError("there is no image to evaluate on: the split is empty")

@@ -75,7 +75,7 @@ def extract(
         raise DataError("there is no sample to extract features from: the split is empty")
     folder = None if data is None or cache is None else cache / _key(network, data, outputs, accelerator)
     parts = []
-    with _bar(total, accelerator) as bar:
+    with progress_bar(total, accelerator) as bar:
         for start in range(0, total, _PART):
             stop = min(start + _PART, total)
             path = None if folder is None else folder / f"{start:08}-{stop:08}.safetensors"
@@ -177,9 +177,9 @@ def _keep(path: Path | None, part: _Part, accelerator: Any) -> None:
         ) from error
 
 
-def _bar(total: int, accelerator: Any) -> Any:
-    """A progress bar on the main process's terminal."""
+def progress_bar(total: int | None, accelerator: Any, title: str = "features", unit: str = "sample") -> Any:
+    """A progress bar on the main process's terminal; nothing where there is no terminal."""
     from tqdm import tqdm
 
-    return tqdm(total=total, desc="features", unit="sample", leave=False,
+    return tqdm(total=total, desc=title, unit=unit, leave=False,
                 disable=None if accelerator.is_main_process else True)  # fmt: skip

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 class Information(Evaluation):
     """A lower bound in nats on the information between the input, in 8 x 8 pixels, and the features of each block.
 
+    where: the blocks, as for the regularizer. samples: how many of each split.
+
     The value depends on the samples and the steps as well, and is compared with values of the same settings alone: of a
     deterministic network the true one is infinite, and no estimate lies much above log(samples / 2). steps: of the
     small network that tells true pairs from shuffled ones; it is scored on samples that it has not seen.

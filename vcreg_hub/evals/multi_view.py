@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import length_hint
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..config import Evaluation, Metric
@@ -126,6 +127,7 @@ def _evaluate(
     import torch
 
     from ..models.outputs import logits
+    from .extraction import progress_bar
 
     clips = data.part(split)
     if not len(clips):
@@ -135,7 +137,7 @@ def _evaluate(
     network.eval()
     device = accelerator.device
     numbers, rows = [], []
-    with torch.no_grad():
+    with torch.no_grad(), progress_bar(length_hint(items) or None, accelerator, "testing", "clip") as bar:
         for item in items:
             numbers.append(item.number)
             scores = []
@@ -145,6 +147,7 @@ def _evaluate(
                 if scores[-1].shape[1] != classes:
                     raise DataError(f"the network has {scores[-1].shape[1]} classes, {clips.index.name} has {classes}")
             rows.append(_average(torch.cat(scores), item.weights, data.video.merge) if scores else None)
+            bar.update()
     network.train(was_training)
     nothing = torch.full((classes,), torch.nan)
     # In float32 for the exchange: not every device has float64.

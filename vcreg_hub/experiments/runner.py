@@ -11,32 +11,57 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from ..config import differences, to_json
 from ..errors import UsageError, VCRegError
 from ..files import write_text
-from ..rundir import RunDir
+from ..rundir import PLANNED, RunDir
 from .grid import Trial
 
 
-def run_trials(todo: Sequence[Trial], out: Path, jobs: int = 1, log: Callable[[str], None] = print) -> None:
+class Running(Protocol):
+    """A training at work, as `subprocess.Popen` tells of one."""
+
+    @property
+    def returncode(self) -> int | None: ...
+    def poll(self) -> int | None: ...
+    def terminate(self) -> None: ...
+    def wait(self) -> object: ...
+
+
+# Starts a command whose output goes to the end of a file.
+Launch = Callable[[list[str], Path], Running]
+
+
+def run_trials(
+    todo: Sequence[Trial],
+    out: Path,
+    jobs: int = 1,
+    log: Callable[[str], None] = print,
+    launch: Launch | None = None,
+) -> None:
     """Run the incomplete trials below `out`, `jobs` processes at a time.
 
     Each trial is a process of its own (`vcreg train`), so that one that fails takes no other with it, and each gets its
-    share of the CPU's threads. Interrupting loses at most the running epochs; the same call goes on from there.
+    share of the CPU's threads. launch: starts them elsewhere, such as on a cluster. The recipes of all of them are
+    written first: a report can say which ones are missing. Interrupting loses at most the running epochs; the same call
+    goes on from there.
     Errors: VCRegError naming the trials that failed, so that no table is read as complete when it is not; UsageError
     where a trial's folder holds another recipe's run.
     """
     waiting = [trial for trial in todo if not _done(trial, RunDir(out / trial.path))]
     log(f"{len(todo)} runs, {len(todo) - len(waiting)} complete already, {jobs} at a time")
-    running: list[tuple[Trial, subprocess.Popen[bytes], float]] = []
+    for trial in waiting:
+        write_text(_recipe_file(out, trial), to_json(trial.recipe) + "\n")
+    running: list[tuple[Trial, Running, float]] = []
     failed: list[str] = []
     threads = max(1, (os.cpu_count() or 1) // jobs)
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
                 trial = waiting.pop(0)
-                running.append((trial, _start(trial, out, threads), time.monotonic()))
+                running.append((trial, _start(trial, out, threads, launch), time.monotonic()))
             time.sleep(0.2)
             for entry in [e for e in running if e[1].poll() is not None]:
                 running.remove(entry)
@@ -64,15 +89,21 @@ def _done(trial: Trial, run: RunDir) -> bool:
     return run.complete()
 
 
-def _start(trial: Trial, out: Path, threads: int) -> subprocess.Popen[bytes]:
+def _recipe_file(out: Path, trial: Trial) -> Path:
     folder = out / trial.path
-    recipe = folder.parent / f"{folder.name}.recipe.json"
-    write_text(recipe, to_json(trial.recipe) + "\n")
-    output = open(folder.parent / f"{folder.name}.log", "ab")
+    return folder.parent / f"{folder.name}{PLANNED}"
+
+
+def _start(trial: Trial, out: Path, threads: int, launch: Launch | None = None) -> Running:
+    folder, recipe = out / trial.path, _recipe_file(out, trial)
+    log = folder.parent / f"{folder.name}.log"
     command = [sys.executable, "-m", "vcreg_hub", "train", str(recipe), "--out", str(folder), "--no-bar"]
+    if launch is not None:
+        return launch(command, log)
     # Whoever sets them knows better.
     environment = {"OMP_NUM_THREADS": str(threads), "VCREG_THREADS": str(threads)} | os.environ
-    with output:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "ab") as output:
         return subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
 
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from importlib import resources
 from itertools import takewhile
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from ..errors import HubError, IntegrityError, UsageError, VCRegError
@@ -158,8 +159,8 @@ def _compare_tables(said: list[str], measured: list[str], folder: Path) -> None:
 
 def _cure(folder: Path) -> str:
     return (
-        f"one of them was edited. Where results.json is right, `vcreg card {folder} --write` renders the card anew; "
-        "else export the run again"
+        f"one of them was edited. Where results.json is right, `vcreg card {quote(str(folder))} --write` renders the "
+        "card anew; else export the run again"
     )
 
 

@@ -6,6 +6,7 @@ import difflib
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from ..checkpoints.checksums import exported_checksums
@@ -209,7 +210,7 @@ def _lines(plan: Plan) -> list[str]:
     if plan.repo_id not in card:
         lines.append(
             f"note: the card does not say how to load it from {plan.repo_id}, and is left as it was written; "
-            f"`vcreg card {bundle.folder} --repo {plan.repo_id} --write` renders it anew"
+            f"`vcreg card {quote(str(bundle.folder))} --repo {plan.repo_id} --write` renders it anew"
         )
     return [*lines, "", "card", card]
 

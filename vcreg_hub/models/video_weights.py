@@ -11,6 +11,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import torch
@@ -164,7 +165,7 @@ def _from_tensors(name: str, source: str, num_classes: int | None, settings: Map
 
 def _as_it_is(source: str) -> str:
     """How a recipe takes a network that transformers reads, whatever its architecture."""
-    return f"; --set model.name=hf:{source} takes the network that is there"
+    return f"; --set {quote(f'model.name=hf:{source}')} takes the network that is there"
 
 
 def _refuse_other(name: str, expected: Any, config: Any, source: str, cure: str = "") -> None:

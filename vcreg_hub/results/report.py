@@ -12,7 +12,7 @@ from ..config import Recipe, to_dict
 from ..errors import RunFolderError
 from ..files import write_json, write_text
 from ..paper import PAPER_NUMBERS
-from ..rundir import RunDir
+from ..rundir import PLANNED, RunDir
 from .aggregate import (
     BETWEEN_BASELINES,
     Column,
@@ -27,6 +27,9 @@ from .aggregate import (
 from .figures import draw_metrics, draw_noise
 from .rows import read_results
 from .tables import Table
+
+# Rows that older files have among their metrics, and that are settings. They are read, and stay out of tables.
+_SETTINGS = ("logreg_penalty",)
 
 
 def summarise(folders: Iterable[Path], baselines: Mapping[str, str] | None = None) -> list[Summary]:
@@ -56,8 +59,20 @@ def find_runs(folders: Iterable[Path]) -> list[RunDir]:
     inside = {found.parent for folder in folders for found in Path(folder).rglob("results.json")}
     runs = [run for path in sorted(inside) if (run := RunDir(path)).complete()]
     if not runs:
-        raise RunFolderError(f"no complete run below {', '.join(map(str, folders))}")
+        planned = len(missing_runs(folders))
+        among = f" (of {planned} planned)" if planned else ""
+        raise RunFolderError(f"no complete run below {', '.join(map(str, folders))}{among}")
     return runs
+
+
+def missing_runs(folders: Iterable[Path]) -> list[str]:
+    """The planned runs below `folders` that are not complete, each with how far it is.
+
+    A sweep or experiment plans a run by its recipe beside the folder: `<label>/seed0.recipe.json`.
+    """
+    plans = sorted(plan for folder in folders for plan in Path(folder).rglob(f"*{PLANNED}"))
+    runs = [RunDir(plan.with_name(plan.name.removesuffix(PLANNED))) for plan in plans]
+    return [f"{run.path} ({'begun' if run.begun() else 'not begun'})" for run in runs if not run.complete()]
 
 
 def tabulated(summaries: Sequence[Summary], metrics: Sequence[str] | None = None) -> Table:
@@ -66,7 +81,11 @@ def tabulated(summaries: Sequence[Summary], metrics: Sequence[str] | None = None
     Last, for each group whose baseline is there, the differences seed by seed with the 95% interval of their mean.
     """
     summaries = [one for one in summaries if one.quantity.block is None]
-    columns = [of for of in dict.fromkeys(one.column for one in summaries) if metrics is None or of[0] in metrics]
+    columns = [
+        of
+        for of in dict.fromkeys(one.column for one in summaries)
+        if (of[0] not in _SETTINGS if metrics is None else of[0] in metrics)
+    ]
     names = _names(summaries)
     cells: dict[str, dict[Column, Summary]] = {}
     for one in summaries:

@@ -71,7 +71,8 @@ class Table:
         return [dict(zip(names, row, strict=True)) for row in self.rows]
 
     def terminal(self, width: int | None) -> str:
-        """Columns side by side in `width` characters, the widest folded. None is for a pipe: tabs between cells."""
+        """Columns side by side in `width` characters, the widest folded; where they are too many for that, a paragraph
+        for each row with a line for each column. None is for a pipe: tabs between cells."""
         names = [column.name for column in self.columns]
         if width is None:
             lines = [names, *([" ".join(cell.split()) for cell in row] for row in self.rows)]
@@ -79,9 +80,17 @@ class Table:
         rows = [names, *self.rows]
         natural = [max(len(part) for row in rows for part in row[i].split("\n")) for i in range(len(names))]
         widths = _fitted(natural, width)
+        if sum(widths) + 2 * (len(widths) - 1) > width:
+            return self._paragraphs(width)
         blocks = [_folded(row, widths, self._aligns) for row in rows]
         rule = "  ".join("-" * one for one in widths)
         return "\n".join([*blocks[0], rule, *(line for block in blocks[1:] for line in block)])
+
+    def _paragraphs(self, width: int) -> str:
+        names = [column.name for column in self.columns]
+        widths = _fitted([max(map(len, names)), width], width)
+        told = [[_folded(pair, widths, ("left", "left")) for pair in zip(names, row, strict=True)] for row in self.rows]
+        return "\n\n".join("\n".join(line for pair in row for line in pair) for row in told)
 
     @property
     def _aligns(self) -> list[Align]:

@@ -13,32 +13,31 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..config import Recipe, VCReg
-from ..config.tagged import tag_of
+from ..config import Recipe
 from ..data.module import DataModule
 from ..env import describe_env
-from ..errors import ConfigError, counted
+from ..errors import ConfigError
 from ..evals import classification
 from ..evals.context import Context
 from ..files import replacing, tensors_sha256, write_json, write_text
-from ..regularizer.attachment import Attachment, attach
+from ..regularizer.attachment import Attachment
 from ..results.rows import Result
 from ..rundir import START, RunDir
 from ..tasks.task import TaskModule
 from ..training.loop import EpochEnd, Finished, Progress, Row, Saved, Step, fit
 from ..training.optim import says_its_layers
-from ..training.schedule import fitted_batch, warmup_of
 from .accelerator import check_tracker, make_accelerator, start_tracker
 from .build import build, example_input, with_view_of_weights
 from .claim import claimed
 from .emissions import Emissions, measured
 from .evaluate import evaluate, evaluation_context, lost_files, write_details
 from .monitor import Monitor
+from .preview import attached, fitted_to, headline
 
 _Log = Callable[[str], None]
 
-# A run of fewer optimizer steps than this is told of.
-_FEW_STEPS = 100
+# Characters of the line that tells an epoch.
+_LINE = 100
 # What a person calls the parts of a data set.
 _PARTS = {"train": "training", "val": "held-out training", "test": "test"}
 
@@ -75,13 +74,13 @@ def train(
         log(f"processes: {processes}, device: {accelerator.device}, precision: {recipe.train.precision}")
         recipe = with_view_of_weights(recipe, log)
         data, network = build(recipe, log)
-        recipe = _fitted_to(recipe, data, processes, log)
+        recipe = fitted_to(recipe, data, processes, log)
         _synchronise(recipe, network, accelerator)
         context = evaluation_context(recipe, data, network, accelerator)
         if accelerator.is_main_process:
             _note_start(folder, network)
-        attachment = _attached(recipe, network, data)
-        log(_describe(recipe, data, network, attachment))
+        attachment = attached(recipe, network, data)
+        log(headline(recipe, data, network, attachment))
         # Of a run that goes on the beginning is not known, and half a figure would pass for a whole one.
         with measured(accelerator.is_main_process and not (folder.path / "state").exists()) as emissions:
             outcome = _fitted(recipe, context, attachment, folder, bar, log)
@@ -100,24 +99,6 @@ def train(
     return folder
 
 
-def _fitted_to(recipe: Recipe, data: DataModule, processes: int, log: _Log) -> Recipe:
-    """The recipe with a batch that leaves steps enough for its data; says what is short."""
-    train, samples = recipe.train, data.size("train")
-    size = fitted_batch(train, samples, processes * train.accumulation)
-    steps = samples // size * train.epochs
-    if size != train.batch_size:
-        log(f"batch: {size} {data.noun} a step, not {train.batch_size}: {counted(steps, 'step')} in all")
-    if 0 < steps < _FEW_STEPS and train.max_steps is None:
-        epochs = -(-_FEW_STEPS // (samples // size))
-        log(
-            f"warning: {counted(steps, 'step')} in all ({samples} {data.noun}, {size} a step, {train.epochs} epochs), "
-            f"which is little to learn from: --set train.epochs={epochs} gives {_FEW_STEPS}"
-        )
-    if (warmup := warmup_of(recipe.optim, train.epochs)) < recipe.optim.warmup_epochs:
-        log(f"warmup: {warmup:g} of {train.epochs} epochs, not {recipe.optim.warmup_epochs}")
-    return replace(recipe, train=replace(train, batch_size=size))
-
-
 # ---- the training itself -----------------------------------------------------------------------------------------
 
 
@@ -130,11 +111,16 @@ class _Outcome:
     regularizer: list[dict[str, Any]]
 
 
-def _attached(recipe: Recipe, network: nn.Module, data: DataModule) -> Attachment | None:
-    """The attachment of the recipe's regularizer, None for a baseline."""
-    if recipe.vcreg is None:
-        return None
-    return attach(network, recipe.vcreg, recipe.where, example_input=example_input(data))  # type: ignore[arg-type]
+def _synchronise(recipe: Recipe, module: nn.Module, accelerator: Any) -> None:
+    """Let batch normalisation within a module count the samples of all processes, where the recipe asks for it.
+
+    Errors: ConfigError on a device for which torch has no such thing.
+    """
+    if not recipe.train.sync_batchnorm or accelerator.num_processes == 1:
+        return
+    if accelerator.device.type == "cpu":
+        raise ConfigError("train.sync_batchnorm needs GPUs; on CPUs pass --set train.sync_batchnorm=false")
+    nn.SyncBatchNorm.convert_sync_batchnorm(module)  # in place, but for a module that is itself such a layer
 
 
 def _fitted(
@@ -181,7 +167,7 @@ def _fitted(
                     if monitor is not None and monitor.due(int(row["epoch"]), row["step"] == recipe.train.max_steps):
                         row.update(monitor.row(final))
                 case Saved(row):
-                    _report(row, accelerator, log)
+                    _report(row, recipe.train.epochs, accelerator, log)
                 case Finished(final, progress):
                     sites = [] if attachment is None else attachment.statistics()
     if attachment is not None:
@@ -189,23 +175,21 @@ def _fitted(
     return _Outcome(final, progress, sites)
 
 
-def _report(row: Row, accelerator: Any, log: _Log) -> None:
-    # What is told of blocks one by one is read from metrics.csv, trackers and reports.
-    log("  ".join(f"{name} {_short(value)}" for name, value in row.items() if "/" not in name))
+def _report(row: Row, epochs: int, accelerator: Any, log: _Log) -> None:
+    log(_epoch_line(row, epochs))
     if accelerator.trackers:
         accelerator.log({name: value for name, value in row.items() if name not in ("epoch", "step")}, step=row["step"])
 
 
-def _synchronise(recipe: Recipe, module: nn.Module, accelerator: Any) -> None:
-    """Let batch normalisation within a module count the samples of all processes, where the recipe asks for it.
-
-    Errors: ConfigError on a device for which torch has no such thing.
-    """
-    if not recipe.train.sync_batchnorm or accelerator.num_processes == 1:
-        return
-    if accelerator.device.type == "cpu":
-        raise ConfigError("train.sync_batchnorm needs GPUs; on CPUs pass --set train.sync_batchnorm=false")
-    nn.SyncBatchNorm.convert_sync_batchnorm(module)  # in place, but for a module that is itself such a layer
+def _epoch_line(row: Row, epochs: int) -> str:
+    """An epoch's row in at most `_LINE` characters, losses and scores first. All of it is in metrics.csv, and what is
+    told of blocks one by one is there alone."""
+    names = [name for name in row if name not in ("epoch", "step") and "/" not in name]
+    line = f"epoch {row['epoch']}/{epochs}"
+    for name in sorted(names, key=lambda name: not name.startswith(("train_", "val_"))):
+        part = f"  {name} {_short(row[name])}"
+        line += part if len(line + part) <= _LINE else ""
+    return line
 
 
 @contextmanager
@@ -287,18 +271,6 @@ def _regularizer_row(attachment: Attachment | None) -> Row:
     means = {f"vcreg_{name}": round(sum(of.values()) / len(of), 6) for name, of in found.items()}
     each = {f"vcreg_{name}/{site}": float(f"{value:.6g}") for name, of in found.items() for site, value in of.items()}
     return means | each
-
-
-def _describe(recipe: Recipe, data: DataModule, network: nn.Module, attachment: Attachment | None) -> str:
-    parameters = sum(p.numel() for p in network.parameters()) / 1e6
-    sites = 0 if attachment is None else len(attachment.sites)
-    kind = "VCReg" if isinstance(recipe.vcreg, VCReg) else recipe.vcreg and tag_of(recipe.vcreg)
-    regularizer = f"{kind} at {sites} site{'s' * (sites != 1)} ({recipe.where})" if sites else "plain"
-    return (
-        f"{recipe.name}: {recipe.model.name}, {parameters:.2f}M parameters, {regularizer}; "
-        f"{data}: {data.size('train')} train, {data.size('val')} val, {data.size('test')} test, "
-        f"{data.num_classes} classes"
-    )
 
 
 def _short(value: Any) -> str:

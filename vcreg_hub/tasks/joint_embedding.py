@@ -29,6 +29,7 @@ class JointEmbedding(Task):
 
     projector: widths of its layers, of which each but the last is followed by ReLU. projector_norm: batch normalisation
     after every layer (`all`), after every layer but the last (`hidden`), or `none`.
+
     Both views pass the network as one batch, view by view, so that a regularizer sees their rows together.
     """
 

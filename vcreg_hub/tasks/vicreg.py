@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class VICReg(JointEmbedding):
-    """Agreement of views without negatives. projector: of the VCReg paper (Appendix C.5). The others: the weights above
-    and the eps below the square root.
+    """Agreement of views without negatives. projector: of the VCReg paper (Appendix C.5). invariance, variance,
+    covariance: weights of the three terms. eps: below the square root.
 
     The paper has batch normalisation after the last layer too, which holds the variances near 1 by itself; the authors
     of VICReg have none there (`projector_norm=hidden`).

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 from torch.utils.data import Dataset
@@ -169,7 +170,9 @@ def _shapes(cfg: Data) -> VideoIndex:
     if not (root / ABOUT).exists():
         # In this order: another process may put a whole set there in between.
         if action_shapes.is_begun(root) and not (root / ABOUT).exists():
-            raise DataError(f"{root} is half made: repeat `vcreg data {row.name} --out {root}` with the same options")
+            raise DataError(
+                f"{root} is half made: repeat `vcreg data {row.name} --out {quote(str(root))}` with the same options"
+            )
         root.parent.mkdir(parents=True, exist_ok=True)
         # Made aside and put in place in one go: several processes may come here at the same time.
         with tempfile.TemporaryDirectory(dir=root.parent, prefix=f".{root.name}-") as scratch:
