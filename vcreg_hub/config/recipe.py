@@ -44,6 +44,9 @@ class Data:
         library.
     labels: the label set: `class`, `superclass` where the data has one, as folders in folders do; a column of `csv` or
         `hf:`; or one of several folders of the same files, each sorted in another way.
+    hierarchy: a JSON file of superclasses and their classes, {"dog": ["beagle", "pug"], ...}, or one of the package's
+        own: `cifar100`, and over ImageNet `living_9`, `mixed_10`, `mixed_13`, `geirhos_16` and `big_12`. The data is
+        what it lists, under the labels `superclass` or `class`. None for the data as it is.
     train_split / test_split: splits of an `hf:` data set or sub-folders of `root`, under their usual names too (`val`,
         `valid`, `validation`). Without test images the validation images are the test split; without either, a fifth of
         the training images.
@@ -76,6 +79,7 @@ class Data:
     name: str
     root: str | None = None
     labels: str = "class"
+    hierarchy: str | None = None
     train_split: str = "train"
     test_split: str = "test"
     val_fraction: float = 0.0

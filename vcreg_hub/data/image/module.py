@@ -27,6 +27,7 @@ from ..module import DataModule
 from ..splits import carve, long_tailed, stratified
 from . import cifar, digits, fashion_mnist, folder, hf, imagenet, listed, synthetic, table
 from .batches import test_loader, train_loader
+from .hierarchy import superclasses
 from .source import Fingerprinted, Reader, Source, Split
 from .stream import Stream
 from .transforms import test_transform
@@ -176,7 +177,11 @@ def load_images(cfg: Data) -> ImageData:
     together; DataError when files are missing (it says where it looked), damaged, or not what they should be.
     """
     row = IMAGE_SETS[find_image_set(cfg.name)]
-    source = _READERS[row.name](replace(cfg, root=folder_of(row)) if cfg.root is None else cfg)
+    asked = replace(cfg, root=folder_of(row)) if cfg.root is None else cfg
+    whole = _READERS[row.name](asked if cfg.hierarchy is None else replace(asked, labels="class"))
+    for name in ("train", "val", "test"):
+        _check(getattr(whole, name), name, whole)
+    source = whole if cfg.hierarchy is None else superclasses(whole, cfg.hierarchy, cfg.labels)
     channels = cfg.channels or len(source.mean)
     mean, std = cfg.mean or _recoloured(source.mean, channels), cfg.std or _recoloured(source.std, channels)
     if not len(mean) == len(std) == channels or min(std) <= 0:
@@ -186,7 +191,7 @@ def load_images(cfg: Data) -> ImageData:
         shown = "grey" if channels == 1 else "three equal channels"
         _logger.warning("%s has %s: its images are shown in %s", cfg.name, counted(len(source.mean), "channel"), shown)
     train, val, test = _splits(source, cfg)
-    _check_sizes(source, row, cfg)
+    _check_sizes(whole, row, cfg)
     return ImageData(cfg.name, cfg.labels, train, val, test, source.class_names, mean, std, source.origin, recoloured)
 
 
@@ -210,8 +215,6 @@ def _splits(source: Source, cfg: Data) -> tuple[Images | Stream, Images, Images 
         assert isinstance(source.test, Stream)
         return source.train, Images(_NoImages(), empty, empty), source.test
     assert not isinstance(source.test, Stream)
-    for name in ("train", "val", "test"):
-        _check(getattr(source, name), name, source)
     kept = np.arange(len(source.train.classes))
     val, test = source.val, source.test
     if test is None:
@@ -263,7 +266,7 @@ def _check_sizes(source: Source, row: ImageSet, cfg: Data) -> None:
         (wanted, _length(part), f"images in its {name} part")
         for name, wanted, part in (("train", row.train, source.train), ("val", row.val, val), ("test", row.test, test))
     ]
-    if cfg.labels == "class":
+    if cfg.labels == "class" or cfg.hierarchy is not None:
         found.append((row.classes, len(source.class_names), "classes"))
     for wanted, there, what in found:
         if wanted is not None and wanted != there:
@@ -279,9 +282,9 @@ def _length(part: Split | Stream | None) -> int:
     return len(part) if isinstance(part, Stream) else len(part.labels)
 
 
-def _check(split: Split | None, name: str, source: Source) -> None:
+def _check(split: Split | Stream | None, name: str, source: Source) -> None:
     """Errors: DataError for labels out of range, or as many as there are no images."""
-    if split is None:
+    if split is None or isinstance(split, Stream):
         return
     if not len(split.reader) == len(split.labels) == len(split.classes):
         raise DataError(f"{source.origin}, {name}: {len(split.reader)} images but {len(split.labels)} labels")
