@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from vcreg_hub.config import differences, override
@@ -45,6 +47,13 @@ def test_a_row_fits_its_recipes(name):
     assert len({recipe_id(recipe) for recipe in (plain, *made)}) == len(experiment.variants)
     for variant, regularized in zip(experiment.compared, made, strict=True):
         differing = {path.partition(".")[0] for path in differences(plain, regularized)}
+        if (variant.grid and regularized.vcreg is None) or regularized.task != plain.task:
+            assert differing <= {"task", "optim"}, "another task or optimizer"
+            made_of = [
+                override(regularized, [f"{path}={value}"]) for path, all_ in variant.grid.items() for value in all_
+            ]
+            assert len({recipe_id(recipe) for recipe in (plain, *made_of)}) == 1 + len(made_of)
+            continue
         if regularized.vcreg is None:
             assert differing <= {"model", "data"} and not variant.grid, "another start, which is not searched"
             continue
@@ -76,3 +85,10 @@ def test_an_experiment_is_found_by_its_name():
     assert find_experiment("action_shapes") is EXPERIMENTS["action_shapes"]
     with pytest.raises(UnknownNameError, match="did you mean 'action_shapes'"):
         find_experiment("action_shape")
+
+
+def test_rivals_are_searched_alike():
+    """Each with as many points, none with the plain recipe among them."""
+    experiment = EXPERIMENTS["rivals"]
+    assert {math.prod(map(len, variant.grid.values())) for variant in experiment.compared} == {8}
+    assert len(experiment.compared) == 9

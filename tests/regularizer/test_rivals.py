@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from vcreg_hub.errors import ConfigError
 from vcreg_hub.regularizer import wld_reg
@@ -80,3 +81,37 @@ def test_half_types_are_computed_in_float32():
 def test_what_cannot_be_is_refused(make):
     with pytest.raises(ConfigError):
         make()
+
+
+class Largest(TorchDispatchMode):
+    """Elements of the largest tensor that is made within it."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        for tensor in made if isinstance(made, (tuple, list)) else (made,):
+            if isinstance(tensor, torch.Tensor) and tensor.is_contiguous():
+                self.elements = max(self.elements, tensor.numel())
+        return made
+
+
+@pytest.mark.parametrize("form", ["direct", "logdet"])
+def test_two_thousand_channels_fit(form, monkeypatch):
+    """No tensor of n * d * d elements; the gradient along a direction is the difference of two losses."""
+    monkeypatch.setattr(wld_reg, "_CHUNK", 2**20)
+    d, rival = 2048, WLDReg(form, 0.5, 0.0, 1.0)
+    z = features(4, d)
+    with Largest() as largest:
+        gradient = rival.gradient_of(z)
+    assert largest.elements <= max(d * d, 2**20) < z.numel() * d
+    direction = features(4, d, seed=1)
+    step = 1e-4
+    difference = (rival.loss_of(z + step * direction) - rival.loss_of(z - step * direction)) / (2 * step)
+    assert float((gradient * direction).sum()) == pytest.approx(float(difference), rel=1e-4)
+
+
+def test_both_weights_are_one_value_unless_told_apart():
+    z = features()
+    assert WLDReg(similarity_weight=0.2).loss_of(z) == WLDReg(similarity_weight=0.2, norm_weight=0.2).loss_of(z)
+    assert WLDReg(similarity_weight=0.2).loss_of(z) != WLDReg(similarity_weight=0.2, norm_weight=0.1).loss_of(z)

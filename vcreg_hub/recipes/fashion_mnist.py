@@ -97,6 +97,38 @@ def class_incremental() -> Recipe:
     )
 
 
+def long_tail_convnext() -> Recipe:
+    """timm's smallest ConvNeXt on ten classes that fall off from 889 images to 8; the baseline.
+
+    Command: vcreg train fashion_mnist:long_tail_convnext
+    The counts are those of Cao et al. (2019) at ratio 100, 2,200 images in all; test and validation stay balanced.
+    """
+    data = Data(
+        "fashion_mnist", val_fraction=0.1, train_images=2200, imbalance=100, image_size=32, crop="pad", workers=0
+    )
+    return Recipe(
+        name="fashion_mnist_long_tail_convnext",
+        model=Model("test_convnext"),
+        data=data,
+        optim=replace(_OPTIM, bias_weight_decay=0.0),
+        train=Train(epochs=60, batch_size=128),
+    )
+
+
+def long_tail_resnet() -> Recipe:
+    """As `fashion_mnist:long_tail_convnext`, with timm's smallest ResNet on images of their own size; the baseline.
+
+    Command: vcreg train fashion_mnist:long_tail_resnet
+    """
+    recipe = long_tail_convnext()
+    return replace(
+        recipe,
+        name="fashion_mnist_long_tail_resnet",
+        model=Model("test_resnet"),
+        data=replace(recipe.data, image_size=28),
+    )
+
+
 def superclass_augmented() -> Recipe:
     """As `fashion_mnist:superclass_resized`, under random shifts and horizontal flips; the baseline.
 

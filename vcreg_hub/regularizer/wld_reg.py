@@ -27,8 +27,8 @@ _JITTER = 1e-5
 class WLDReg(Regularizer):
     """Laakom et al.'s within-layer diversity: channels with like responses cost.
 
-    form: which J of the similarities S. similarity_weight, norm_weight: lambda1 and lambda2, one value in the original;
-    norm_weight multiplies the mean squared length of a row. gamma: of the similarity's exponent.
+    form: which J of the similarities S. similarity_weight, norm_weight: lambda1 and lambda2; None for the same, as the
+    original has them. norm_weight multiplies the mean squared length of a row. gamma: of the similarity's exponent.
     The original's formulas could be checked in outline only; the mean over rows in both terms is our reading.
     """
 
@@ -36,7 +36,7 @@ class WLDReg(Regularizer):
 
     form: Literal["direct", "det", "logdet"] = "direct"
     similarity_weight: float = 1e-3
-    norm_weight: float = 1e-3
+    norm_weight: float | None = None
     gamma: float = 10.0
 
     def __post_init__(self) -> None:
@@ -44,6 +44,8 @@ class WLDReg(Regularizer):
             raise ConfigError(f"WLDReg.form is 'direct', 'det' or 'logdet', not {self.form!r}")
         for name in ("similarity_weight", "norm_weight", "gamma"):
             value = getattr(self, name)
+            if value is None and name == "norm_weight":
+                continue
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
                 raise ConfigError(f"WLDReg.{name} is a number from 0 on, not {value!r}")
 
@@ -52,14 +54,18 @@ class WLDReg(Regularizer):
         x = _wide(z)
         similarity = _similarity_function().apply(x, self.gamma)
         value, _ = self._of_similarity(similarity)
-        return self.similarity_weight * value + self.norm_weight * x.square().sum(1).mean()
+        return self.similarity_weight * value + self._norm_weight * x.square().sum(1).mean()
 
     def gradient_of(self, z: Tensor) -> Tensor:
         """d loss / d z: (n, d) in z's type."""
         x = _wide(z)
         _, pull = self._of_similarity(_similarity(x, self.gamma))
         found = _pulled(x, self.gamma, pull).mul_(self.similarity_weight)
-        return found.add_(x, alpha=2 * self.norm_weight / len(x)).to(z.dtype)
+        return found.add_(x, alpha=2 * self._norm_weight / len(x)).to(z.dtype)
+
+    @property
+    def _norm_weight(self) -> float:
+        return self.similarity_weight if self.norm_weight is None else self.norm_weight
 
     def _of_similarity(self, s: Tensor) -> tuple[Tensor, Tensor]:
         """J(S) and dJ / dS, both of S: (d, d)."""

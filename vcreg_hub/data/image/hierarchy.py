@@ -91,13 +91,11 @@ class _Part:
         return self.reader.where(int(self.indices[index]))
 
 
-@dataclass(frozen=True)
 class _FingerprintedPart(_Part):
-    """Some images of a reader that tells them from others."""
-
-    reader: Fingerprinted
+    """Some images of a reader that tells its images from any others."""
 
     def fingerprint(self) -> str:
+        assert isinstance(self.reader, Fingerprinted)
         return hashlib.sha256(self.reader.fingerprint().encode() + self.indices.tobytes()).hexdigest()
 
 
