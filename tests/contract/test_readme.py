@@ -62,6 +62,8 @@ RESULTS = Path(__file__).parents[2] / "docs" / "results"
 def test_the_measured_table_is_the_recorded_one():
     assert tabulated(read_summary(RESULTS / "fashion_mnist"), ["top1", "probe_top1"]).markdown() in README
     assert tabulated(read_summary(RESULTS / "hierarchy_convnext"), ["top1", "logreg_top1"]).markdown() in README
+    assert tabulated(read_summary(RESULTS / "transfer_frozen"), ["logreg_top1"]).markdown() in README
+    assert tabulated(read_summary(RESULTS / "transfer_digits"), ["top1"]).markdown() in README
 
 
 def test_the_numbers_on_videos_are_the_recorded_ones():
@@ -79,7 +81,9 @@ def _shown(folder: str) -> list[str]:
         return ["overlap_top1", "margin_p1", "margin"]
     if folder == "class_incremental":
         return ["known_top1", "unknown_top1"]
-    return ["top1"] if "shapes" in folder else ["top1", "logreg_top1" if "hierarchy" in folder else "probe_top1"]
+    if folder.startswith(("hierarchy", "transfer")):
+        return ["top1", "logreg_top1"]
+    return ["top1"] if "shapes" in folder else ["top1", "probe_top1"]
 
 
 @pytest.mark.parametrize("folder", sorted(path.parent.name for path in RESULTS.glob("*/summary.json")))
