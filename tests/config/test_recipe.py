@@ -90,7 +90,7 @@ def test_override_reaches_every_kind_of_field():
         ("train.epochs", ConfigError, "field=value"),
         ("vcreg.gradient=fast", ConfigError, "vcreg.gradient"),
         ("vcreg.alpha=-1", ConfigError, "vcreg.alpha"),
-        ("train.epochs=-1", ConfigError, "epochs is 1 or more, got -1"),
+        ("train.epochs=-1", ConfigError, "epochs is 0 or more, got -1"),
         ("train.batch_size=0", ConfigError, "batch_size is 1 or more"),
         ("data.train_images=0", ConfigError, "train_images is 1 or more"),
         ("optim.lr=-1", ConfigError, "lr is 0 or more"),
