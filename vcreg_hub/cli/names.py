@@ -1,4 +1,4 @@
-"""Finds the recipe that a command names; checks names of models and trackers before torch and timm are imported.
+"""Finds a command's recipe; checks names of models and trackers before torch and timm are imported.
 
 Of a model or tracker only a name that cannot exist is refused here. The libraries themselves decide on every other.
 """
@@ -51,7 +51,7 @@ def named_recipe(address: str, settings: list[str] | None) -> Recipe:
 
 
 def check_model(name: str, kind: str = "model") -> None:
-    """Refuses a name that neither timm nor this package has. kind: what the message calls it.
+    """Refuses a name unknown to timm and to this package. kind: its word in the message.
 
     A name with a prefix (`hf:`, `hf-hub:`, `torchvision:`) is left to its library, and so is every name once timm is
     imported: a recipe from outside may have registered its own. Errors: UnknownNameError, with the nearest names.
@@ -71,7 +71,7 @@ def check_model(name: str, kind: str = "model") -> None:
 
 
 def check_tracker_name(name: str | None) -> None:
-    """Refuses a tracker that accelerate does not have. Errors: UnknownNameError, with the nearest names."""
+    """Refuses a tracker unknown to accelerate. Errors: UnknownNameError, with the nearest names."""
     if name is not None and name not in _TRACKERS and "accelerate" not in sys.modules:
         raise unknown_name("tracker", name, _TRACKERS)
 

@@ -54,7 +54,7 @@ def _width() -> int | None:
 
 
 def tell(line: str) -> None:
-    """Prints a line that is no result, on stderr."""
+    """Prints a line beside the results, on stderr."""
     print(line, file=sys.stderr, flush=True)
 
 

@@ -1,4 +1,4 @@
-"""predict, features: what a trained network makes of files and data sets."""
+"""predict, features: applies a trained network to files and data sets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every block makes of its classes: rank, collapse, and how well class means tell them apart, on training and test
+"""Measures each block's rank, collapse and separation of classes by class means, on training and test
 samples, by one or more label sets."""
 
 from __future__ import annotations

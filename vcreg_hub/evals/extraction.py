@@ -1,4 +1,4 @@
-"""Extracts what a frozen network makes of samples: on any number of processes, each sample once, kept on disk.
+"""Extracts a frozen network's outputs: on any number of processes, each sample once, kept on disk.
 
 A part of the samples at a time is extracted and, where a folder is given, written there. What broke off goes on with
 the next part, and the same network, data and view are never extracted again.
@@ -178,7 +178,7 @@ def _keep(path: Path | None, part: _Part, accelerator: Any) -> None:
 
 
 def progress_bar(total: int | None, accelerator: Any, title: str = "features", unit: str = "sample") -> Any:
-    """A progress bar on the main process's terminal; nothing where there is no terminal."""
+    """A progress bar on the main process's terminal; nothing without a terminal."""
     from tqdm import tqdm
 
     return tqdm(total=total, desc=title, unit=unit, leave=False,

@@ -1,4 +1,4 @@
-"""Checks what a probe learns from and is scored on, before anything long begins."""
+"""Checks a probe's training and test samples before anything long begins."""
 
 from __future__ import annotations
 

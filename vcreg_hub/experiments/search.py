@@ -1,4 +1,4 @@
-"""Searches of a recipe's settings: drawn at random, or proposed by Optuna from what was found before.
+"""Searches a recipe's settings: drawn at random, or proposed by Optuna from earlier results.
 
 A space is spelled as `vcreg.alpha=0.1..10:log`, `optim.lr=1e-4..1e-2`, `train.epochs=5..20`, or `optim.name=adamw,sgd`.
 Optuna judges by held-out training data. The samples that are tested choose nothing.
@@ -75,7 +75,7 @@ def draw_random(space: Space, count: int, seed: int = 0) -> list[tuple[tuple[str
 
 
 def plain_trials(recipe: Recipe, settings: Iterable[tuple[tuple[str, str], ...]], seeds: Sequence[int]) -> list[Trial]:
-    """The recipe without a regularizer, once for each combination of the settings that are not the regularizer's.
+    """The recipe without a regularizer, once for each combination of its other settings.
 
     Errors: UsageError where the recipe has none to leave out.
     """

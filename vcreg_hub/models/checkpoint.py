@@ -1,4 +1,4 @@
-"""Any trained network by name, folder or Hub id, with the preprocessing and the class names that belong to it."""
+"""Any trained network by name, folder or Hub id, with its own preprocessing and class names."""
 
 from __future__ import annotations
 

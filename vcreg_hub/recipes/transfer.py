@@ -1,4 +1,4 @@
-"""Transfer of networks that are there already: a backbone pretrained on ImageNet, weights of this package, random ones.
+"""Transfer of existing networks: a backbone pretrained on ImageNet, weights of this package, random ones.
 
 The backbone is EfficientNet-Lite0, a real one and small enough for a CPU: `bash scripts/imagenet_backbone` fetches it
 into `weights/tf_efficientnet_lite0.in1k`, where these recipes look for it, below the folder they are started in. Images

@@ -1,4 +1,4 @@
-"""The charts of a report as plain values, which a script in the page draws."""
+"""The charts of a report as plain values for a script in the page."""
 
 from __future__ import annotations
 

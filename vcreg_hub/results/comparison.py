@@ -1,4 +1,4 @@
-"""Finished runs that may stand in one table: told apart by a digest of protocol, data and budget."""
+"""Sorts finished runs into comparable groups, by a digest of protocol, data and budget."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a report shows of networks: their blocks, features, neighbours and mistakes, on samples that all share."""
+"""A report's view of networks: their blocks, features, neighbours and mistakes, on samples common to all."""
 
 from __future__ import annotations
 

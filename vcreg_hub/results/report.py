@@ -66,7 +66,7 @@ def find_runs(folders: Iterable[Path]) -> list[RunDir]:
 
 
 def missing_runs(folders: Iterable[Path]) -> list[str]:
-    """The planned runs below `folders` that are not complete, each with how far it is.
+    """The planned, incomplete runs below `folders`, each with its state.
 
     A sweep or experiment plans a run by its recipe beside the folder: `<label>/seed0.recipe.json`.
     """

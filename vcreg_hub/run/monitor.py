@@ -1,4 +1,4 @@
-"""Looks at the blocks of a network while it trains: a row of numbers on one batch that it does not learn from.
+"""Looks at the blocks of a network during training: a row of numbers on one batch outside the training samples.
 
 It is kept off the critical path by looking seldom: a look is a forward pass of at most 256 samples and sums over their
 features, and between two looks at least 64 samples are trained for each one that is looked at. A training sample costs

@@ -1,4 +1,4 @@
-"""The classes that a trained network sees in files: the likeliest ones of each, with their probabilities."""
+"""Predicts the classes of files: the likeliest ones of each, with their probabilities."""
 
 from __future__ import annotations
 

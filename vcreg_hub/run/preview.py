@@ -1,4 +1,4 @@
-"""Goes the way of a training up to its first step, and tells what it found. Nothing is written."""
+"""Goes the way of a training up to its first step, and describes it. Nothing is written."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SITES = 12
 
 
 def preview(recipe: Recipe) -> dict[str, str]:
-    """What a training of the recipe would do on this machine: a name and a text for each part of it.
+    """Describes a training of the recipe on this machine: a name and a text for each part of it.
 
     The data are read, the network is built and the regularizer attached, as `train` does. Errors: those of `train`
     before its first step.

@@ -1,4 +1,4 @@
-"""Embeddings: the projector that makes them of features, and those of every process as one batch."""
+"""Embeddings: their projector, and those of every process as one batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two views of an image, one network, a projector: the walk of SimCLR and VICReg, which differ in how they compare.
+"""Two views of an image, one network, a projector: the common walk of SimCLR and VICReg.
 
     views (b, 2, c, h, w) -> network -> features (2b, d) -> projector -> embeddings one, two (b, e) -> compare
                                              |
