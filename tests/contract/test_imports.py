@@ -38,7 +38,7 @@ HOUSE: dict[str, set[str]] = {
     "recipes": {"config", "evals", "tasks"},
     "experiments": {"config", "data", "evals", "files", "paper", "recipes", "results", "run", "rundir"},
     "hub": {"checkpoints", "config", "env", "files", "models", "paper", "releases", "results", "rundir"},
-    "bench": {"config", "data", "env", "files", "models", "paper", "placement", "regularizer", "results"},
+    "bench": {"config", "data", "env", "evals", "files", "models", "paper", "placement", "regularizer", "results"},
 }  # fmt: skip
 # The command line joins them all, and nobody imports it; the front door names what is public.
 OPEN = {"cli", "__init__", "__main__"}

@@ -107,3 +107,33 @@ def throughput(
     if out is not None:
         write_json(out, result)
     print_json(result) if as_json else print(render(result))
+
+
+@bench.command()
+def logreg(
+    data: Annotated[str, typer.Option(help="A data set of images, such as digits or fashion_mnist.")] = "fashion_mnist",
+    samples: Annotated[int, typer.Option(min=20, help="Training images at most.")] = 10_000,
+    width: Annotated[int, typer.Option(min=1, help="Features of an image at most.")] = 512,
+    count: Annotated[int, typer.Option(min=1, help="Penalties.")] = 45,
+    lowest: Annotated[float, typer.Option(help="The smallest penalty.")] = 1e-5,
+    tolerance: Annotated[float, typer.Option(help="scikit-learn's.")] = 1e-4,
+    out: Annotated[Path | None, typer.Option(help="Write the JSON here, which names the machine.")] = None,
+    as_json: Json = False,
+) -> None:
+    """The penalties of `logreg` fitted at once against scikit-learn's fits one by one, on the same features."""
+    from ..bench.logreg import logreg as measure
+    from ..bench.logreg import render
+    from ..files import write_json
+
+    result = measure(
+        data,
+        samples=samples,
+        width=width,
+        count=count,
+        lowest=lowest,
+        tolerance=tolerance,
+        log=lambda line: print(line, file=sys.stderr),
+    )
+    if out is not None:
+        write_json(out, result)
+    print_json(result) if as_json else print(render(result))

@@ -91,10 +91,15 @@ def _prepare(name: str, source: Path | None, out: Path, splits: Path | None, wor
     if VIDEO_SETS[name].made:
         if source is not None or splits is not None:
             raise UsageError(f"{name} is made, not read: it takes no --source and no --splits")
-    elif source is None:
+    elif source is None and VIDEO_SETS[name].hub is None:
         raise UsageError(f"--source is missing: the archives of {name}, or the folder of its class folders")
     try:
-        if source is None:
+        if source is None and VIDEO_SETS[name].hub is not None:
+            from ..data.video.hub_copy import lay_out
+
+            tell(f"fetching {VIDEO_SETS[name].hub} from the Hub")
+            source = lay_out(VIDEO_SETS[name], out / "hub")
+        elif source is None:
             tell(f"making the clips in {out}")
             compound = name == action_shapes.COMPOUND
             source = action_shapes.make(out, action_shapes.ActionShapes(sources=n, seed=seed, compound=compound))

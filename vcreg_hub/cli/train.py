@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -74,6 +75,7 @@ def train(
 def eval_(
     run: Annotated[Path, typer.Argument(help="A finished run folder.")],
     set_: Set = None,
+    suite: Annotated[str | None, typer.Option(help="Evaluations that belong together, such as table1.")] = None,
     save: Annotated[bool, typer.Option(help="Add the metrics to the run's results.json.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -81,10 +83,16 @@ def eval_(
     from ..config import override
     from ..rundir import RunDir
 
-    recipe = override(RunDir(run).recipe(), set_ or [])  # finds a typo before torch is imported
+    # What is mistyped is found before torch is imported.
+    recipe = RunDir(run).recipe()
+    if suite is not None:
+        from ..evals.suites import find_suite
+
+        recipe = replace(recipe, evals=find_suite(suite))
+    recipe = override(recipe, set_ or [])
     from ..run import evaluate_run
 
-    rows = evaluate_run(run, set_ or [], save=save)
+    rows = evaluate_run(run, set_ or [], save=save, suite=suite)
     found = [row.to_json() for row in rows]
     print_json(found) if as_json else print_metrics(found, recipe)
     leave_group()

@@ -216,7 +216,8 @@ class VideoSet:
     checked. made: by this package, so nothing has to be fetched.
 
     classes, clips: in all. train, test: clips in each of the `splits`. archive: file name of the RAR of
-    class RARs. split_archive, split_md5: file name of the RAR of split files and its MD5.
+    class RARs. split_archive, split_md5: file name of the RAR of split files and its MD5. hub, revision: a copy of the
+    first split on the Hub, and the commit that is read.
     """
 
     name: str
@@ -230,6 +231,8 @@ class VideoSet:
     split_archive: str | None = None
     split_md5: str | None = None
     made: bool = False
+    hub: str | None = None
+    revision: str | None = None
 
 
 VIDEO_SETS = {
@@ -246,6 +249,17 @@ VIDEO_SETS = {
             archive="hmdb51_org.rar",
             split_archive="test_train_splits.rar",
             split_md5="15e67781e70dcfbdce2d7dbb9b3344b5",
+        ),
+        VideoSet(
+            "hmdb51_split1",
+            "the first split of HMDB51, fetched from the Hub",
+            splits=1,
+            classes=51,
+            clips=5_100,
+            train=3_570,
+            test=1_530,
+            hub="mteb/HMDB51",
+            revision="73e5ac9cd9536c406d0046f3d6046785885f7ebe",
         ),
         VideoSet("action_shapes", "6 motions of textured shapes, made on the spot", splits=3, classes=6, made=True),
         VideoSet(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from ..config import Metric
 
@@ -58,3 +58,25 @@ def accuracies_by_frequency(ranked: Tensor, labels: Tensor, counts: Sequence[int
     hits = (ranked[:, 0] == labels).double()
     groups = {f"top1_{name}": (seen >= low) & (seen <= high) for name, (low, high) in _GROUPS.items()}
     return {name: 100 * hits[group].mean().item() for name, group in groups.items() if group.any()}
+
+
+def score_answers(
+    answer: Callable[[Tensor], Tensor], batches: Iterable[Any], accelerator: Any, classes: int
+) -> list[dict[str, float]]:
+    """`accuracies` of each of several classifiers on the same batches, the same on every process.
+
+    answer: the class ids (b, k) that k classifiers give samples (b, ...). batches: (samples, labels (b,), ...),
+    prepared by `accelerator`; what padding repeats is not counted.
+    """
+    import torch
+
+    answers, targets = [], []
+    with torch.no_grad():
+        for samples, labels, *_ in batches:
+            with accelerator.autocast():
+                given = answer(samples)
+            given, labels = accelerator.gather_for_metrics((given.contiguous(), labels))
+            answers.append(given.cpu())
+            targets.append(labels.cpu())
+    every, truth = torch.cat(answers), torch.cat(targets)
+    return [accuracies(every[:, i : i + 1], truth, classes) for i in range(every.shape[1])]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..config import Data, Eval, Evaluation
+from ..config import Data, Eval, Evaluation, Optim, Train
 from ..errors import ConfigError, DataError, some
 from ..files import JSON
 from .extraction import extract
@@ -43,7 +43,8 @@ class Context:
     """A network and its training data.
 
     settings: the split to measure on, and the batch size. load: reads a data set that an evaluation names for itself.
-    cache: the folder that features are kept in; None keeps them in memory alone.
+    cache: the folder that features are kept in; None keeps them in memory alone. tune: gives a copy of the network that
+    is trained whole on other data.
     """
 
     network: nn.Module
@@ -52,6 +53,7 @@ class Context:
     accelerator: Any
     load: Callable[[Data], DataModule]
     cache: Path | None = None
+    tune: Callable[[nn.Module, DataModule, Optim, Train], nn.Module] | None = None
     _loaded: dict[Data, DataModule] = field(default_factory=dict, repr=False)
     # Of one network: a copy with another one starts anew.
     _notes: dict[int, tuple[JSON, JSON | None]] = field(init=False, default_factory=dict, repr=False)

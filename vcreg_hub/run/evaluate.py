@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -15,14 +16,18 @@ from torch import Tensor, nn
 from ..config import Evaluation, Place, Recipe, differences, override
 from ..config.tagged import tag_of
 from ..data.module import DataModule
-from ..errors import ConfigError, DivergedError, UsageError
+from ..errors import ConfigError, DataError, DivergedError, UsageError
 from ..evals.context import Context
+from ..evals.suites import find_suite, seen_by
 from ..files import write_json
 from ..results.rows import Result, identity
 from ..rundir import DETAILS, RunDir
 from .accelerator import make_accelerator
 from .build import load_run, recipe_as_run, recipe_data
 from .claim import alone_in
+from .tune import tuned
+
+_logger = logging.getLogger("vcreg_hub")
 
 # What an evaluation may change. Not `video.split`: the test clips of one split are training clips of another.
 _EVALUATED = (
@@ -33,18 +38,23 @@ _EVALUATED = (
 )
 
 
-def evaluate_run(path: str | Path, settings: Sequence[str] = (), *, save: bool = False) -> list[Result]:
+def evaluate_run(
+    path: str | Path, settings: Sequence[str] = (), *, save: bool = False, suite: str | None = None
+) -> list[Result]:
     """Evaluate a finished run's weights again, under its recipe with `settings` applied: `evals`, `eval.*`, `data.*`,
     and of `video.*` what concerns testing, such as `video.noise=1.5`.
 
+    suite: a name of `evals.suites`: its evaluations in place of the run's, shown to the network as its training images
+    were. Those whose data are not at hand are left out, with a warning that says what to fetch.
     save: put the rows into the run's results.json, in place of older rows of the same metric, data, settings, split and
     noise, and what evaluations tell in detail into its folder `evals`; meanwhile no other run or saving evaluation gets
     into the folder.
-    Errors: UsageError for a setting that would change what was trained, or a folder in use; RunFolderError.
+    Errors: UsageError for a setting that would change what was trained, or a folder in use; RunFolderError; DataError
+    where no data of a suite are at hand.
     """
     folder = RunDir(path)
     trained = recipe_as_run(folder)
-    recipe = override(trained, settings)
+    recipe = override(trained if suite is None else replace(trained, evals=find_suite(suite)), settings)
     foreign = [name for name in differences(trained, recipe) if not name.startswith(_EVALUATED)]
     if foreign:
         raise UsageError(
@@ -54,9 +64,13 @@ def evaluate_run(path: str | Path, settings: Sequence[str] = (), *, save: bool =
     with alone_in(folder, accelerator) if save else contextlib.nullcontext():
         _, data, network = load_run(path)  # built for the classes it was trained on
         results = folder.results()
-        if recipe != trained:
+        if suite is not None:
+            recipe = replace(recipe, evals=seen_by(recipe.evals, data.cfg.image_size, data.mean, data.std))
+        elif recipe != trained:
             data = recipe_data(recipe)
-        context = evaluation_context(recipe, data, network, accelerator)
+        missing: dict[int, str] = {}
+        context = evaluation_context(recipe, data, network, accelerator, missing if suite is not None else None)
+        recipe = replace(recipe, evals=_at_hand(recipe, missing))
         _refuse_other_classes(recipe, context, results.get("data", {}).get("classes"))
         rows = evaluate(recipe, context, results["training"]["selected"])
         if save and accelerator.is_main_process:
@@ -72,15 +86,41 @@ def _without_file(extra: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in extra.items() if name != "details"}
 
 
-def evaluation_context(recipe: Recipe, data: DataModule, network: nn.Module, accelerator: Any) -> Context:
+def _at_hand(recipe: Recipe, missing: Mapping[int, str]) -> tuple[Evaluation, ...]:
+    """The evaluations whose data were found; the others are named in warnings."""
+    for text in dict.fromkeys(missing.values()):
+        _logger.warning("not measured: %s", text)
+    found = tuple(one for one in recipe.evals if id(one) not in missing)
+    if missing and not found:
+        raise DataError(f"none of the {len(missing)} data sets of the suite is at hand; the warnings say what to fetch")
+    return found
+
+
+def evaluation_context(
+    recipe: Recipe, data: DataModule, network: nn.Module, accelerator: Any, missing: dict[int, str] | None = None
+) -> Context:
     """The material of the recipe's evaluations; their data sets are read, and unfit ones refused.
 
-    It is made before the training: a typo must not cost one.
+    It is made before the training: a typo must not cost one. missing: gets what is said of an evaluation, by its `id`,
+    whose data cannot be read; None raises that.
     """
-    context = Context(network, data, recipe.eval, accelerator, load=lambda cfg: recipe_data(recipe, cfg))
+    context = Context(
+        network,
+        data,
+        recipe.eval,
+        accelerator,
+        load=lambda cfg: recipe_data(recipe, cfg),
+        tune=lambda own, other, optim, train: tuned(recipe, own, other, optim, train, accelerator),
+    )
     measured: dict[tuple[str, ...], str] = {}
     for evaluation in recipe.evals:
-        data = context.data(evaluation)
+        try:
+            data = context.data(evaluation)
+        except DataError as error:
+            if missing is None:
+                raise
+            missing[id(evaluation)] = str(error)
+            continue
         evaluation.check(data)
         for metric in evaluation.metrics:
             number = metric, data.cfg.name, data.cfg.labels, _settings(evaluation, data) or ""

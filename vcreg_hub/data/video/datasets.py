@@ -204,6 +204,7 @@ def _spec(name: str) -> action_shapes.ActionShapes:
 _READERS: dict[str, Callable[[Data], VideoIndex]] = {
     "hmdb51": _prepared,
     "hmdb51_like": _prepared,
+    "hmdb51_split1": _prepared,
     "action_shapes": _shapes,
     "action_shapes_compound": _shapes,
     "video_folder": video_folder.class_folders,
