@@ -140,7 +140,7 @@ def test_a_fixed_classifier_stays_and_is_the_one_that_is_saved(tmp_path):
     assert {row["metric"] for row in run.results()["metrics"]} == {"top1", "top5", "loss"}
 
 
-def test_a_run_with_a_projector_goes_on_where_it_stopped_and_saves_the_plain_network(tmp_path):
+def test_a_run_with_a_projector_saves_the_plain_network(tmp_path):
     recipe = replace(RECIPE, task=Classification(projector=(12,)), vcreg=VCReg(), where="final")
     whole = train(recipe, tmp_path / "whole", log=quiet)
     stock = timm.create_model("test_convnext", num_classes=10, in_chans=1)
