@@ -287,6 +287,12 @@ def test_help_says_the_rules_and_a_wrong_folder_is_refused(tmp_path):
     assert "it has no __init__.py" in house(tmp_path, "--json", fails=True)
 
 
-def test_this_package_has_its_walks():
+def test_this_package_keeps_its_measures():
+    """What docs/architecture.md promises of the package as it grows."""
     found = json.loads(house(ROOT / "vcreg_hub", "--json"))
     assert all(walk and walk["depth"] > 3 for walk in found["walks"].values())
+    assert found["walks"]["train"]["depth"] <= 12, "scripts/house --walk train shows the chain"
+    assert found["root_modules"] <= 9
+    assert found["public_per_1000_lines"] <= 23
+    assert found["short_files_share"] <= 0.1
+    assert not found["module_cycles_with_functions"] and not found["room_cycles_with_functions"]

@@ -88,9 +88,17 @@ def view_of_weights(cfg: Model) -> tuple[str, Preprocessing]:
     if isinstance(source, str):
         folder = resolve(source).folder
         if (folder / CONFIG).is_file() or (folder / "recipe.json").is_file():
-            return source, load_checkpoint(folder).view
+            return source, _view_in(folder)
     about = library.preprocessing(build_on_meta(cfg.name), cfg.name if library.name == "torchvision" else bare)
     return f"{library.name}'s {bare}", about
+
+
+def _view_in(folder: Path) -> Preprocessing:
+    """The preprocessing of a run or an export, read without the weights of a run."""
+    if not (folder / CONFIG).is_file():
+        run = RunDir(folder)
+        return run_view(run.recipe(), run.results())
+    return LIBRARIES[library_of_config(read_config(folder))].preprocessing(load_network(folder), folder)
 
 
 def run_view(recipe: Recipe, results: dict[str, Any]) -> Preprocessing:
@@ -137,8 +145,7 @@ def _in_folder(folder: Path) -> tuple[nn.Module, Preprocessing]:
     if (folder / CONFIG).is_file():
         resolve(str(folder))  # the recorded hashes are compared
         network = load_network(folder)
-        library = LIBRARIES[library_of_config(read_config(folder))]
-        return network, library.preprocessing(network, folder)
+        return network, LIBRARIES[library_of_config(read_config(folder))].preprocessing(network, folder)
     run = RunDir(folder)
     recipe = run.recipe()
     view = run_view(recipe, run.results())
