@@ -53,9 +53,11 @@ def test_the_loss_is_among_the_group_s_own_classes_and_each_penalty_its_formula(
     first = batch_of(0)
     scores = network(first[0]).float()
     assert module(first)["loss"].item() == pytest.approx(F.cross_entropy(scores[:, :2], first[1]).item()), "no penalty"
-    task.after_epoch(module, 1, [first], TRAIN)
+    module.set_epoch(0)
+    task.end_epoch(module, network, [first])
     assert not module.heads["memory"].distance(network), "the group has not ended"
-    task.after_epoch(module, 2, [first], TRAIN)
+    module.set_epoch(1)
+    task.end_epoch(module, network, [first])
     old = copy.deepcopy(network)
     with torch.no_grad():
         for parameter in network.parameters():
@@ -87,7 +89,8 @@ def test_fisher_adds_up_over_groups_and_is_left_out_after_the_last():
     module = TaskModule(task, network, TRAIN, torch.zeros(1, 4))
     with torch.no_grad():
         network[0].weight += 1
-    task.after_epoch(module, 6, [batch_of(2)], TRAIN)
+    module.set_epoch(5)
+    task.end_epoch(module, network, [batch_of(2)])
     assert not torch.equal(module.heads["memory"].get_buffer("before/0/weight"), network[0].weight)
 
 

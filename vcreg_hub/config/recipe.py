@@ -368,13 +368,11 @@ class Task:
         """{"loss": the minimised value, further names: values to show}, from `module.network` and `module.heads`."""
         raise NotImplementedError
 
-    def end_epoch(self, network: nn.Module, example_input: Tensor) -> None:
-        """Puts a network in order for evaluation and saving, after each epoch."""
+    def end_epoch(self, module: TaskModule, final: nn.Module, batches: Any) -> None:
+        """Runs after each epoch, before its evaluation and before its state is saved.
 
-    def after_epoch(self, module: TaskModule, epochs: int, batches: Any, train: Train) -> None:
-        """Notes what must not be forgotten, after each epoch and before its state is saved.
-
-        epochs: finished so far. batches: this process's batches of the last one, once more, not on its device.
+        final: the network to be evaluated, the average where there is one. batches: this process's batches of the
+        epoch, once more, not on its device.
         """
 
 

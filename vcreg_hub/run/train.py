@@ -157,8 +157,7 @@ def _fitted(
                 case EpochEnd(final, row):
                     shown.close()
                     refuse_lost()
-                    recipe.task.end_epoch(final, example_input(data).to(accelerator.device))
-                    recipe.task.after_epoch(module, int(row["epoch"]), batches, recipe.train)
+                    recipe.task.end_epoch(module, final, batches)
                     row.update(_regularizer_row(attachment))
                     if held_out is not None:
                         found = classification.evaluate(final, held_out, accelerator, data.num_classes)

@@ -86,7 +86,8 @@ class Incremental(Task):
         hits = own.detach().argmax(1) + group * size == targets
         return {"loss": loss + kept, "kept": kept.detach(), "top1": 100 * hits.float().mean()}
 
-    def after_epoch(self, module: TaskModule, epochs: int, batches: Iterable[Sequence[Any]], train: Train) -> None:
+    def end_epoch(self, module: TaskModule, final: nn.Module, batches: Iterable[Sequence[Any]]) -> None:
+        train, epochs = module.train_settings, module.epoch + 1
         each = train.epochs // train.class_groups
         if "memory" not in module.heads or epochs % each or epochs >= train.epochs:
             return

@@ -97,11 +97,12 @@ class LDAM(Task):
             raise ConfigError("task=ldam takes one class a sample: set train.mixup, cutmix and label_smoothing to 0")
         return module.class_counts
 
-    def end_epoch(self, network: nn.Module, example_input: Tensor) -> None:
+    def end_epoch(self, module: TaskModule, final: nn.Module, batches: Any) -> None:
         """Gives the classifier's rows unit length: then its logits rank the classes as the cosines do."""
         from torch.nn import functional as F
 
         from ..models.etf import linear_classifier
 
-        weight = linear_classifier(network, example_input).weight.detach()
+        device = next(final.parameters()).device
+        weight = linear_classifier(final, module.example_input.to(device)).weight.detach()
         weight.copy_(F.normalize(weight))

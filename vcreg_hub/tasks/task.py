@@ -15,7 +15,8 @@ class TaskModule(nn.Module):
     """Called with a batch, gives {"loss": ...}. The optimizer and a run's state see the whole of it; evaluation,
     weights and export are `network` alone.
 
-    class_counts: training samples of each class, None of a stream. epoch: the running one, from 0.
+    class_counts: training samples of each class, None of a stream. epoch: the running one, from 0. example_input: a
+    batch as the network takes it, on the CPU.
     """
 
     network: nn.Module
@@ -31,7 +32,7 @@ class TaskModule(nn.Module):
     ) -> None:
         super().__init__()
         self.task, self.train_settings = task, train
-        self.class_counts = class_counts
+        self.class_counts, self.example_input = class_counts, example_input
         self.epoch = 0
         self.network = network
         self.heads = nn.ModuleDict(dict(task.heads(network, example_input)))
