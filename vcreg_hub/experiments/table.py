@@ -197,7 +197,7 @@ def _moons(epochs: int, longer: int) -> Experiment:
 def _class_incremental() -> Experiment:
     """VCReg at two places beside two methods against forgetting, each searched on validation images."""
     recipe = "fashion_mnist:class_incremental"
-    at_blocks = {"vcreg.alpha": ("0.16", "0.64", "2.5"), "vcreg.beta": ("0.04", "0.16", "0.64", "2.5")}
+    at_blocks = {"vcreg.alpha": ("0.04", "0.16", "0.64", "2.5"), "vcreg.beta": ("0.04", "0.16", "0.64", "2.5")}
     # One reproduction of the paper on other classes found its best values here.
     on_vector = {"vcreg.alpha": ("0.64", "3", "15"), "vcreg.beta": ("0.16", "1.6", "12.8")}
     with_lwf = {"task.lwf": ("1", "3"), "vcreg.beta": ("0.04", "0.16", "0.64")}

@@ -6,6 +6,7 @@ compiled backward pass does: counting, warnings and exactness do not depend on t
 
 from __future__ import annotations
 
+import functools
 import itertools
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -81,7 +82,8 @@ class Injection:
             return compiled
         self.forwards += 1
         cell = self.scale.for_forward(index)
-        through: Tensor = _Inject.apply(z, cell, self, index, autocast) if z.requires_grad else z
+        inject = _inject_at(self.names[index])
+        through: Tensor = inject.apply(z, cell, self, index, autocast) if z.requires_grad else z
         return through
 
     def watch(self, loss: Tensor, weight: float | Tensor = 1.0) -> None:
@@ -229,6 +231,12 @@ def _note_compiled(key: int) -> bool:
     injection = _INJECTIONS[key]
     injection.called = injection.scale.traced = True
     return True
+
+
+@functools.cache
+def _inject_at(site: str) -> type[_Inject]:
+    """The function under a name of its own: torch's error for an in-place operation behind it says that name."""
+    return type(f"VCReg at {site}: ", (_Inject,), {})
 
 
 @torch.library.custom_op("vcreg_hub::add_gradient", mutates_args=())
