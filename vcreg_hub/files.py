@@ -9,11 +9,11 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from .errors import RunFolderError
+from .errors import RunFolderError, UsageError
 
 try:
     import fcntl
@@ -26,10 +26,29 @@ if TYPE_CHECKING:
 # An object of a JSON file, as json.loads gives it: recipe.json, results.json, env.json, config.json, a record.
 JSON = dict[str, Any]
 
+# Endings of the files that hold a table of predictions, and features.
+TABLES = (".csv", ".parquet")
+ARRAYS = (".safetensors", ".npy", ".parquet")
+
 # Handles of the folders that this process holds.
 _held: set[int] = set()
 # (kind, path, size, mtime in ns) -> hash.
 _digests: dict[tuple[str, Path, int, int], str] = {}
+
+
+def check_paths(paths: Iterable[str | Path], to: str | Path | None, suffixes: Sequence[str]) -> None:
+    """Refuse what cannot be read or written. paths: files and folders to read. to: a file to write, named with one of
+    `suffixes`.
+
+    Errors: UsageError for a path that is not there, for another ending, and for a folder in the place of `to`.
+    """
+    for path in map(Path, paths):
+        if not path.expanduser().exists():
+            raise UsageError(f"there is no file or folder {path.expanduser().absolute()}")
+    if to is not None and Path(to).suffix not in suffixes:
+        raise UsageError(f"{to}: expected a name that ends in {', '.join(suffixes)}")
+    if to is not None and Path(to).is_dir():
+        raise UsageError(f"{to} is a folder; expected the name of a file")
 
 
 @contextlib.contextmanager

@@ -9,7 +9,10 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from ..errors import some
+from ..config import Data
+from ..data.datasets import named_data
+from ..errors import UsageError, some
+from ..files import ARRAYS, TABLES, check_paths
 from .app import Json, app
 from .printing import leave_group, print_json, print_table
 
@@ -40,6 +43,7 @@ def predict(
     The preprocessing is the model's own, one view of each file: an image's centre, a clip from a video's middle.
     --json prints a list with one object a file. A file that cannot be read is named, and the others go on.
     """
+    check_paths(paths, to, TABLES)  # before torch is imported
     from ..run.predict import predict as run
 
     found = run(model, paths, top_k, to=to, batch_size=batch_size, workers=workers, precision=precision)
@@ -83,15 +87,15 @@ def features(
 
     Of files the label is the folder that they lie in. Interrupted, the same command goes on where it was.
     """
-    from ..errors import UsageError
-    from ..run.features import features as run
-    from ..run.features import named_data
-
     if split not in ("train", "val", "test"):
         raise UsageError(f"--split is train, val or test, got {split!r}")
     part: Literal["train", "val", "test"] = split  # type: ignore[assignment]
+    source = named_data(data, root, labels)
+    check_paths(() if isinstance(source, Data) else source, to, ARRAYS)  # before torch is imported
+    from ..run.features import features as run
+
     found = run(
-        model, named_data(data, root, labels), to=to, outputs=output or ("pooled",), split=part,
+        model, source, to=to, outputs=output or ("pooled",), split=part,
         batch_size=batch_size, workers=workers, precision=precision, cache=cache,
     )  # fmt: skip
     if os.environ.get("RANK", "0") == "0":

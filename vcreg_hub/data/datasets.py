@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from ..errors import unknown_name
+from ..config import Data
+from ..errors import UsageError, some, unknown_name
 
 
 @dataclass(frozen=True)
@@ -301,3 +302,24 @@ def find_image_set(name: str) -> str:
     if row not in IMAGE_SETS or (row == "hf" and not rest):
         raise unknown_name("data set", name, IMAGE_SETS, "`folder` and `hf:<id>` read your own images.")
     return row
+
+
+def named_data(
+    data: str | Path | Data | Sequence[str | Path], root: str | None = None, labels: str = "class"
+) -> Data | list[str | Path]:
+    """The settings of a data set where one is named alone, else files. root, labels: of the data set.
+
+    Errors: UnknownNameError for a name that is neither; UsageError for `root` or `labels` of files.
+    """
+    if isinstance(data, Data):
+        return data
+    given = [data] if isinstance(data, str | Path) else list(data)
+    only = str(given[0]) if len(given) == 1 else ""
+    row = only.partition(":")[0]
+    if row in (*IMAGE_SETS, *VIDEO_SETS, *OWN_VIDEOS) and (root or not Path(only).exists()):
+        return Data(only, root=root, labels=labels)
+    if root is not None or labels != "class":
+        raise UsageError(f"--root and --labels are of a data set, got {some(list(map(str, given)))}")
+    if only and not isinstance(given[0], Path) and "/" not in only and not Path(only).exists():
+        raise unknown_name("data set", only, [*IMAGE_SETS, *VIDEO_SETS, *OWN_VIDEOS], "Files are given by their path.")
+    return given

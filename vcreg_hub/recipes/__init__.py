@@ -18,6 +18,8 @@ from ..config import Recipe, override
 from ..errors import ConfigError, UsageError, unknown_name
 from .aliases import ALIASES
 
+_LISTED = "`vcreg recipes` lists them."
+
 
 def load_recipe(address: str) -> Recipe:
     """The recipe at `module:function`, or of an alias. Errors: UnknownNameError, naming the nearest."""
@@ -28,12 +30,12 @@ def load_recipe(address: str) -> Recipe:
     known = addresses()
     module, colon, name = address.partition(":")
     if not colon or not module or not name:
-        raise unknown_name("recipe", address, known, "An address is module:function; `vcreg recipes` lists them.")
+        raise unknown_name("recipe", address, known, f"An address is module:function; {_LISTED}")
     if address in known:
         recipe: Recipe = getattr(importlib.import_module(f"{__name__}.{module}"), name)()
         return recipe
     if any(other.startswith(f"{module}:") for other in known):
-        raise unknown_name("recipe", address, known)
+        raise unknown_name("recipe", address, known, _LISTED)
     return _from_outside(address, module, name)
 
 
@@ -64,7 +66,7 @@ def _from_outside(address: str, module: str, name: str) -> Recipe:
     except ModuleNotFoundError as error:
         if error.name is not None and not module.startswith(error.name):
             raise UsageError(f"recipe {address!r}: its module imports {error.name}, which is not installed") from None
-        raise unknown_name("recipe", address, addresses()) from None
+        raise unknown_name("recipe", address, addresses(), _LISTED) from None
     function = getattr(imported, name, None)
     if not callable(function):
         known = [f"{module}:{n}" for n, value in vars(imported).items() if callable(value)]

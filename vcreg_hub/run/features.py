@@ -16,18 +16,17 @@ from torch import nn
 
 from ..config import Data
 from ..data import load_data
-from ..data.datasets import IMAGE_SETS, OWN_VIDEOS, VIDEO_SETS
+from ..data.datasets import named_data
 from ..data.files import find_files
 from ..errors import DataError, UsageError, some, unknown_name
 from ..evals.extraction import Extracted, extract, features_folder
-from ..files import replacing, write_tensors
+from ..files import ARRAYS, check_paths, replacing, write_tensors
 from ..models.checkpoint import Checkpoint, load_checkpoint
 from ..models.libraries.library import Preprocessing
 from ..models.outputs import OUTPUTS
 from .accelerator import accelerator_of
 from .predict import unreadable
 
-_SUFFIXES = (".safetensors", ".npy", ".parquet")
 _logger = logging.getLogger("vcreg_hub")
 
 
@@ -119,6 +118,8 @@ def features(
     if to is not None:
         _check_target(Path(to), len(outputs) + ("blocks" in outputs))
     source = named_data(data)
+    if not isinstance(source, Data):
+        check_paths(source, None, ())
     checkpoint = load_checkpoint(model, preprocessing)
     accelerator = accelerator_of(precision)
     folder = features_folder() if cache else None
@@ -167,29 +168,7 @@ def _kept(
     return Features(arrays, labels[read], names, kept, checkpoint.name)
 
 
-def named_data(
-    data: str | Path | Data | Sequence[str | Path], root: str | None = None, labels: str = "class"
-) -> Data | list[str | Path]:
-    """The settings of a data set where one is named alone, else files. root, labels: of the data set.
-
-    Errors: UnknownNameError for a name that is neither; UsageError for `root` or `labels` of files.
-    """
-    if isinstance(data, Data):
-        return data
-    given = [data] if isinstance(data, str | Path) else list(data)
-    only = str(given[0]) if len(given) == 1 else ""
-    row = only.partition(":")[0]
-    if row in (*IMAGE_SETS, *VIDEO_SETS, *OWN_VIDEOS) and (root or not Path(only).exists()):
-        return Data(only, root=root, labels=labels)
-    if root is not None or labels != "class":
-        raise UsageError(f"--root and --labels are of a data set, got {some(list(map(str, given)))}")
-    if only and not isinstance(given[0], Path) and "/" not in only and not Path(only).exists():
-        raise unknown_name("data set", only, [*IMAGE_SETS, *VIDEO_SETS, *OWN_VIDEOS], "Files are given by their path.")
-    return given
-
-
 def _check_target(to: Path, arrays: int) -> None:
-    if to.suffix not in _SUFFIXES:
-        raise UsageError(f"{to}: expected a name that ends in {', '.join(_SUFFIXES)}")
+    check_paths((), to, ARRAYS)
     if to.suffix == ".npy" and arrays > 1:
         raise UsageError(f"{to}: an .npy file holds one array, and {arrays} or more are asked for; use .safetensors")

@@ -15,12 +15,10 @@ from ..config import Data
 from ..data.files import Files, find_files
 from ..errors import DataError, UsageError
 from ..evals.extraction import extract
-from ..files import replacing
+from ..files import TABLES, check_paths, replacing
 from ..models.checkpoint import load_checkpoint
 from ..models.libraries.library import Preprocessing
 from .accelerator import accelerator_of
-
-_SUFFIXES = (".csv", ".parquet")
 
 
 @dataclass(frozen=True)
@@ -58,10 +56,10 @@ def predict(
     """
     if top_k < 1:
         raise UsageError(f"top_k is 1 or more, got {top_k}")
-    table = None if to is None else _checked(Path(to))
+    given = [paths] if isinstance(paths, str | Path) else list(paths)
+    check_paths(given, to, TABLES)
     checkpoint = load_checkpoint(model, preprocessing)
     cfg = replace(checkpoint.shown(Data("files")), workers=workers)
-    given = [paths] if isinstance(paths, str | Path) else list(paths)
     files = find_files(given, cfg, checkpoint.video)
     accelerator = accelerator_of(precision)
     found = extract(checkpoint.network, files.batches(batch_size), accelerator, outputs=("logits",))
@@ -78,8 +76,8 @@ def predict(
     predictions = [
         Prediction(one.path, (), lost[number]) if number in lost else one for number, one in enumerate(predictions)
     ]
-    if table is not None and accelerator.is_main_process:
-        _write(predictions, table)
+    if to is not None and accelerator.is_main_process:
+        _write(predictions, Path(to))
     return predictions
 
 
@@ -89,12 +87,6 @@ def unreadable(files: Files, lost: Any) -> dict[int, str]:
     if len(reasons) == len(files.paths):
         raise DataError(f"none of the {len(files.paths)} files can be read: {reasons[0]}")
     return reasons
-
-
-def _checked(to: Path) -> Path:
-    if to.suffix not in _SUFFIXES:
-        raise UsageError(f"{to}: expected a name that ends in {' or '.join(_SUFFIXES)}")
-    return to
 
 
 def _write(predictions: Sequence[Prediction], to: Path) -> None:
