@@ -42,13 +42,13 @@ def check_paths(paths: Iterable[str | Path], to: str | Path | None, suffixes: Se
 
     Errors: UsageError for a path that is not there, for another ending, and for a folder in the place of `to`.
     """
-    for path in map(Path, paths):
-        if not path.expanduser().exists():
-            raise UsageError(f"there is no file or folder {path.expanduser().absolute()}")
     if to is not None and Path(to).suffix not in suffixes:
         raise UsageError(f"{to}: expected a name that ends in {', '.join(suffixes)}")
     if to is not None and Path(to).is_dir():
         raise UsageError(f"{to} is a folder; expected the name of a file")
+    for path in map(Path, paths):
+        if not path.expanduser().exists():
+            raise UsageError(f"there is no file or folder {path.expanduser().absolute()}")
 
 
 @contextlib.contextmanager
