@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .errors import VCRegError
+    from .hub.share import export, push
     from .models.libraries.transformers import create_image_model
     from .models.video import create_video_model
     from .models.zoo import register_model
@@ -15,8 +16,10 @@ if TYPE_CHECKING:
     from .regularizer.attachment import Attachment, attach
     from .regularizer.loss import vcreg_gradient, vcreg_loss
     from .regularizer.vcreg import VCReg
+    from .run.checkpoint import evaluate
     from .run.features import features
     from .run.predict import predict
+    from .run.train import train
 
 __all__ = [
     "Attachment",
@@ -26,10 +29,14 @@ __all__ = [
     "attach",
     "create_image_model",
     "create_video_model",
+    "evaluate",
+    "export",
     "features",
     "find_blocks",
     "predict",
+    "push",
     "register_model",
+    "train",
     "vcreg_gradient",
     "vcreg_loss",
 ]
@@ -43,10 +50,14 @@ _HOMES = {
     "attach": "regularizer.attachment",
     "create_image_model": "models.libraries.transformers",
     "create_video_model": "models.video",
+    "evaluate": "run.checkpoint",
+    "export": "hub.share",
     "features": "run.features",
     "find_blocks": "placement.sites",
     "predict": "run.predict",
+    "push": "hub.share",
     "register_model": "models.zoo",
+    "train": "run.train",
     "vcreg_gradient": "regularizer.loss",
     "vcreg_loss": "regularizer.loss",
 }

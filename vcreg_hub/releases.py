@@ -14,6 +14,8 @@ from typing import Literal
 PACKAGE = Path(__file__).resolve().parent
 CARD, CONFIG, WEIGHTS, RESULTS = "README.md", "config.json", "model.safetensors", "results.json"
 REQUIRED = (CARD, CONFIG, WEIGHTS, "recipe.json", RESULTS, "env.json")
+# Of weights that another program trained, whose recipe nobody knows: results.json states this origin.
+MODULE, REQUIRED_OF_MODULE = "module", (CARD, CONFIG, WEIGHTS, RESULTS)
 _FILES = tuple(
     re.compile(pattern)
     for pattern in (

@@ -32,8 +32,8 @@ HOUSE: dict[str, set[str]] = {
     "training": {"config", "files", "models", "regularizer", "rundir"},
     "loops": {"regularizer"},
     "run": {
-        "analysis", "checkpoints", "config", "data", "env", "evals", "files", "models", "placement", "regularizer",
-        "results", "rundir", "tasks", "training",
+        "analysis", "checkpoints", "config", "data", "env", "evals", "files", "models", "placement", "recipes",
+        "regularizer", "results", "rundir", "tasks", "training",
     },
     "recipes": {"config", "evals", "tasks"},
     "experiments": {"config", "data", "evals", "files", "paper", "recipes", "results", "run", "rundir"},

@@ -8,6 +8,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from vcreg_hub.bench import throughput
 from vcreg_hub.bench.table import render
@@ -23,8 +24,16 @@ def fenced(language: str, page: str = README) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", page, flags=re.M | re.S)
 
 
+def photos(folder: Path) -> None:
+    """The images of one's own that the examples name."""
+    for name in ("boots", "shirts"):
+        (folder / "photos" / name).mkdir(parents=True)
+        Image.new("RGB", (40, 48), (40, 90, 200)).save(folder / "photos" / name / "one.png")
+
+
 def test_python_snippets_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    photos(tmp_path)
     snippets = fenced("python")
     assert snippets
     namespace: dict[str, object] = {"__name__": "readme"}

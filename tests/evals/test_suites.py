@@ -15,7 +15,7 @@ from vcreg_hub.evals.knn import KNN
 from vcreg_hub.evals.linear import Linear
 from vcreg_hub.evals.linear_probe import LinearProbe
 from vcreg_hub.evals.logreg import LogReg
-from vcreg_hub.evals.suites import SUITES, find_suite, seen_by
+from vcreg_hub.evals.suites import SUITES, evaluations, seen_by
 from vcreg_hub.run import evaluate_run, train
 
 DIGITS = Data("digits", image_size=32, workers=0, train_images=100)
@@ -23,7 +23,7 @@ DIGITS = Data("digits", image_size=32, workers=0, train_images=100)
 
 @pytest.mark.parametrize("name", SUITES)
 def test_a_suite_is_of_known_data_sets_and_a_recipe_holds_it(name):
-    suite = find_suite(name)
+    suite = evaluations(name)
     assert all(one.data is not None and one.data.name in IMAGE_SETS for one in suite)
     recipe = Recipe("r", Model("test_convnext"), DIGITS, evals=suite)
     assert from_json(to_json(recipe)) == recipe
@@ -31,7 +31,7 @@ def test_a_suite_is_of_known_data_sets_and_a_recipe_holds_it(name):
 
 
 def test_table_1_is_the_papers():
-    suite = find_suite("table1")
+    suite = evaluations("table1")
     assert [one.data.name for one in suite] == [
         "inaturalist18", "places205", "food101", "stanford_cars", "fgvc_aircraft", "oxford_pets", "flowers102", "dtd",
     ]  # fmt: skip
@@ -47,7 +47,7 @@ def test_table_1_is_the_papers():
 
 
 def test_a_network_of_other_images_sees_them_its_own_way():
-    small = seen_by(find_suite("table1"), 32, (0.5,), (0.25,))
+    small = seen_by(evaluations("table1"), 32, (0.5,), (0.25,))
     assert {one.data.image_size for one in small} == {32} and {one.data.channels for one in small} == {1}
     assert small[0].data.resize == 37 and small[2].data.resize is None
     assert small[0].epochs == 84 and small[0].data.mean == (0.5,)
@@ -55,7 +55,7 @@ def test_a_network_of_other_images_sees_them_its_own_way():
 
 def test_an_unknown_suite():
     with pytest.raises(UnknownNameError, match="did you mean 'table1'"):
-        find_suite("table_1")
+        evaluations("table_1")
 
 
 @pytest.fixture

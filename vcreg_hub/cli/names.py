@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import UsageError, unknown_name
+from ..errors import unknown_name
 from ..releases import RELEASES
 
 if TYPE_CHECKING:
@@ -27,20 +27,13 @@ _TRACKERS = ("aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "tens
 
 def named_recipe(address: str, settings: list[str] | None) -> Recipe:
     """The recipe at an address or in a file, with settings changed. Errors: UsageError for a name of nothing."""
-    from ..config import from_json, override
+    from ..config import override
     from ..data import is_drawn
     from ..data.datasets import OWN_VIDEOS, VIDEO_SETS, find_image_set
-    from ..recipes import load_recipe
+    from ..recipes import read_recipe
 
-    if address.endswith(".json"):
-        path = Path(address)
-        if not path.is_file():
-            raise UsageError(f"there is no recipe file {path}")
-        recipe = from_json(path.read_text(encoding="utf-8"))
-    else:
-        sys.path.insert(0, os.getcwd())
-        recipe = load_recipe(address)
-    recipe = override(recipe, settings or [])
+    sys.path.insert(0, os.getcwd())
+    recipe = override(read_recipe(address), settings or [])
     check_model(recipe.model.name)
     if recipe.video is None:
         for data in (recipe.data, *(one.data for one in recipe.evals if one.data is not None)):

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..errors import IntegrityError, UsageError, VCRegError
+from ..errors import IntegrityError, UsageError
 from .app import Json, Licence, LicenceLink, LicenceName, Overwrite, Siblings, Twins, app
 from .printing import print_json, print_table, tell
 
@@ -28,19 +28,14 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Writes a run as a folder for plain timm or transformers, with its model card."""
-    from ..hub.licence import check_licence
+    from ..hub.share import export as run_export
 
-    check_licence(licence, licence_name, licence_link)
-    from ..hub.card import write_card
-    from ..hub.export import export as write
-
-    folder = write(run, to, licence=licence, weights=weights, overwrite=overwrite)
-    named: dict[str, Any] = {"licence_name": licence_name, "licence_link": licence_link}
-    try:
-        card = write_card(folder, licence=licence, siblings=siblings or [], twins=twins or [], **named)
-    except VCRegError as error:
-        raise VCRegError(f"the weights are exported to {folder}, but not the card: {error}") from error
-    told = {"folder": str(folder), "weights": str(folder / "model.safetensors"), "card": str(card)}
+    folder = run_export(
+        run, to, licence=licence, siblings=siblings or (), twins=twins or (), weights=weights, overwrite=overwrite,
+        licence_name=licence_name, licence_link=licence_link,
+    )  # fmt: skip
+    paths = {"weights": folder / "model.safetensors", "card": folder / "README.md"}
+    told = {"folder": str(folder)} | {name: str(path) for name, path in paths.items()}
     print_json(told) if as_json else print(f"weights: {quote(told['weights'])}\ncard:    {quote(told['card'])}")
 
 
@@ -94,21 +89,23 @@ def publish(
     from ..hub.plan import check_arguments, plan
 
     check_arguments(repo, revision, pr, tag)
-    from ..hub.publish import prepare_upload
-    from ..hub.publish import publish as push
+    about: dict[str, Any] = {"licence": licence, "siblings": siblings or [], "twins": twins or []}
+    about |= {"licence_name": licence_name, "licence_link": licence_link}
+    where: dict[str, Any] = {"private": private, "revision": revision, "pr": pr, "tag": tag}
+    if yes:
+        from ..hub.share import push
 
-    named = {"licence_name": licence_name, "licence_link": licence_link}
-    with prepare_upload(run, repo, licence=licence, siblings=siblings or [], twins=twins or [], **named) as bundle:
-        if not yes:
-            planned = plan(bundle, repo, private=private, revision=revision, pr=pr, tag=tag)
-            if as_json:
-                print_json({"repo_id": repo, "sent": False, "plan": planned.describe().splitlines()})
-            else:
-                print(f"{planned.describe()}\nnothing was sent; --yes does it")
-            return
-        log = tell if as_json else print
-        done = push(bundle, repo, private=private, revision=revision, pr=pr, tag=tag, verify=verify, log=log)
-    print_json({**vars(done), "sent": True}) if as_json else print(done.url)
+        done = push(run, repo, verify=verify, log=tell if as_json else print, **about, **where)
+        print_json({**vars(done), "sent": True}) if as_json else print(done.url)
+        return
+    from ..hub.publish import prepare_upload
+
+    with prepare_upload(run, repo, **about) as bundle:
+        planned = plan(bundle, repo, **where).describe()
+    if as_json:
+        print_json({"repo_id": repo, "sent": False, "plan": planned.splitlines()})
+    else:
+        print(f"{planned}\nnothing was sent; --yes does it")
 
 
 @app.command()

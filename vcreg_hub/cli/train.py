@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -68,33 +67,6 @@ def train(
             print_metrics(metrics, chosen)
         if not as_json:
             print(f"run folder: {shlex.quote(str(folder.path))}")
-    leave_group()
-
-
-@app.command(name="eval")
-def eval_(
-    run: Annotated[Path, typer.Argument(help="A finished run folder.")],
-    set_: Set = None,
-    suite: Annotated[str | None, typer.Option(help="Evaluations that belong together, such as table1.")] = None,
-    save: Annotated[bool, typer.Option(help="Add the metrics to the run's results.json.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Evaluate a run's weights again: other evaluations, data or splits through --set evals, eval.* and data.*."""
-    from ..config import override
-    from ..rundir import RunDir
-
-    # What is mistyped is found before torch is imported.
-    recipe = RunDir(run).recipe()
-    if suite is not None:
-        from ..evals.suites import find_suite
-
-        recipe = replace(recipe, evals=find_suite(suite))
-    recipe = override(recipe, set_ or [])
-    from ..run import evaluate_run
-
-    rows = evaluate_run(run, set_ or [], save=save, suite=suite)
-    found = [row.to_json() for row in rows]
-    print_json(found) if as_json else print_metrics(found, recipe)
     leave_group()
 
 

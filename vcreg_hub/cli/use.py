@@ -1,10 +1,11 @@
-"""predict, features: applies a trained network to files and data sets."""
+"""predict, features, eval: applies a trained network to files and data sets, and measures it."""
 
 from __future__ import annotations
 
 import os
-import sys
+from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any, Literal
 
 import typer
@@ -13,8 +14,9 @@ from ..config import Data
 from ..data.datasets import named_data
 from ..errors import UsageError, some
 from ..files import ARRAYS, TABLES, check_paths
-from .app import Json, app
-from .printing import leave_group, print_json, print_table
+from .app import Json, Set, app
+from .names import check_model
+from .printing import leave_group, print_json, print_metrics, print_table, tell
 
 Model = Annotated[
     str,
@@ -24,6 +26,7 @@ Model = Annotated[
 ]
 BatchSize = Annotated[int, typer.Option(min=1, help="Samples at a time on each process.")]
 Workers = Annotated[int, typer.Option(min=0, help="Processes that read files, of each process.")]
+Cache = Annotated[bool, typer.Option(help="Keep extracted features, and take what was kept; see docs/use.md.")]
 Precision = Annotated[str, typer.Option(help="no, bf16 or fp16.")]
 
 
@@ -43,7 +46,10 @@ def predict(
     The preprocessing is the model's own, one view of each file: an image's centre, a clip from a video's middle.
     --json prints a list with one object a file. A file that cannot be read is named, and the others go on.
     """
-    check_paths(paths, to, TABLES)  # before torch is imported
+    # Before torch is imported.
+    if not _is_path(model):
+        check_model(model)
+    check_paths(paths, to, TABLES)
     from ..run.predict import predict as run
 
     found = run(model, paths, top_k, to=to, batch_size=batch_size, workers=workers, precision=precision)
@@ -54,9 +60,9 @@ def predict(
             shown = [f"{k + 1}" for k in range(max(len(one.classes) for one in found))]
             print_table([{"file": one.path} | dict(zip(shown, _cells(one))) for one in found])
         if lost := [one.error for one in found if one.error]:
-            print(f"{len(lost)} of {len(found)} files cannot be read: {some(lost)}", file=sys.stderr)
+            tell(f"{len(lost)} of {len(found)} files cannot be read: {some(lost)}")
         if to is not None:
-            print(f"table: {to}", file=sys.stderr)
+            tell(f"table: {quote(str(to))}")
     leave_group()
 
 
@@ -81,12 +87,14 @@ def features(
     batch_size: BatchSize = 64,
     workers: Workers = 0,
     precision: Precision = "no",
-    cache: Annotated[bool, typer.Option(help="Keep what is extracted, and take what was; see docs/use.md.")] = True,
+    cache: Cache = True,
 ) -> None:
     """Write a model's features of files or of a data set, with paths and labels. Also under accelerate launch.
 
     Of files the label is the folder that they lie in. Interrupted, the same command goes on where it was.
     """
+    if not _is_path(model):
+        check_model(model)
     if split not in ("train", "val", "test"):
         raise UsageError(f"--split is train, val or test, got {split!r}")
     part: Literal["train", "val", "test"] = split  # type: ignore[assignment]
@@ -100,5 +108,49 @@ def features(
     )  # fmt: skip
     if os.environ.get("RANK", "0") == "0":
         shapes = ", ".join(f"{name} {'x'.join(map(str, array.shape))}" for name, array in found.arrays.items())
-        print(f"features: {to} ({shapes})")
+        print(f"features: {quote(str(to))} ({shapes})")
     leave_group()
+
+
+@app.command(name="eval")
+def eval_(
+    model: Model,
+    suite: Annotated[
+        str | None, typer.Option(help="A suite such as table1, or evaluations by tag, such as logreg,knn.")
+    ] = None,
+    set_: Set = None,
+    save: Annotated[bool, typer.Option(help="Add the metrics to the run's results.json.")] = False,
+    cache: Cache = True,
+    as_json: Json = False,
+) -> None:
+    """Evaluate a trained network: other evaluations, data or splits through --suite, --set evals, eval.* and data.*.
+
+    A run is measured on the data of its recipe. Any other network is told which, and sees them as it is used to:
+
+        vcreg eval resnet32_cifar_vcreg --suite logreg --set data.name=digits
+    """
+    from ..config import override
+    from ..evals.suites import evaluations
+
+    # What is mistyped is found before torch is imported.
+    evals = None if suite is None else evaluations(suite)
+    recipe = None
+    if _is_path(model):
+        from ..rundir import RunDir
+
+        if not (Path(model.removeprefix("local-dir:")) / "config.json").is_file():
+            recipe = RunDir(model).recipe()
+            recipe = override(recipe if evals is None else replace(recipe, evals=evals), set_ or [])
+    else:
+        check_model(model)
+    from ..run.checkpoint import evaluate as run
+
+    rows = run(model, suite, settings=set_ or [], save=save, cache=cache)
+    if os.environ.get("RANK", "0") == "0":
+        found = [row.to_json() for row in rows]
+        print_json(found) if as_json else print_metrics(found, recipe)
+    leave_group()
+
+
+def _is_path(model: str) -> bool:
+    return Path(model.removeprefix("local-dir:")).is_dir() or ("/" in model and ":" not in model)

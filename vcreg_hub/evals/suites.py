@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 
 from ..config import Data, Evaluation
+from ..config.tagged import tagged_class
 from ..data.datasets import IMAGE_SETS
-from ..errors import unknown_name
+from ..errors import UnknownNameError, unknown_name
 from .few_shot import FewShot
 from .knn import KNN
 from .linear import Linear
@@ -44,11 +46,34 @@ SUITES: dict[str, tuple[Evaluation, ...]] = {
 }
 
 
-def find_suite(name: str) -> tuple[Evaluation, ...]:
-    """The evaluations of a suite. Errors: UnknownNameError."""
-    if name not in SUITES:
-        raise unknown_name("suite", name, SUITES)
-    return SUITES[name]
+Suite = str | Evaluation | Iterable[str | Evaluation]
+
+
+def evaluations(suite: Suite) -> tuple[Evaluation, ...]:
+    """The evaluations of a suite: by its name, by their tags ("logreg,knn"), or as they are.
+
+    Errors: UnknownNameError for what is neither suite nor tag.
+    """
+    if isinstance(suite, Evaluation):
+        return (suite,)
+    if not isinstance(suite, str):
+        return tuple(one for part in suite for one in evaluations(part))
+    return SUITES[suite] if suite in SUITES else tuple(_tagged(tag.strip()) for tag in suite.split(","))
+
+
+def is_named(suite: Suite | None) -> bool:
+    """Tells whether a suite is a name of `SUITES`."""
+    return isinstance(suite, str) and suite in SUITES
+
+
+def _tagged(tag: str) -> Evaluation:
+    try:
+        made: Evaluation = tagged_class(Evaluation, tag)()
+    except UnknownNameError as error:
+        if get_close_matches(tag, SUITES, n=1, cutoff=0.5):
+            raise unknown_name("suite", tag, SUITES) from None
+        raise UnknownNameError(f"{error} Suites: {', '.join(SUITES)}") from None
+    return made
 
 
 def seen_by(

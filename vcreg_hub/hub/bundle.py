@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -10,7 +11,7 @@ from ..checkpoints.checksums import check_exported, exported_checksums
 from ..checkpoints.find import AGAIN, refuse_only_pickles
 from ..errors import IntegrityError, UsageError
 from ..files import git_hash, sha256
-from ..releases import REQUIRED, is_release_file
+from ..releases import MODULE, REQUIRED, REQUIRED_OF_MODULE, RESULTS, is_release_file
 from .card import check_numbers
 from .privacy import private_in
 from .record import Record
@@ -68,7 +69,7 @@ def read_bundle(
     paths = sorted(path for path in folder.rglob("*") if path.is_file() or path.is_symlink())
     names = {str(PurePosixPath(path.relative_to(folder))): path for path in paths}
     allowed = {name: path for name, path in names.items() if is_release_file(name)}
-    if absent := [name for name in REQUIRED if name not in allowed]:
+    if absent := [name for name in _required(folder) if name not in allowed]:
         raise UsageError(
             f"{folder} is not ready to be published: it has no {', '.join(absent)}. `vcreg export` writes the folder, "
             "`vcreg card` its README.md"
@@ -81,6 +82,14 @@ def read_bundle(
     check_numbers(folder, record)
     files = tuple(File(name, path, path.stat().st_size, sha256(path)) for name, path in allowed.items())
     return Bundle(folder, files, tuple(name for name in names if name not in allowed))
+
+
+def _required(folder: Path) -> tuple[str, ...]:
+    try:
+        origin = json.loads((folder / RESULTS).read_text(encoding="utf-8")).get("origin")
+    except (OSError, ValueError, AttributeError):
+        return REQUIRED
+    return REQUIRED_OF_MODULE if origin == MODULE else REQUIRED
 
 
 def refuse_altered(folder: Path) -> None:

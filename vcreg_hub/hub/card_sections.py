@@ -31,7 +31,7 @@ def card_context(record: Record) -> dict[str, object]:
         "transformers_snippet": wrapped[0] if wrapped else None,
         "class_count": len(classes),
         "classes": ", ".join(classes) if 0 < len(classes) <= 200 else "",
-        "vcreg": _vcreg_table(vcreg, record.recipe["where"]) if vcreg else None,
+        "vcreg": vcreg_table(vcreg, record.recipe["where"]) if vcreg else None,
         "results_note": _results_note(record),
         "results": results_table(record).markdown(),
         "baseline_note": _baseline_note(record),
@@ -92,7 +92,8 @@ def _load_note(record: Record) -> str:
     return f"Plain {record.library} loads it; vcreg_hub is not needed.{where}"
 
 
-def _vcreg_table(vcreg: Document, where: str) -> str:
+def vcreg_table(vcreg: Document, where: str) -> str:
+    """The settings of a regularizer and its placement."""
     forms = {
         "loss": "the exact gradient of Eqs. 1-6",
         "algorithm1": "Algorithm 1 as printed (delta ignored, covariance term without 1/(n-1))",

@@ -70,7 +70,7 @@ def export(run: str | Path, to: str | Path, *, licence: str, weights: str = "mod
     model = run_network(recipe.model, view, file)
     with replacing_folder(to) as folder:
         written = library_of(recipe.model.name).save(folder, model, recipe.model, view, licence)
-        _refuse_other_logits(load_network(folder), written, view)
+        refuse_other_logits(load_network(folder), written, view)
         write_json(folder / "recipe.json", without_paths(to_dict(recipe)))
         write_json(folder / "env.json", env)
         # What is published or loaded later can then be compared with what was loaded back here.
@@ -91,7 +91,7 @@ def _refuse_private(folder: Path) -> None:
 
 
 @torch.no_grad()
-def _refuse_other_logits(loaded: nn.Module, model: nn.Module, view: Preprocessing) -> None:
+def refuse_other_logits(loaded: nn.Module, model: nn.Module, view: Preprocessing) -> None:
     """RunFolderError unless the exported network computes what `model` does."""
     generator = torch.Generator().manual_seed(0)
     frames = getattr(getattr(model, "config", None), "num_frames", None)

@@ -30,11 +30,13 @@ _IMAGENET = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A trained network in evaluation mode. name: what it was asked for by. view: how it is shown a sample."""
+    """A trained network in evaluation mode. name: what it was asked for by. view: how it is shown a sample; assumed,
+    where nobody said it."""
 
     network: nn.Module
     view: Preprocessing
     name: str
+    assumed: bool = False
 
     def shown(self, cfg: Data) -> Data:
         """`cfg` with the test view of this network: its size, crop, normalisation and channels."""
@@ -63,7 +65,8 @@ def load_checkpoint(source: str | Path | nn.Module, preprocessing: Preprocessing
     that do not fit or are pickles; IntegrityError for a file that is not what its publisher recorded.
     """
     if isinstance(source, nn.Module):
-        return Checkpoint(source.eval(), preprocessing or _preprocessing_of(source), type(source).__name__)
+        view, assumed = (preprocessing, False) if preprocessing else _preprocessing_of(source)
+        return Checkpoint(source.eval(), view, type(source).__name__, assumed)
     name = str(source)
     folder = Path(name.removeprefix("local-dir:")).expanduser()
     if folder.is_dir():
@@ -99,6 +102,15 @@ def _view_in(folder: Path) -> Preprocessing:
         run = RunDir(folder)
         return run_view(run.recipe(), run.results())
     return LIBRARIES[library_of_config(read_config(folder))].preprocessing(load_network(folder), folder)
+
+
+def is_run(source: str | Path) -> bool:
+    """Tells whether a name means a run folder: a folder without config.json, or a path of nothing."""
+    name = str(source)
+    folder = Path(name.removeprefix("local-dir:")).expanduser()
+    if folder.is_dir():
+        return not (folder / CONFIG).is_file()
+    return isinstance(source, Path) or ("/" in name and ":" not in name)
 
 
 def run_view(recipe: Recipe, results: dict[str, Any]) -> Preprocessing:
@@ -205,13 +217,13 @@ def _weights_missing(name: str) -> Iterator[None]:
         ) from error
 
 
-def _preprocessing_of(network: nn.Module) -> Preprocessing:
-    """What a module from elsewhere says of itself; ImageNet's preprocessing where it says nothing."""
+def _preprocessing_of(network: nn.Module) -> tuple[Preprocessing, bool]:
+    """What a module says of itself, else ImageNet's preprocessing; and whether that is assumed."""
     if isinstance(getattr(network, "pretrained_cfg", None), dict):
-        return LIBRARIES["timm"].preprocessing(network)
+        return LIBRARIES["timm"].preprocessing(network), False
     if hasattr(network, "config") and hasattr(network, "main_input_name"):
         try:
-            return LIBRARIES["transformers"].preprocessing(network)
+            return LIBRARIES["transformers"].preprocessing(network), False
         except UsageError as error:
             _logger.warning("%s", error)
     *clip, channels, size, _ = input_of(network)
@@ -220,4 +232,4 @@ def _preprocessing_of(network: nn.Module) -> Preprocessing:
         "preprocessing= for others", type(network).__name__, size,
     )  # fmt: skip
     mean, std = (values[:channels] if channels <= 3 else [0.5] * channels for values in _IMAGENET)
-    return Preprocessing([], channels, size, size, "bilinear", mean, std, clip[0] if clip else None)
+    return Preprocessing([], channels, size, size, "bilinear", mean, std, clip[0] if clip else None), True

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from ..config import Recipe, override
+from ..config import Recipe, from_json, override
 from ..errors import ConfigError, UsageError, unknown_name
 from .aliases import ALIASES
 
@@ -37,6 +37,17 @@ def load_recipe(address: str) -> Recipe:
     if any(other.startswith(f"{module}:") for other in known):
         raise unknown_name("recipe", address, known, _LISTED)
     return _from_outside(address, module, name)
+
+
+def read_recipe(source: str | Path) -> Recipe:
+    """The recipe at `module:function`, or in a .json file that a run holds. Errors: those of `load_recipe`; UsageError
+    for a file that is not there; ConfigError for one that is no recipe."""
+    if not str(source).endswith(".json"):
+        return load_recipe(str(source))
+    path = Path(source).expanduser()
+    if not path.is_file():
+        raise UsageError(f"there is no recipe file {path}")
+    return from_json(path.read_text(encoding="utf-8"))
 
 
 def addresses() -> list[str]:

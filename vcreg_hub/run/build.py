@@ -129,9 +129,13 @@ def recipe_data(recipe: Recipe, cfg: Data | None = None) -> DataModule:
         cfg = replace(cfg, mean=mean, std=std)
     if is_drawn(cfg):
         cfg = replace(cfg, split_seed=recipe.train.seed)
-    data = load_data(cfg, recipe.video)
-    if not data.size(recipe.eval.split):
-        raise ConfigError(f"eval.split={recipe.eval.split}: nothing is held out; set data.val_fraction, such as 0.2")
+    return checked_split(load_data(cfg, recipe.video), recipe.eval.split)
+
+
+def checked_split(data: DataModule, split: str) -> DataModule:
+    """`data`, of which `split` is measured. Errors: ConfigError where that is empty."""
+    if not data.size(split):
+        raise ConfigError(f"eval.split={split}: nothing is held out; set data.val_fraction, such as 0.2")
     return data
 
 

@@ -6,19 +6,19 @@ import contextlib
 import logging
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from ..config import Evaluation, Place, Recipe, differences, override
+from ..config import Data, Evaluation, Place, Recipe, differences, override
 from ..config.tagged import tag_of
 from ..data.module import DataModule
 from ..errors import ConfigError, DataError, DivergedError, UsageError
 from ..evals.context import Context
-from ..evals.suites import find_suite, seen_by
+from ..evals.suites import Suite, evaluations, is_named, seen_by
 from ..files import write_json
 from ..results.rows import Result, identity
 from ..rundir import DETAILS, RunDir
@@ -37,24 +37,34 @@ _EVALUATED = (
     *(f"video.{name}" for name in ("stride", "clips", "crops", "merge", "noise", "max_failed", "decoder")),
 )
 
+# Classes of the smallest ImageNet.
+_IMAGENET = 1000
+
 
 def evaluate_run(
-    path: str | Path, settings: Sequence[str] = (), *, save: bool = False, suite: str | None = None
+    path: str | Path,
+    settings: Sequence[str] = (),
+    *,
+    save: bool = False,
+    suite: Suite | None = None,
+    cache: Path | None = None,
 ) -> list[Result]:
     """Evaluate a finished run's weights again, under its recipe with `settings` applied: `evals`, `eval.*`, `data.*`,
     and of `video.*` what concerns testing, such as `video.noise=1.5`.
 
-    suite: a name of `evals.suites`: its evaluations in place of the run's, shown to the network as its training images
-    were. Those whose data are not at hand are left out, with a warning that says what to fetch.
+    suite: evaluations, or their tags, in place of the run's; or a name of `evals.suites`, whose images are shown to the
+    network as its training images were. Those whose data are not at hand are left out, with a warning that says
+    what to fetch.
     save: put the rows into the run's results.json, in place of older rows of the same metric, data, settings, split and
     noise, and what evaluations tell in detail into its folder `evals`; meanwhile no other run or saving evaluation gets
     into the folder.
+    cache: the folder that frozen features are kept in.
     Errors: UsageError for a setting that would change what was trained, or a folder in use; RunFolderError; DataError
     where no data of a suite are at hand.
     """
     folder = RunDir(path)
     trained = recipe_as_run(folder)
-    recipe = override(trained if suite is None else replace(trained, evals=find_suite(suite)), settings)
+    recipe = override(trained if suite is None else replace(trained, evals=evaluations(suite)), settings)
     foreign = [name for name in differences(trained, recipe) if not name.startswith(_EVALUATED)]
     if foreign:
         raise UsageError(
@@ -64,15 +74,15 @@ def evaluate_run(
     with alone_in(folder, accelerator) if save else contextlib.nullcontext():
         _, data, network = load_run(path)  # built for the classes it was trained on
         results = folder.results()
-        if suite is not None:
+        if is_named(suite):
             recipe = replace(recipe, evals=seen_by(recipe.evals, data.cfg.image_size, data.mean, data.std))
         elif recipe != trained:
             data = recipe_data(recipe)
-        missing: dict[int, str] = {}
-        context = evaluation_context(recipe, data, network, accelerator, missing if suite is not None else None)
-        recipe = replace(recipe, evals=_at_hand(recipe, missing))
-        _refuse_other_classes(recipe, context, results.get("data", {}).get("classes"))
-        rows = evaluate(recipe, context, results["training"]["selected"])
+        missing: dict[int, str] | None = {} if is_named(suite) else None
+        context = evaluation_context(recipe, data, network, accelerator, missing, cache=cache)
+        recipe = replace(recipe, evals=at_hand(recipe, missing or {}))
+        refuse_other_classes(recipe, context, results.get("data", {}).get("classes"))
+        rows = measure(recipe, context, results["training"]["selected"])
         if save and accelerator.is_main_process:
             write_details(recipe, context, folder)
             fresh = {row.identity for row in rows}
@@ -86,8 +96,8 @@ def _without_file(extra: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in extra.items() if name != "details"}
 
 
-def _at_hand(recipe: Recipe, missing: Mapping[int, str]) -> tuple[Evaluation, ...]:
-    """The evaluations whose data were found; the others are named in warnings."""
+def at_hand(recipe: Recipe, missing: Mapping[int, str]) -> tuple[Evaluation, ...]:
+    """The evaluations with data; the others are named in warnings. missing: see `evaluation_context`."""
     for text in dict.fromkeys(missing.values()):
         _logger.warning("not measured: %s", text)
     found = tuple(one for one in recipe.evals if id(one) not in missing)
@@ -97,19 +107,28 @@ def _at_hand(recipe: Recipe, missing: Mapping[int, str]) -> tuple[Evaluation, ..
 
 
 def evaluation_context(
-    recipe: Recipe, data: DataModule, network: nn.Module, accelerator: Any, missing: dict[int, str] | None = None
+    recipe: Recipe,
+    data: DataModule,
+    network: nn.Module,
+    accelerator: Any,
+    missing: dict[int, str] | None = None,
+    *,
+    load: Callable[[Data], DataModule] | None = None,
+    cache: Path | None = None,
 ) -> Context:
     """The material of the recipe's evaluations; their data sets are read, and unfit ones refused.
 
     It is made before the training: a typo must not cost one. missing: gets what is said of an evaluation, by its `id`,
-    whose data cannot be read; None raises that.
+    whose data cannot be read; None raises that. load: reads a data set as the network sees it; None for `recipe_data`.
+    cache: see `Context`.
     """
     context = Context(
         network,
         data,
         recipe.eval,
         accelerator,
-        load=lambda cfg: recipe_data(recipe, cfg),
+        load=load or (lambda cfg: recipe_data(recipe, cfg)),
+        cache=cache,
         tune=lambda own, other, optim, train: tuned(recipe, own, other, optim, train, accelerator),
     )
     measured: dict[tuple[str, ...], str] = {}
@@ -133,7 +152,7 @@ def evaluation_context(
     return context
 
 
-def evaluate(recipe: Recipe, context: Context, selected: str) -> list[Result]:
+def measure(recipe: Recipe, context: Context, selected: str) -> list[Result]:
     """Every metric of the recipe's evaluations, as rows of results.json. selected: the kind of weights.
 
     Errors: DivergedError for a value that is not finite; nothing is written then.
@@ -216,12 +235,14 @@ def lost_files(data: DataModule, accelerator: Any) -> dict[str, list[str]]:
     return data.lost_paths(accelerator.reduce(flags.to(accelerator.device).long(), "sum").cpu())
 
 
-def _refuse_other_classes(recipe: Recipe, context: Context, trained: Sequence[str] | None) -> None:
+def refuse_other_classes(recipe: Recipe, context: Context, trained: Sequence[str] | None) -> None:
     """UsageError where logits would be compared with labels of other classes. A probe learns its own."""
     for evaluation in recipe.evals:
         data = context.data(evaluation)
         tested = data.class_names
         if not evaluation.uses_classifier or not trained or list(trained) == list(tested):
+            continue
+        if len(trained) == len(tested) >= _IMAGENET:  # whose classes are spelt in several ways
             continue
         other = next((name for name, own in zip(tested, trained) if name != own), None)
         differ = f"such as {other!r}" if other else f"{len(tested)} instead of {len(trained)}"

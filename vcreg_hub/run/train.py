@@ -20,6 +20,7 @@ from ..errors import ConfigError
 from ..evals import classification
 from ..evals.context import Context
 from ..files import replacing, tensors_sha256, write_json, write_text
+from ..recipes import read_recipe
 from ..regularizer.attachment import Attachment
 from ..results.rows import Result
 from ..rundir import START, RunDir
@@ -30,7 +31,7 @@ from .accelerator import check_tracker, make_accelerator, start_tracker
 from .build import build, example_input, with_view_of_weights
 from .claim import claimed
 from .emissions import Emissions, measured
-from .evaluate import evaluate, evaluation_context, lost_files, write_details
+from .evaluate import evaluation_context, lost_files, measure, write_details
 from .monitor import Monitor
 from .preview import attached, fitted_to, headline
 
@@ -43,7 +44,7 @@ _PARTS = {"train": "training", "val": "held-out training", "test": "test"}
 
 
 def train(
-    recipe: Recipe,
+    recipe: Recipe | str | Path,
     out: str | Path | None = None,
     *,
     overwrite: bool = False,
@@ -53,6 +54,7 @@ def train(
 ) -> RunDir:
     """Train and evaluate one recipe; returns its run folder (without `out` a dated one below runs/).
 
+    recipe: or its address, `module:function`, or the recipe.json of a run.
     A folder that holds an unfinished run of the same recipe is resumed from its last whole epoch; one that holds the
     finished run is returned as it is. Under several processes (`accelerate launch`, `torchrun`) each calls this.
 
@@ -60,6 +62,7 @@ def train(
     there; DataError, ConfigError,
     DivergedError from the steps; nothing already saved is lost by any of them.
     """
+    recipe = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
     check_tracker(tracker)
     accelerator = make_accelerator(recipe)
     log = log if accelerator.is_main_process else _silent
@@ -86,7 +89,7 @@ def train(
             outcome = _fitted(recipe, context, attachment, folder, bar, log)
         selected = _select(folder, outcome, recipe.train.keep, data.noun)
         context = replace(context, network=outcome.network)
-        metrics = evaluate(recipe, context, selected)
+        metrics = measure(recipe, context, selected)
         lost = lost_files(data, accelerator)
         for part, paths in lost.items():
             log(f"{len(paths)} {_PARTS[part]} clips did not decode; results.json lists them")

@@ -302,6 +302,8 @@ def _processor(source: str, video: bool) -> Any:
     """What prepares pixels for the network at `source`. Errors: UsageError where nothing there says how."""
     import transformers
 
+    if not source:
+        raise UsageError("a network of transformers does not say itself how its pixels are prepared")
     place, revision = native.split_revision(source)
     auto = transformers.AutoVideoProcessor if video else transformers.AutoImageProcessor
     try:
