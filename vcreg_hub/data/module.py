@@ -100,10 +100,6 @@ class DataModule:
             return None
         return tuple(int((labels == label).sum()) for label in range(self.num_classes))
 
-    def paths(self, split: str) -> tuple[str, ...] | None:
-        """Where each sample of a split is, a file or a place in the data set; None of a stream."""
-        return None
-
     def train_batches(self, train: Train, rank: int, world: int, views: int = 1) -> TrainLoader:
         """One process's training batches of an epoch, of `world` processes. views: of a sample, side by side."""
         raise NotImplementedError

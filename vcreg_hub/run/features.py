@@ -130,7 +130,7 @@ def features(
             checkpoint.network, module.eval_batches(split, batch_size), accelerator,
             outputs=outputs, data=module.fingerprint(split), cache=folder, expected=known,
         )  # fmt: skip
-        paths = module.paths(split) or tuple(f"sample {number}" for number in range(len(found.labels)))
+        paths = tuple(module.where(split, number) for number in range(len(found.labels)))
         names = tuple(module.class_names)
         lost = {int(n): f"{paths[n]} does not decode" for n in np.flatnonzero(found.labels < 0)}
         labels = found.labels if known is None else known

@@ -152,10 +152,6 @@ class ImageModule(DataModule):
         view = test_transform(self.cfg, self.mean, self.std)
         return hashlib.sha256(f"{samples} {view!r}".encode()).hexdigest()
 
-    def paths(self, split: str) -> tuple[str, ...] | None:
-        part = getattr(self.sets, split)
-        return None if isinstance(part, Stream) else tuple(part.reader.where(int(i)) for i in part.indices)
-
     def train_batches(self, train: Train, rank: int, world: int, views: int = 1) -> TrainLoader:
         return train_loader(self.sets, self.cfg, train, rank=rank, world=world, views=views)
 

@@ -65,11 +65,11 @@ class VideoModule(DataModule):
         return self.part(split).labels
 
     def where(self, split: str, number: int) -> str:
-        return self.part(split)[number].path
+        return str(self.sets.index.root / self.part(split)[number].path)
 
     def fingerprint(self, split: str) -> str | None:
         part, cfg, video = self.part(split), self.cfg, self.video
-        paths = [Path(path) for path in self.paths(split) or ()]
+        paths = [Path(self.where(split, place)) for place in range(len(part))]
         if not all(path.is_file() for path in paths):
             return None
         shown = (
@@ -77,10 +77,6 @@ class VideoModule(DataModule):
             video.noise_place, video.noise_seed, part.numbers.tolist(),
         )  # fmt: skip
         return hashlib.sha256(f"{files_fingerprint(paths)} {shown}".encode()).hexdigest()
-
-    def paths(self, split: str) -> tuple[str, ...] | None:
-        index = self.sets.index
-        return tuple(str(index.root / index.clips[number].path) for number in self.part(split).numbers)
 
     def train_batches(self, train: Train, rank: int, world: int, views: int = 1) -> TrainLoader:
         return video_train_loader(
