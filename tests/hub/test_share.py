@@ -65,6 +65,17 @@ def load_card(hub):
     return hub.repos[REPO].at("main").files["README.md"].data.decode()
 
 
+def test_a_published_network_is_used_by_its_id(hub, push, default_hub):
+    model = network().eval()
+    push(model, classes=["shirt", "shoe", "bag"])
+    found = load_checkpoint(f"hf-hub:{REPO}")
+    plain = timm.create_model(f"hf-hub:{REPO}", pretrained=True).eval()
+    x = torch.randn(2, 1, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(found.network(x), model(x)) and torch.equal(plain(x), model(x))
+    assert found.view.classes == ["shirt", "shoe", "bag"] and found.view.image_size == 32
+
+
 def test_what_is_exported_computes_the_same(tmp_path):
     model = network().eval()
     folder = export_module(model, tmp_path / "out", REPO, licence="mit")

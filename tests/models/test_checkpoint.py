@@ -127,6 +127,24 @@ def test_transformers_view_is_its_processors(kind, settings, tmp_path):
         assert (ours(image) - theirs).abs().mean() < 0.02
 
 
+def test_a_folder_of_transformers_by_its_prefix(tmp_path):
+    from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
+
+    config = ViTConfig(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, image_size=32,
+                       patch_size=8, id2label={0: "a", 1: "b", 2: "c"}, label2id={"a": 0, "b": 1, "c": 2})  # fmt: skip
+    network = ViTForImageClassification(config).eval()
+    network.save_pretrained(tmp_path)
+    size = {"height": 32, "width": 32}
+    ViTImageProcessor(size=size, image_mean=[0.4] * 3, image_std=[0.2] * 3, resample=3).save_pretrained(tmp_path)
+    for source in (f"hf:{tmp_path}", str(tmp_path)):
+        found = load_checkpoint(source)
+        assert (found.view.classes, found.view.mean, found.view.std) == (["a", "b", "c"], [0.4] * 3, [0.2] * 3)
+        assert (found.view.fit, found.view.resize, found.view.interpolation) == ("squash", 32, "bicubic")
+        x = torch.randn(2, 3, 32, 32)
+        with torch.no_grad():
+            assert torch.equal(found.network(x).logits, network(x).logits)
+
+
 def test_a_module_of_other_channels_and_size():
     found = load_checkpoint(timm.create_model("test_vit", in_chans=1, img_size=96))
     assert (found.view.in_chans, found.view.image_size, len(found.view.mean)) == (1, 96, 1)
