@@ -37,7 +37,7 @@ HOUSE: dict[str, set[str]] = {
     },
     "recipes": {"config", "evals", "tasks"},
     "experiments": {"config", "data", "evals", "files", "paper", "recipes", "results", "run", "rundir"},
-    "hub": {"checkpoints", "config", "env", "files", "models", "paper", "releases", "results", "rundir"},
+    "hub": {"checkpoints", "config", "env", "files", "models", "paper", "placement", "releases", "results", "rundir"},
     "bench": {"config", "data", "env", "evals", "files", "models", "paper", "placement", "regularizer", "results"},
 }  # fmt: skip
 # The command line joins them all, and nobody imports it; the front door names what is public.
