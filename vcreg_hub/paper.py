@@ -72,17 +72,18 @@ PAPER_NUMBERS: tuple[PaperNumber, ...] = (
 @dataclass(frozen=True)
 class PaperTable:
     """One table of the paper. rows: label -> a value for each column; None is a cell without a number, or one that the
-    text of the paper at hand lost. unit: of all its numbers."""
+    text of the paper at hand lost. unit, digits: of all its numbers, and how many the paper prints after the point."""
 
     title: str
     columns: tuple[str, ...]
     rows: Mapping[str, tuple[float | None, ...]]
     unit: str = "%"
+    digits: int = 1
 
     def shown(self, row: str, column: str) -> str:
         """A cell as text: `72.9 %`, or a dash for one without a number."""
         value = self.rows[row][self.columns.index(column)]
-        return "-" if value is None else f"{value:g} {self.unit}".rstrip()
+        return "-" if value is None else f"{value:.{self.digits}f} {self.unit}".rstrip()
 
 
 def _in_pairs(named: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]]) -> dict[str, tuple[float, ...]]:
@@ -130,6 +131,7 @@ PAPER_TABLES: dict[str, PaperTable] = {
         ("CDNV", "NCC", "MI"),
         {"ConvNeXt": (0.28, 0.99, 2.8), "ConvNeXt (VCReg)": (0.56, 0.81, 4.6)},
         unit="",
+        digits=2,
     ),
     "table7": PaperTable(
         "Where VCReg is placed in ConvNeXt-Atto",
@@ -146,6 +148,7 @@ PAPER_TABLES: dict[str, PaperTable] = {
         ("identity", "naive", "algorithm1", "batchnorm"),
         {"vit_base_patch32_224": (0.223, 1.427, 0.245, 0.247), "convnext_tiny": (0.442, 2.951, 0.471, 0.468)},
         unit="s",
+        digits=3,
     ),
 }
 

@@ -36,7 +36,7 @@ HOUSE: dict[str, set[str]] = {
         "regularizer", "results", "rundir", "tasks", "training",
     },
     "recipes": {"config", "evals", "tasks"},
-    "experiments": {"config", "data", "evals", "files", "paper", "recipes", "results", "run", "rundir"},
+    "experiments": {"bench", "config", "data", "evals", "files", "paper", "recipes", "results", "run", "rundir"},
     "hub": {"checkpoints", "config", "env", "files", "models", "paper", "placement", "releases", "results", "rundir"},
     "bench": {"config", "data", "env", "evals", "files", "models", "paper", "placement", "regularizer", "results"},
 }  # fmt: skip

@@ -27,13 +27,16 @@ def render(result: JSON) -> str:
         f"{env['packages'].get('torch')}, precision {result['precision']}, {CLOCKS[result['clock']]}.",
     ]
     if result["networks"]:
-        lines += ["", *_networks(result["networks"])]
+        shares = ", ".join(f"{one['name']} {100 * one['flop_share']:.1f}%" for one in result["networks"])
+        lines += ["", networks_table(result["networks"]).markdown(padded=True), ""]
+        lines += [f"Share of the two products in each network's arithmetic: {shares}."]
     if result["blocks"]:
         lines += ["", *_blocks(result["blocks"])]
     return "\n".join(lines) + "\n"
 
 
-def _networks(networks: Sequence[JSON]) -> list[str]:
+def networks_table(networks: Sequence[JSON]) -> Table:
+    """A line for each network and layer, beside the paper's ratio."""
     rows = []
     for network in networks:
         paper = network["paper_seconds"] or {}
@@ -48,13 +51,7 @@ def _networks(networks: Sequence[JSON]) -> list[str]:
                 f"{100 * (v['peak_ratio'] - 1):+.2f}%",
                 f"{reported / paper['identity']:.2f}" if reported else "-",
             ])  # fmt: skip
-    shares = ", ".join(f"{network['name']} {100 * network['flop_share']:.1f}%" for network in networks)
-    header = ["network", "layer", "ms", "of identity", "peak memory", "paper (A100, batch 128)"]
-    return [
-        Table.of(header, rows).markdown(padded=True),
-        "",
-        f"Share of the two products in each network's arithmetic: {shares}.",
-    ]
+    return Table.of(["network", "layer", "ms", "of identity", "peak memory", "paper (A100, batch 128)"], rows)
 
 
 def _blocks(blocks: Sequence[JSON]) -> list[str]:

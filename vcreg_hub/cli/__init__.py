@@ -14,7 +14,7 @@ from typing import Any
 from wrapt import register_post_import_hook
 
 from ..errors import VCRegError
-from . import bench, data, publish, sweep, train, use  # noqa: F401  (they add their commands to it)
+from . import bench, data, publish, reproduce, sweep, train, use  # noqa: F401  (they add their commands to it)
 from .app import Interrupted
 from .app import app as app
 

@@ -6,17 +6,14 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from ..errors import some
-from .app import Jobs, Json, Out, Overwrite, Set, Smoke, app
+from .app import Json, Out, Overwrite, Set, Smoke, app
 from .names import check_tracker_name, named_recipe
 from .printing import leave_group, print_json, print_metrics, print_report, print_table, tell
-
-if TYPE_CHECKING:
-    from ..experiments.table import Experiment
 
 
 @app.command()
@@ -106,44 +103,6 @@ def _write_html(folders: list[Path], path: Path) -> None:
     print(f"{path}: open it in a browser", file=sys.stderr)
 
 
-@app.command()
-def reproduce(
-    name: Annotated[str | None, typer.Argument(help="An experiment; without one, the list.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Its folder; runs/NAME by default.")] = None,
-    jobs: Jobs = 1,
-    set_: Set = None,
-    as_json: Json = False,
-) -> None:
-    """Repeat a whole experiment: coefficients chosen on held-out training images, then several seeds on test."""
-    from ..config import override
-    from ..experiments.reproduce import current_results, run_experiment
-    from ..experiments.table import EXPERIMENTS, find_experiment
-    from ..results.aggregate import over_splits
-    from ..results.report import tabulated
-
-    if name is None:
-        if as_json:
-            print_json({known: _told(one) | {"ours": current_results(one, Path("runs") / known)}
-                        for known, one in EXPERIMENTS.items()})  # fmt: skip
-            return
-        for known, experiment in EXPERIMENTS.items():
-            paper = f" The paper: {experiment.paper}." if experiment.paper else ""
-            ours = current_results(experiment, Path("runs") / known)
-            compared = ", ".join(variant.recipe for variant in experiment.compared)
-            print(f"{known}: {experiment.baseline.recipe} against {compared}.{paper} Ours, in runs/{known}: {ours}")
-        return
-    experiment = find_experiment(name)
-    change = lambda recipe: override(recipe, set_ or [])  # noqa: E731
-    summaries = run_experiment(experiment, out or Path("runs") / name, jobs, tell if as_json else print, change)
-    summaries = [*summaries, *over_splits(summaries)]
-    if as_json:
-        print_json(_told(experiment) | {"summaries": [one.to_json() for one in summaries]})
-        return
-    print_report(tabulated(summaries))
-    if paper := experiment.paper:
-        print(f"\nThe paper's, not measured here: {paper}")
-
-
 @app.command(name="recipes")
 def recipes_(
     name: Annotated[
@@ -179,8 +138,3 @@ def env_() -> None:
     from ..env import describe_env
 
     print_json(describe_env())
-
-
-def _told(experiment: Experiment) -> dict[str, str | list[str]]:
-    compared = [variant.recipe for variant in experiment.compared]
-    return {"baseline": experiment.baseline.recipe, "compared": compared, "paper": experiment.paper}

@@ -38,6 +38,9 @@ class ImageSet:
     torchvision: str | None = None
 
 
+# The folder of Debian's package dataset-fashion-mnist.
+FASHION_MNIST = "/usr/share/datasets/fashion-mnist"
+
 # What `data.image.module` reads.
 IMAGE_SETS = {
     row.name: row

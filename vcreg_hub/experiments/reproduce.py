@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..config import Recipe, override
@@ -17,10 +17,13 @@ from ..files import write_json
 from ..recipes import load_recipe
 from ..results.aggregate import Summary, recipe_id
 from ..results.report import read_summary, summarise, write_report
+from ..results.tables import Table
 from .boundaries import draw_averaged
+from .comparison import OVERHEAD, TIMINGS, read_outcomes, write_comparison
 from .grid import Trial, expand_grid
 from .runner import run_trials
 from .table import Experiment, Variant
+from .targets import Scale, find_target, with_seeds
 
 
 def run_experiment(
@@ -43,6 +46,43 @@ def run_experiment(
     }
     chosen = {one.name: walk.search(one, recipes[one.name]) for one in experiment.variants}
     return walk.finish(chosen)
+
+
+def run_target(
+    name: str,
+    scale: Scale,
+    out: Path,
+    *,
+    seeds: int | None = None,
+    jobs: int = 1,
+    log: Callable[[str], None] = print,
+    change: Callable[[Recipe], Recipe] = lambda recipe: recipe,
+) -> Table:
+    """Run what a table or figure of the paper needs, each experiment below its own name in `out`, and set the numbers
+    beside the paper's: <out>/<name>.<scale>.md, .html and .png. Returns that table.
+
+    seeds: how many final seeds; None is what each experiment says. Errors: those of `run_experiment`; UsageError for a
+    scale without experiments.
+    """
+    target = find_target(name)
+    if target.bench:
+        _time_layers(scale, out / OVERHEAD, log)
+    for label, experiment in target.experiments(scale).items():
+        chosen = experiment if seeds is None else replace(experiment, seeds=with_seeds(experiment, seeds))
+        log(f"{name}: {label}")
+        run_experiment(chosen, out / label, jobs, log, change)
+    return write_comparison(name, target, scale, read_outcomes(target, scale, out), out)
+
+
+def _time_layers(scale: Scale, folder: Path, log: Callable[[str], None]) -> None:
+    """Measure Table 8 on the CPU (`small`) or a GPU (`full`), unless that is there already."""
+    path = folder / TIMINGS[scale]
+    if path.is_file():
+        log(f"{path} is there already")
+        return
+    from ..bench.overhead import overhead
+
+    write_json(path, overhead(path.stem, blocks=(), log=log))
 
 
 def current_results(experiment: Experiment, out: Path) -> str:

@@ -9,15 +9,18 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from ..config import differences, to_json
-from ..errors import UsageError, VCRegError
+from ..errors import UsageError, VCRegError, unknown_name
 from ..files import write_text
 from ..rundir import PLANNED, RunDir
 from .grid import Trial
+
+# What starts a run: `VCREG_LAUNCHER`. accelerate starts a process for each GPU of the machine, or as it is configured.
+_LAUNCHERS: Mapping[str, tuple[str, ...]] = {"python": (), "accelerate": ("-m", "accelerate.commands.launch")}
 
 
 class Running(Protocol):
@@ -47,9 +50,12 @@ def run_trials(
     share of the CPU's threads. launch: starts them elsewhere, such as on a cluster. The recipes of all of them are
     written first: a report can say which ones are missing. Interrupting loses at most the running epochs; the same call
     goes on from there.
-    Errors: VCRegError naming the trials that failed, so that no table is read as complete when it is not; UsageError
-    where a trial's folder holds another recipe's run.
+    With the environment's VCREG_LAUNCHER=accelerate each trial is `accelerate launch` on all GPUs of the machine.
+    Errors: UnknownNameError for another launcher; VCRegError naming the trials that failed, so that no table is read as
+    complete when it is not; UsageError where a trial's folder holds another recipe's run.
     """
+    if _launcher() not in _LAUNCHERS:
+        raise unknown_name("VCREG_LAUNCHER", _launcher(), _LAUNCHERS)
     waiting = [trial for trial in todo if not _done(trial, RunDir(out / trial.path))]
     log(f"{len(todo)} runs, {len(todo) - len(waiting)} complete already, {jobs} at a time")
     for trial in waiting:
@@ -97,7 +103,8 @@ def _recipe_file(out: Path, trial: Trial) -> Path:
 def _start(trial: Trial, out: Path, threads: int, launch: Launch | None = None) -> Running:
     folder, recipe = out / trial.path, _recipe_file(out, trial)
     log = folder.parent / f"{folder.name}.log"
-    command = [sys.executable, "-m", "vcreg_hub", "train", str(recipe), "--out", str(folder), "--no-bar"]
+    command = [sys.executable, *_LAUNCHERS[_launcher()], "-m", "vcreg_hub", "train", str(recipe)]
+    command += ["--out", str(folder), "--no-bar"]
     if launch is not None:
         return launch(command, log)
     # Whoever sets them knows better.
@@ -105,6 +112,10 @@ def _start(trial: Trial, out: Path, threads: int, launch: Launch | None = None) 
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "ab") as output:
         return subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
+
+
+def _launcher() -> str:
+    return os.environ.get("VCREG_LAUNCHER", "python")
 
 
 def _last_line(log: Path) -> str:

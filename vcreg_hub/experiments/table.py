@@ -301,6 +301,20 @@ def _transfer(data: str) -> Experiment:
     )
 
 
+def _probed_on_digits(*settings: str) -> Experiment:
+    return Experiment(
+        variants=(
+            Variant("plain", "transfer:hierarchy", baseline=True),
+            # As `hierarchy_convnext` picked them on clothes: no digit chose them.
+            Variant("vcreg", "transfer:hierarchy", settings=("vcreg.alpha=0.64", "vcreg.beta=0.04")),
+        ),
+        metric="logreg_top1",
+        selection_seeds=(100,),
+        seeds=(0, 1, 2, 3, 4),
+        settings=settings,
+    )
+
+
 def _frozen(recipe: str, start: str) -> Experiment:
     return Experiment(
         variants=(Variant("random", recipe, baseline=True, settings=_UNTRAINED), Variant(start, recipe)),
@@ -447,16 +461,8 @@ EXPERIMENTS = {
     "convnext_zepto_rms_vcreg.fashion_mnist": _shipped("convnext_zepto_rms"),
     "transfer_digits": _transfer("digits"),
     "transfer_fashion_mnist": _transfer("fashion_mnist"),
-    "transfer_hierarchy": Experiment(
-        variants=(
-            Variant("plain", "transfer:hierarchy", baseline=True),
-            # As `hierarchy_convnext` picked them on clothes: no digit chose them.
-            Variant("vcreg", "transfer:hierarchy", settings=("vcreg.alpha=0.64", "vcreg.beta=0.04")),
-        ),
-        metric="logreg_top1",
-        selection_seeds=(100,),
-        seeds=(0, 1, 2, 3, 4),
-    ),
+    "transfer_hierarchy": _probed_on_digits(),
+    "transfer_classes": _probed_on_digits("data.labels=class"),
     "transfer_frozen": _frozen("transfer:frozen", "imagenet"),
     "transfer_frozen_resnet32": _frozen("transfer:frozen_resnet32", "clothes"),
     "action_shapes": Experiment(

@@ -15,9 +15,10 @@ import numpy as np
 
 from ...config import Data
 from ...errors import DataError
+from ..datasets import FASHION_MNIST
 from .source import ArrayReader, LabelSet, Source, Split, label_set
 
-DEBIAN = Path("/usr/share/datasets/fashion-mnist")
+DEBIAN = Path(FASHION_MNIST)
 HUB_ID = "zalando-datasets/fashion_mnist"
 CLASSES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",

@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# table6: Neural collapse and mutual information of ConvNeXt trained on ImageNet.
+# 26 trainings, about 20,000 GPU hours (AMD MI50), scaled from the paper's 768 of one.
+# Needs dtd, fgvc_aircraft, flowers102, food101, imagenet, inaturalist18, oxford_pets, places205, stanford_cars: `--dry-run` says where to get them.
+# VCREG_DATA_DIR holds a folder of each data set. Options go to the command: --out DIR, --seeds N, --dry-run.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+export VCREG_LAUNCHER=accelerate    # a process for each GPU; `accelerate config` says otherwise
+exec .venv/bin/vcreg reproduce table6 --scale full "$@"
