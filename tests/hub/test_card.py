@@ -15,9 +15,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tasks.two_views import TwoViews
 
-from vcreg_hub.config import Model, Video
+from vcreg_hub.config import Data, Model, Video
 from vcreg_hub.errors import HubError, RunFolderError, UsageError
 from vcreg_hub.files import write_json
+from vcreg_hub.hub import card_metadata
 from vcreg_hub.hub.card import is_as_rendered, render, render_card, write_card
 from vcreg_hub.hub.card_metadata import eval_result_files
 from vcreg_hub.hub.card_sections import _code, prose, slug
@@ -26,6 +27,8 @@ from vcreg_hub.hub.record import Record, collect, one_line
 from vcreg_hub.paper import PAPER_NUMBERS, paper_numbers
 from vcreg_hub.regularizer.vcreg import VCReg
 
+# As if the Hub listed it.
+BENCHMARKS = {"zalando-datasets/fashion_mnist": {"top1": "clothes"}}
 HEADER = re.compile(r"\A---\n(.*?)\n---\n(.*)\Z", re.DOTALL)
 
 
@@ -241,7 +244,7 @@ def test_a_run_folder_says_what_will_load_its_export(tmp_path, name, library, ar
     assert f"Plain {library} loads it" in render(record)
 
 
-def test_two_noise_levels_and_two_folds_never_merge(tmp_path):
+def test_two_noise_levels_and_two_folds_never_merge(tmp_path, monkeypatch):
     rows = [row(80.0 - s, sigma=s) for s in (1, 1.5, 2)] + [row(70.0 + f, dataset_config="", fold=f) for f in (1, 2, 3)]
     run = make_run(tmp_path / "run", values=results(*rows))
     card = render_card(run, licence="mit")
@@ -250,8 +253,11 @@ def test_two_noise_levels_and_two_folds_never_merge(tmp_path):
     assert len({result.unique_identifier for result in found}) == 6
     assert {result.dataset_config for result in found[:3]} == {"class, sigma 1", "class, sigma 1.5", "class, sigma 2"}
     assert {result.dataset_split for result in found[3:]} == {"test, fold 1", "test, fold 2", "test, fold 3"}
+    assert eval_result_files(collect(run, licence="mit")) == {}, "no benchmark of the Hub"
+    monkeypatch.setattr(card_metadata, "_BENCHMARKS", BENCHMARKS)
     files = eval_result_files(collect(run, licence="mit"))
     assert len(files) == 6
+    assert {entry["dataset"]["task_id"] for text in files.values() for entry in yaml.safe_load(text)} == {"clothes"}
     values = [entry["value"] for text in files.values() for entry in yaml.safe_load(text)]
     assert sorted(values) == [71.0, 72.0, 73.0, 78.0, 78.5, 79.0]
 
@@ -275,6 +281,46 @@ def test_whole_numbers_become_floats_in_the_metadata(tmp_path):
     run = make_run(tmp_path / "run", values=results(row(81)))
     value = header(render_card(run, licence="mit"))["model-index"][0]["results"][0]["metrics"][0]["value"]
     assert type(value) is float
+
+
+def test_only_metrics_that_the_hub_registers_are_listed_as_such(tmp_path):
+    rows = [row(), row(85.0, metric="probe_top1"), row(0.5, metric="loss", unit="nats", higher_is_better=False)]
+    run = make_run(tmp_path / "run", values=results(*rows))
+    assert header(render_card(run, licence="mit"))["metrics"] == ["accuracy"]
+    write_json(run / "results.json", results(*rows[1:]))
+    card = header(render_card(run, licence="mit"))
+    assert "metrics" not in card
+    assert [one["type"] for one in card["model-index"][0]["results"][0]["metrics"]] == ["probe_top1", "loss"]
+
+
+@pytest.mark.parametrize(
+    ("name", "hub", "named", "identified"),
+    [
+        ("hf:me/photos", "me/photos", "hf:me/photos", "me/photos"),
+        ("hf:data/photos", None, "hf:photos", None),  # a folder: its name looks like an id
+        ("hf:me/photos", "not recorded", "hf:me/photos", None),
+        ("cifar10", "mteb/cifar10", "cifar10", "mteb/cifar10"),
+        ("cifar10", None, "cifar10", "uoft-cs/cifar10"),
+        ("folder", None, "folder", None),
+    ],
+)
+def test_a_data_set_has_its_hub_id_where_it_is_that_data(tmp_path, name, hub, named, identified):
+    values = results(row(dataset=name), row(70.0, dataset="hf:you/others"))
+    values["data"] |= {} if hub == "not recorded" else {"hub": hub}
+    card = render_card(make_run(tmp_path / "run", values=values, data=Data(name, image_size=32)), licence="mit")
+    found, other = header(card)["model-index"][0]["results"]
+    assert header(card).get("datasets") == (None if identified is None else [identified])
+    assert found["dataset"]["name"] == named and found["dataset"]["type"] == (identified or slug(named))
+    assert other["dataset"]["type"] == slug("hf:you/others"), "nothing says that it was read there"
+    assert "data/photos" not in card
+
+
+def test_the_model_that_training_started_from_is_the_base_model(tmp_path):
+    run = make_run(tmp_path / "run", values=results(base_model="timm/test_resnet.r160_in1k"))
+    card = header(render_card(run, licence="mit"))
+    assert (card["base_model"], card["base_model_relation"]) == ("timm/test_resnet.r160_in1k", "finetune")
+    local = make_run(tmp_path / "local", model=Model("test_resnet", pretrained="runs/first"))
+    assert "base_model" not in header(render_card(local, licence="mit"))
 
 
 def test_direction_stands_beside_every_metric(tmp_path):
@@ -363,7 +409,8 @@ def test_a_card_error_leaves_the_folder_as_it_was(tmp_path):
     assert after == {**before, run / "results.json": broken}
 
 
-def test_metrics_that_are_gone_leave_no_file_behind(tmp_path):
+def test_metrics_that_are_gone_leave_no_file_behind(tmp_path, monkeypatch):
+    monkeypatch.setattr(card_metadata, "_BENCHMARKS", BENCHMARKS)
     run = make_run(tmp_path / "run", values=results(row(), row(70.0, split="val")))
     write_card(run, licence="mit")
     assert len(list((run / ".eval_results").iterdir())) == 2
@@ -472,9 +519,7 @@ def test_no_name_can_write_yaml_or_markup_of_its_own(tmp_path, names):
     assert [line for line in lines if line.startswith("#")][1:] == SECTIONS[top["library_name"]]
     assert sum(line.startswith("```") for line in lines) == FENCES[top["library_name"]]
     assert "<script>" not in re.sub(r"`[^`\n]*`", "", body(card))
-    for text in eval_result_files(record).values():
-        (entry,) = yaml.safe_load(text)
-        assert set(entry) <= {"dataset", "value", "date", "notes"}
+    assert not eval_result_files(record)
 
 
 SECTIONS = {

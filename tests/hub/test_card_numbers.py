@@ -14,7 +14,9 @@ from vcreg_hub.hub.card import write_card
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path, monkeypatch):
+    benchmarks = {"zalando-datasets/fashion_mnist": {"top1": "top1_of_clothes"}}
+    monkeypatch.setattr("vcreg_hub.hub.card_metadata._BENCHMARKS", benchmarks)
     return make_export(tmp_path / "export")
 
 

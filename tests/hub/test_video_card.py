@@ -6,6 +6,7 @@ import statistics
 
 import pytest
 from hub.folders import make_run, results, row
+from huggingface_hub import ModelCard
 
 from vcreg_hub.config import Data, Model, Video
 from vcreg_hub.errors import UsageError
@@ -43,6 +44,8 @@ def test_splits_and_seeds_stand_on_one_card(tmp_path):
     assert [(s.split, s.summary.n) for s in singly] == [(f"test, fold {fold}", 3) for fold in (1, 2, 3)]
     assert singly[0].value == 70.0, "that of the weights on the card"
     card = render(record)
+    (entry,) = ModelCard(card).data.eval_results
+    assert (entry.dataset_split, entry.metric_value) == ("test, fold 1", 70.0), "no other network's number"
     assert "seeds 0, 1, 2 on splits 1, 2, 3 (9 runs)" in card and "Seed of these weights: 0, split 1" in card
     assert "mean of 3 splits" in card and "83.00 ± 3.00 (n = 3)" in card
     assert "does not confirm it: `optim.layer_decay`, `vcreg.alpha`" in card

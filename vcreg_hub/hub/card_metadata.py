@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
@@ -11,14 +12,18 @@ from .record import Record, Score, is_smoke_test, one_line
 if TYPE_CHECKING:
     from huggingface_hub import ModelCardData
 
-# Data sets that have a home on the Hub. Only those can be named in `.eval_results`, whose `id` is a Hub data set.
+# Where the Hub holds a data set of ours. Their sizes are checked as they are read, so a local copy is the same data.
 _HUB_DATASETS = {
     "fashion_mnist": "zalando-datasets/fashion_mnist",
     "imagenet": "ILSVRC/imagenet-1k",
     "cifar10": "uoft-cs/cifar10",
     "cifar100": "uoft-cs/cifar100",
 }
+# The metrics that are registered on the Hub, by our names.
 _METRIC_TYPES = {"top1": "accuracy"}
+# Hub id of a data set -> metric -> task id in that repo's eval.yaml, of the data sets the Hub lists as benchmarks
+# (`list_datasets(benchmark=True)`). In 2026-11 none of them classifies images or clips by our protocols.
+_BENCHMARKS: Mapping[str, Mapping[str, str]] = {}
 
 
 def card_data(record: Record) -> ModelCardData:
@@ -29,20 +34,23 @@ def card_data(record: Record) -> ModelCardData:
     results = [
         EvalResult(
             task_type=record.task,
-            dataset_type=_hub_dataset(score.quantity.dataset) or slug(score.quantity.dataset),
+            dataset_type=_hub_dataset(record, score.quantity.dataset) or slug(score.quantity.dataset),
             dataset_name=one_line(score.quantity.dataset),
             # A noise level is part of the config and a fold part of the split: in `dataset_args` they would be merged.
             dataset_config=one_line(score.quantity.full_config) or None,
             dataset_split=one_line(score.split),
             metric_type=_metric_type(score),
             metric_name=_metric_name(score),
-            metric_value=score.told,
+            metric_value=score.value,
         )
         for score in rows
     ]
-    trained_on = _hub_dataset(record.recipe["data"]["name"])
-    types = sorted({_metric_type(score) for score in rows})
+    trained_on = _hub_dataset(record, record.recipe["data"]["name"])
+    types = sorted({_METRIC_TYPES[name] for score in rows if (name := score.quantity.metric) in _METRIC_TYPES})
     extra: dict[str, Any] = {}
+    base = record.results["training"].get("base_model")
+    if isinstance(base, str) and _is_repo_id(base):
+        extra |= {"base_model": base, "base_model_relation": "finetune"}
     if record.licence == "other":
         extra |= {f"license_{part}": one_line(getattr(record, f"licence_{part}")) for part in ("name", "link")}
     emissions = record.results["training"].get("emissions_kg_co2eq")
@@ -62,30 +70,28 @@ def card_data(record: Record) -> ModelCardData:
 
 
 def eval_result_files(record: Record) -> dict[str, str]:
-    """`.eval_results/*.yaml` by path: one file for each data set, config and split with a Hub id."""
+    """`.eval_results/*.yaml` by path: one file for each data set, config and split of a benchmark of the Hub."""
     import yaml
     from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml, parse_eval_result_entries
 
     groups: dict[str, list[Any]] = {}
     for score in _told_scores(record):
-        dataset = _hub_dataset(score.quantity.dataset)
-        if dataset is None:
+        dataset = _hub_dataset(record, score.quantity.dataset)
+        task = _BENCHMARKS.get(dataset or "", {}).get(score.quantity.metric)
+        if dataset is None or task is None:
             continue
         where = (score.quantity.full_config, score.split)
         place = "-".join(slug(part) for part in (dataset, *where) if part)
         entry = EvalResultEntry(
             dataset_id=dataset,
-            task_id="-".join(slug(part) for part in (score.quantity.metric, *where) if part),
-            value=score.told,
+            task_id=task,
+            value=score.value,
             date=_date(record),
             notes=_notes(score),
         )
         groups.setdefault(f".eval_results/{place}.yaml", []).append(entry)
     files = {}
     for path, entries in groups.items():
-        tasks = [entry.task_id for entry in entries]
-        if len(set(tasks)) < len(tasks):
-            entries = [_numbered(entry, n) for n, entry in enumerate(entries)]
         text = yaml.safe_dump(eval_result_entries_to_yaml(entries), sort_keys=False, allow_unicode=True)
         if parse_eval_result_entries(yaml.safe_load(text)) != entries:
             raise UsageError(f"{path} does not survive its own YAML: check the names in results.json")
@@ -94,28 +100,27 @@ def eval_result_files(record: Record) -> dict[str, str]:
 
 
 def _told_scores(record: Record) -> list[Score]:
-    """The metrics that machines may read: none of a smoke test."""
-    return [] if is_smoke_test(record.recipe) else record.scores
+    """The numbers that machines may read: of these weights and no other's, and none of a smoke test."""
+    return [] if is_smoke_test(record.recipe) else [score for score in record.scores if score.value is not None]
 
 
-def _numbered(entry: Any, place: int) -> Any:
-    """Two metrics whose names make one slug stay two tasks."""
-    entry.task_id = f"{entry.task_id}-{place}"
-    return entry
-
-
-def _hub_dataset(name: str) -> str | None:
-    """The Hub id of a data set of ours, or of `hf:<id>`; None where it has none."""
-    if name.startswith("hf:"):
-        from huggingface_hub.errors import HFValidationError
-        from huggingface_hub.utils import validate_repo_id
-
-        try:
-            validate_repo_id(name[3:])
-        except HFValidationError:
-            return None
-        return name[3:]
+def _hub_dataset(record: Record, name: str) -> str | None:
+    """The Hub id of a data set: where the run read it there, as its results say, or where it is known to be there."""
+    read = record.results["data"].get("hub")
+    if name == record.recipe["data"]["name"] and isinstance(read, str) and _is_repo_id(read):
+        return read
     return _HUB_DATASETS.get(name)
+
+
+def _is_repo_id(text: str) -> bool:
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(text)
+    except HFValidationError:
+        return False
+    return "/" in text
 
 
 def _metric_type(score: Score) -> str:

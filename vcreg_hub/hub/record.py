@@ -91,11 +91,6 @@ class Score:
         return self.summary.quantity
 
     @property
-    def told(self) -> float:
-        """The number for machines: the weights' own, else the mean."""
-        return self.summary.mean if self.value is None else self.value
-
-    @property
     def difference(self) -> Difference | None:
         """To the baseline, seed by seed; None without a common seed."""
         return None if self.baseline is None else self.summary.minus(self.baseline)
@@ -301,15 +296,28 @@ def _read_run(path: Path) -> _Run:
     # JSON values only: tuples of the dataclasses become lists, as they are in the file.
     recipe = without_paths(json.loads(json.dumps(to_dict(run.recipe()))))
     document, env = run.results(), run.env()
-    # What is told of blocks one by one stays with the run: a card has the numbers of the whole network.
-    results = tuple(result for result in read_results(document, where) if result.block is None)
     for field in ("training", "data"):
         if not isinstance(document.setdefault(field, {}), dict):
             raise RunFolderError(f"{where}: {field!r} is an object, got {document[field]!r}")
+    given, named = recipe["data"]["name"], _without_place(recipe["data"]["name"], document["data"])
+    recipe["data"]["name"] = named
+    # What is told of blocks one by one stays with the run: a card has the numbers of the whole network.
+    results = tuple(
+        replace(result, dataset=named) if result.dataset == given else result
+        for result in read_results(document, where)
+        if result.block is None
+    )
     document["metrics"] = [_row(result) for result in results]
     fold = None if recipe.get("video") is None else recipe["video"]["split"]
     numbers = RunNumbers(recipe["train"]["seed"], fold, results, env.get("commit"), env.get("dirty"))
     return _Run(path, recipe, document, env, numbers)
+
+
+def _without_place(name: str, about: Document) -> str:
+    """A data set's name, of a local one without its folders. about: results.json's word on the data; `hub` is None in
+    it where they were not read from the Hub."""
+    local = name.startswith("hf:") and "hub" in about and about["hub"] is None
+    return f"hf:{Path(name[3:]).name}" if local else name
 
 
 def _behind_the_means(

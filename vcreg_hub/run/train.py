@@ -20,6 +20,7 @@ from ..errors import ConfigError
 from ..evals import classification
 from ..evals.context import Context
 from ..files import replacing, tensors_sha256, write_json, write_text
+from ..models.build import library_of
 from ..recipes import read_recipe
 from ..regularizer.attachment import Attachment
 from ..results.rows import Result
@@ -335,6 +336,8 @@ def _finish(
         "averaged": recipe.train.ema_decay is not None,
         **emissions.row(),
     }
+    if base := library_of(recipe.model.name).base_model(recipe.model):
+        training["base_model"] = base
     if start := _noted_start(folder):
         training["start_sha256"] = start
     if learned := [*lost.get("train", ()), *lost.get("val", ())]:

@@ -18,7 +18,7 @@ from vcreg_hub.hub.card import render_card
 from vcreg_hub.hub.export import export
 from vcreg_hub.hub.verify import verify
 from vcreg_hub.models import build
-from vcreg_hub.models.build import build_model, build_on_meta, input_shape, load_network
+from vcreg_hub.models.build import build_model, build_on_meta, input_shape, library_of, load_network
 from vcreg_hub.models.head import _trained_classes
 from vcreg_hub.models.libraries.library import (
     Library,
@@ -160,3 +160,31 @@ def test_a_folder_of_a_library_without_an_adapter_is_refused(tmp_path: Path, mon
     with pytest.raises(UsageError, match=r"holds weights for toy, but test_resnet is timm's$"):
         build_model(Model("test_resnet", str(out)), num_classes=10, in_chans=3, image_size=32)
     assert RunDir(run.path).complete()
+
+
+@pytest.mark.parametrize(
+    ("name", "pretrained", "base"),
+    [
+        ("test_resnet", False, None),
+        ("test_resnet", True, "timm/test_resnet.r160_in1k"),
+        ("test_resnet", "hf-hub:me/start@v1", "me/start"),
+        ("test_resnet", "me/start", "me/start"),
+        ("test_resnet", "{}/start", None),
+        ("test_resnet", "resnet50_vcreg.imagenet", None),
+        ("hf:me/network", True, "me/network"),
+        ("hf:{}/network", True, None),
+        ("videomae_tiny", True, None),
+        ("videomae_small", True, "MCG-NJU/videomae-small-finetuned-kinetics"),
+        ("torchvision:resnet18", True, None),
+    ],
+)
+def test_a_network_s_base_model_is_the_hub_s_alone(tmp_path, name, pretrained, base):
+    (tmp_path / "start").mkdir()
+    start = pretrained.format(tmp_path) if isinstance(pretrained, str) else pretrained
+    assert library_of(name).base_model(Model(name.format(tmp_path), pretrained=start)) == base
+
+
+def test_a_folder_that_looks_like_a_hub_id_is_no_base_model(tmp_path, monkeypatch):
+    (tmp_path / "runs/first").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert library_of("test_resnet").base_model(Model("test_resnet", pretrained="runs/first")) is None

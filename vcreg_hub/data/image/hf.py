@@ -82,7 +82,8 @@ def load(cfg: Data, mode: str = "RGB", *, revision: str | None = None, finest: s
     train = split("train")
     assert train is not None
     return Source(train, split("val"), split("test"), names[labels],
-                  IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, address)  # fmt: skip
+                  IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, address,
+                  None if Path(address).expanduser().exists() else address.partition(":")[0])  # fmt: skip
 
 
 def load_row(cfg: Data, row: ImageSet, mean: tuple[float, ...], std: tuple[float, ...], mode: str = "RGB") -> Source:

@@ -96,6 +96,7 @@ class ImageData:
     std: tuple[float, ...]
     origin: str
     recoloured: bool = False
+    hub: str | None = None
 
     @property
     def num_classes(self) -> int:
@@ -163,6 +164,7 @@ class ImageModule(DataModule):
             "resize": self.cfg.resize,
             "interpolation": self.cfg.interpolation,
             "fit": self.cfg.fit,
+            "hub": self.sets.hub,
         }
 
 
@@ -188,7 +190,8 @@ def load_images(cfg: Data) -> ImageData:
         _logger.warning("%s has %s: its images are shown in %s", cfg.name, counted(len(source.mean), "channel"), shown)
     train, val, test = _splits(source, cfg)
     _check_sizes(whole, row, cfg)
-    return ImageData(cfg.name, cfg.labels, train, val, test, source.class_names, mean, std, source.origin, recoloured)
+    return ImageData(cfg.name, cfg.labels, train, val, test, source.class_names, mean, std, source.origin, recoloured,
+                     whole.hub)  # fmt: skip
 
 
 def _recoloured(values: tuple[float, ...], channels: int) -> tuple[float, ...]:

@@ -52,6 +52,7 @@ class Source:
     """A data set. `val` and `test` are None for a set without its own; a streamed one has streams.
 
     class_names: of the label set asked for. mean / std: per channel, of pixels in [0, 1]. origin: where it was found.
+    hub: its id, where it was read from the Hub.
     """
 
     train: Split | Stream
@@ -61,6 +62,7 @@ class Source:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     origin: str
+    hub: str | None = None
 
 
 @dataclass(frozen=True)

@@ -100,6 +100,14 @@ class Library(ABC):
         """
         return resolve(cfg.pretrained) if isinstance(cfg.pretrained, str) else None
 
+    def base_model(self, cfg: Model) -> str | None:
+        """The Hub id of the weights a recipe's network starts from; None for none, and for weights of this machine."""
+        start = cfg.pretrained
+        if not isinstance(start, str) or Path(start).expanduser().exists():
+            return None
+        repo = start.removeprefix("hf-hub:").partition("@")[0]
+        return repo if repo.count("/") == 1 else None
+
     def accepts(self, weights: Weights) -> bool:
         """Whether such weights may be tried: of this library, or without a telling config.json."""
         return weights.config is None or weights.library == self.name

@@ -48,6 +48,13 @@ class Timm(Library):
             remember_classes(model, classes_in_config(vars(model)["pretrained_cfg"]))
         return model
 
+    def base_model(self, cfg: Model) -> str | None:
+        name = self.bare(cfg.name)
+        if cfg.pretrained is not True:
+            return super().base_model(cfg)
+        config = None if name.partition(".")[0].endswith(zoo.SUFFIX) else timm.get_pretrained_cfg(name)
+        return None if config is None else config.hf_hub_id
+
     def build_on_meta(self, model: str, **kwargs: Any) -> nn.Module:
         name = self.bare(model)
         # With a prefix (hf-hub:, local-dir:) timm looks elsewhere.

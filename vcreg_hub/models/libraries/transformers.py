@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,13 @@ class Transformers(Library):
             return build_video_model(cfg.name, sizes.num_classes, cfg.pretrained, **options)
         source = self.bare(cfg.name)
         return _images(source, cfg, sizes) if sizes.frames is None else _clips(source, cfg, sizes, sizes.frames)
+
+    def base_model(self, cfg: Model) -> str | None:
+        if cfg.pretrained is not True:
+            return super().base_model(cfg)
+        if cfg.name in NETWORKS:
+            return NETWORKS[cfg.name].kinetics
+        return super().base_model(replace(cfg, pretrained=self.bare(cfg.name)))
 
     def build_on_meta(self, model: str, **kwargs: Any) -> nn.Module:
         import transformers
