@@ -131,7 +131,8 @@ def _render(record: Record) -> str:
     if again != data.to_dict():
         lost = sorted(key for key in data.to_dict() if again.get(key) != data.to_dict()[key])
         raise HubError(f"the card's YAML does not read back as it was written: {', '.join(lost)}")
-    if "model-index" in again and len(model_index_to_eval_results(again["model-index"])[1]) != len(data.eval_results):
+    told = data.eval_results or []
+    if told and len(model_index_to_eval_results(again["model-index"])[1]) != len(told):
         raise HubError("two results of the model-index would be merged: give each its own dataset_config or split")
     return text
 
