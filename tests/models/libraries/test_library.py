@@ -84,6 +84,10 @@ class Toy(Library):
         model.load_state_dict(read_tensors(folder / "model.safetensors"))
         return model.eval()
 
+    def preprocessing(self, model: Any, source: Path | str | None = None) -> Preprocessing:
+        classes = [str(i) for i in range(model.head.out_features)]
+        return Preprocessing(classes, model.stem.in_channels, 32, 32, "bilinear", [0.5], [0.5])
+
     def loader(self, config: Mapping[str, Any] | None, model: str, *, video: bool) -> Loader:
         return Loader(self.name, self.bare(model))
 
