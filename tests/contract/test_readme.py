@@ -12,6 +12,7 @@ from PIL import Image
 
 from vcreg_hub.bench import throughput
 from vcreg_hub.bench.table import render
+from vcreg_hub.results.aggregate import differences
 from vcreg_hub.results.report import read_summary, tabulated
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
@@ -66,6 +67,7 @@ def test_scripts_the_readme_names_are_there(name):
 
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
+CHOOSING = (RESULTS.parent / "choosing.md").read_text(encoding="utf-8")
 
 
 def test_the_measured_table_is_the_recorded_one():
@@ -73,6 +75,24 @@ def test_the_measured_table_is_the_recorded_one():
     assert tabulated(read_summary(RESULTS / "hierarchy_convnext"), ["top1", "logreg_top1"]).markdown() in README
     assert tabulated(read_summary(RESULTS / "transfer_frozen"), ["logreg_top1"]).markdown() in README
     assert tabulated(read_summary(RESULTS / "transfer_digits"), ["top1"]).markdown() in README
+
+
+GAINS = [
+    ("hierarchy_resnet", "logreg_top1"),
+    ("hierarchy_convnext", "logreg_top1"),
+    ("class_incremental", "known_top1"),
+    ("class_incremental", "unknown_top1"),
+]
+
+
+@pytest.mark.parametrize(("folder", "metric"), GAINS)
+def test_what_vcreg_is_good_for_is_what_was_recorded(folder, metric):
+    found = differences(read_summary(RESULTS / folder))
+    (gain,) = (one for one in found if one.one.quantity.metric == metric and one.one.group.label == "vcreg")
+    line = next(line for line in README.splitlines() if f"(`{folder}`)" in line and gain.shown in line)
+    assert f"| {gain.baseline.shown} | {gain.one.shown} | {gain.shown} |" in line
+    interval = "(95% CI {:+.2f} to {:+.2f})".format(*gain.interval)
+    assert metric == "unknown_top1" or f"{gain.mean:+.2f} points {interval}" in CHOOSING
 
 
 def test_the_numbers_on_videos_are_the_recorded_ones():

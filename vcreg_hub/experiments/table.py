@@ -416,7 +416,7 @@ EXPERIMENTS = {
         # The betas beside the one that was picked.
         for network, betas in {
             "convnext": ("0.01", "0.16", "0.64", "2.5"),
-            "resnet": ("0.01", "0.04", "1", "6"),
+            "resnet": ("0.04", "0.16", "0.64", "10", "40"),
         }.items()
         for name, experiment in {
             # Until and beyond the collapse of the plain network.
