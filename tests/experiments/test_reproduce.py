@@ -129,7 +129,7 @@ class InProcess:
 
     ran: ClassVar[list[Path]] = []
 
-    def __init__(self, trial: Trial, out: Path, threads: int) -> None:
+    def __init__(self, trial: Trial, out: Path, threads: int, launch: object = None) -> None:
         self.ran.append(out / trial.path)
         self.returncode = 0 if train(trial.recipe, out / trial.path, log=lambda text: None).complete() else 1
 

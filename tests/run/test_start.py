@@ -68,7 +68,7 @@ def test_a_resumed_run_names_the_start_it_had(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(importlib.import_module("vcreg_hub.run.train"), "evaluate", stop)
+        patch.setattr(importlib.import_module("vcreg_hub.run.train"), "measure", stop)
         with pytest.raises(KeyboardInterrupt):
             train(recipe, tmp_path / "broken", log=quiet)
     write_tensors(weights, {name: tensor * 2 for name, tensor in start.tensors().items()})

@@ -147,7 +147,7 @@ def test_an_interrupted_run_resumes_to_the_same_bits(
 class InProcess:
     """Stands for the process that a study starts for a trial, without the seconds that starting one takes."""
 
-    def __init__(self, trial: Trial, out: Path, threads: int) -> None:
+    def __init__(self, trial: Trial, out: Path, threads: int, launch: object = None) -> None:
         self.returncode = 0 if train(trial.recipe, out / trial.path, log=quiet).complete() else 1
 
     def poll(self) -> int:
