@@ -66,7 +66,12 @@ def tiny(experiment: Experiment) -> Experiment:
     axis = {path: values[:2] for path, values in experiment.axis.items()}
     held_out = tuple("data.val_fraction=0.25" if "val_fraction" in one else one for one in experiment.holding_out)
     return replace(
-        experiment, variants=variants, axis=axis, seeds=experiment.seeds[:2], pretraining=None, holding_out=held_out
+        experiment,
+        variants=variants,
+        axis=axis,
+        seeds=with_seeds(experiment, 2),
+        pretraining=None,
+        holding_out=held_out,
     )
 
 
