@@ -90,7 +90,7 @@ def view_of_weights(cfg: Model) -> tuple[str, Preprocessing]:
         source = bare
     if isinstance(source, str):
         folder = resolve(source).folder
-        if (folder / CONFIG).is_file() or (folder / "recipe.json").is_file():
+        if (folder / CONFIG).is_file() or RunDir(folder).complete():
             return source, _view_in(folder)
     about = library.preprocessing(build_on_meta(cfg.name), cfg.name if library.name == "torchvision" else bare)
     return f"{library.name}'s {bare}", about
