@@ -219,6 +219,21 @@ def test_a_classifier_that_was_replaced_after_attach_is_an_error():
     assert not model._forward_pre_hooks
 
 
+def test_a_classifier_within_a_wrapper_is_still_the_site():
+    """Sharding and activation checkpointing put wrappers in the place of modules."""
+    model = network()
+    x, y = model.batch()
+    site = Site("head", model.head, -1, "input")
+    with explicit_penalty([site], STRONG) as terms:
+        (F.cross_entropy(model(x), y) + sum(terms)).backward()
+    want = gradients(model).clone()
+    model.zero_grad()
+    with attach(model, STRONG, sites=[site]) as vc:
+        model.head = nn.Sequential(model.head)
+        vc.watch(F.cross_entropy(model(x), y)).backward()
+    assert distance(gradients(model), want) < EXACT
+
+
 def test_a_head_that_is_defined_first_does_not_look_like_accumulation():
     """Its gradient is there before those of the blocks are, in the very first pass."""
 

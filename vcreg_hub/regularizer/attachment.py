@@ -191,11 +191,12 @@ class _Replaced:
     def __call__(self, model: nn.Module, args: Any) -> None:
         if torch.compiler.is_compiling() or not model.training or not torch.is_grad_enabled():
             return
+        now: nn.Module
         try:
             now = model.get_submodule(self.name)
         except AttributeError:
-            now = None
-        if now is not self.module:
+            now = nn.Identity()
+        if self.module not in set(now.modules()):  # a wrapper that calls it is as good
             raise AttachError(
                 f"the classifier {self.name!r} was replaced after attach, and the new one is not regularized: call "
                 "model.vcreg.detach(), then attach again"

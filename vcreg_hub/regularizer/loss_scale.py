@@ -63,7 +63,7 @@ def _backward_task() -> int:
 @dataclass
 class _Watched:
     """The forward passes since the watch before, and the losses watched of them. losses: the graph's node of each, and
-    the cells that it adds its scale to."""
+    the cells that it adds its scale to; empty for a single pass."""
 
     cell: Tensor
     passes: int
@@ -149,9 +149,10 @@ class LossScale:
             self._mark(self.open)
             self._open(loss.device)
         last, cells = self._last, [self._last.cell]
-        last.losses.append((node, cells))
-        if last.passes > 1 and len(last.losses) > 1:
-            self._tell_apart(last)
+        if last.passes > 1:  # else the graph need not be asked, nor kept
+            last.losses.append((node, cells))
+            if len(last.losses) > 1:
+                self._tell_apart(last)
 
         def record(grad: Tensor) -> None:
             # A loss of several elements is reduced later: their gradients sum to the scale of the reduced one.
