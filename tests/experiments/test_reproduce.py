@@ -15,9 +15,10 @@ from vcreg_hub.config import Data, Model, Recipe, Train, override
 from vcreg_hub.errors import UsageError, VCRegError
 from vcreg_hub.experiments import reproduce as module
 from vcreg_hub.experiments import runner
+from vcreg_hub.experiments.experiment import Experiment, Variant
 from vcreg_hub.experiments.grid import Trial
 from vcreg_hub.experiments.reproduce import current_results, run_experiment
-from vcreg_hub.experiments.table import EXPERIMENTS, Experiment, Variant
+from vcreg_hub.experiments.table import EXPERIMENTS
 from vcreg_hub.files import write_json, write_tensors
 from vcreg_hub.recipes import load_recipe
 from vcreg_hub.regularizer.vcreg import VCReg

@@ -7,8 +7,9 @@ import math
 import pytest
 
 from vcreg_hub.config import differences, override
-from vcreg_hub.errors import ConfigError, UnknownNameError
-from vcreg_hub.experiments.table import EXPERIMENTS, Experiment, Variant, find_experiment
+from vcreg_hub.errors import ConfigError
+from vcreg_hub.experiments.experiment import Experiment, Variant
+from vcreg_hub.experiments.table import EXPERIMENTS
 from vcreg_hub.recipes import load_recipe
 from vcreg_hub.results.aggregate import recipe_id
 from vcreg_hub.results.report import _baselines_of
@@ -79,12 +80,6 @@ def test_there_is_one_baseline_and_each_name_once():
             Experiment(variants, **about)
     with pytest.raises(ConfigError, match="a name of its own, got plain, plain"):
         Experiment((plain, Variant("plain", "a:c")), **about)
-
-
-def test_an_experiment_is_found_by_its_name():
-    assert find_experiment("action_shapes") is EXPERIMENTS["action_shapes"]
-    with pytest.raises(UnknownNameError, match="did you mean 'action_shapes'"):
-        find_experiment("action_shape")
 
 
 def test_rivals_are_searched_alike():

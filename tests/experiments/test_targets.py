@@ -13,9 +13,10 @@ from vcreg_hub.errors import UnknownNameError, UsageError
 from vcreg_hub.experiments import page, runner, targets
 from vcreg_hub.experiments.comparison import OVERHEAD, Outcome, compared, read_outcomes
 from vcreg_hub.experiments.estimate import cost_of, estimate
+from vcreg_hub.experiments.experiment import Experiment, Variant
 from vcreg_hub.experiments.full_scale import FULL_SCALE, PROBES
 from vcreg_hub.experiments.reproduce import run_target
-from vcreg_hub.experiments.table import EXPERIMENTS, Experiment, Variant
+from vcreg_hub.experiments.table import EXPERIMENTS
 from vcreg_hub.experiments.targets import TARGETS, find_target, with_seeds
 from vcreg_hub.files import write_json
 from vcreg_hub.paper import PAPER_TABLES

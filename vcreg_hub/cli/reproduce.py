@@ -14,7 +14,7 @@ from .app import Jobs, Json, Set, app
 from .printing import print_json, print_report, tell
 
 if TYPE_CHECKING:
-    from ..experiments.table import Experiment
+    from ..experiments.experiment import Experiment
     from ..experiments.targets import Scale
 
 

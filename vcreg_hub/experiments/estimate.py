@@ -24,7 +24,7 @@ from ..data.datasets import (
 )
 from ..recipes import load_recipe
 from ..rundir import RunDir
-from .table import Experiment, Variant
+from .experiment import Experiment, Variant
 
 # Images or clips a second of training, measured on one core of an AMD EPYC, by network and views of a sample.
 _CPU_RATES = {

@@ -15,7 +15,8 @@ from ..evals.classification import Classification
 from ..evals.collapse import Collapse
 from ..evals.suites import SUITES, seen_by
 from ..recipes import load_recipe
-from .table import EXPERIMENTS, Experiment, Variant
+from .experiment import IMAGE_GRID, Experiment, plain_and_vcreg
+from .images import IMAGES
 
 # Column of Tables 1, 4 and 7 -> our metric and data set (Appendix C.1, C.5).
 PROBES: Mapping[str, tuple[str, str]] = {
@@ -28,8 +29,6 @@ PROBES: Mapping[str, tuple[str, str]] = {
     "Flowers": ("logreg_mean_per_class", "flowers102"),
     "DTD": ("logreg_top1", "dtd"),
 }
-# The whole range of Appendix A, as that experiment has it.
-_GRID = EXPERIMENTS["fashion_mnist"].compared[0].grid
 # The paper looks at the validation images while it chooses; a fiftieth of the training images is held out instead.
 _HELD_OUT = ("data.val_fraction=0.02", "evals=classification")
 
@@ -46,10 +45,7 @@ def _probed(address: str) -> tuple[str]:
 
 def _imagenet(recipe: str) -> Experiment:
     return Experiment(
-        variants=(
-            Variant("plain", f"imagenet:{recipe}", baseline=True),
-            Variant("vcreg", f"imagenet:{recipe}_vcreg", _GRID),
-        ),
+        variants=plain_and_vcreg(f"imagenet:{recipe}", IMAGE_GRID),
         metric="top1",
         selection_seeds=(100,),
         seeds=(0, 1, 2),
@@ -66,6 +62,6 @@ FULL_SCALE: dict[str, Experiment] = {
     "imagenet_vicreg": _imagenet("resnet50_vicreg"),
     # Table 7's, probed like Table 1.
     "placement_imagenet": replace(
-        EXPERIMENTS["placement_imagenet"], holding_out=_HELD_OUT, settings=_probed("imagenet:convnext_atto")
+        IMAGES["placement_imagenet"], holding_out=_HELD_OUT, settings=_probed("imagenet:convnext_atto")
     ),
 }

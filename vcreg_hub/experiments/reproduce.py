@@ -20,9 +20,9 @@ from ..results.report import read_summary, summarise, write_report
 from ..results.tables import Table
 from .boundaries import draw_averaged
 from .comparison import OVERHEAD, TIMINGS, read_outcomes, write_comparison
+from .experiment import Experiment, Variant
 from .grid import Trial, expand_grid
 from .runner import run_trials
-from .table import Experiment, Variant
 from .targets import Scale, find_target, with_seeds
 
 

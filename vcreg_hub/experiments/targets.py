@@ -13,8 +13,9 @@ from typing import Literal
 
 from ..errors import UsageError, unknown_name
 from ..paper import PAPER_TABLES
+from .experiment import Experiment
 from .full_scale import FULL_SCALE, PROBES
-from .table import EXPERIMENTS, Experiment
+from .table import EXPERIMENTS
 
 Scale = Literal["small", "full"]
 
