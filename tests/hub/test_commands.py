@@ -71,6 +71,8 @@ def test_from_a_run_folder_to_a_stranger_and_back(hub, vcreg, run, tmp_path):
     assert not (run / "export").exists(), "publishing leaves the run as it was"
     vcreg("export", str(run), "--to", "out", "--licence", "apache-2.0")
     assert "license: apache-2.0" in vcreg("card", "out"), "an export states its licence"
+    told = json.loads(vcreg("card", "out", "--json"))
+    assert told["metadata"]["license"] == "apache-2.0" and told["text"].lstrip().startswith("# ")
     with pytest.raises(UsageError, match="--licence"):
         vcreg("card", str(run))
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -116,3 +119,35 @@ def test_the_batch_follows_the_number_of_steps(samples, batch, shares, fits):
     asked_for = Train(epochs=20, batch_size=batch, min_steps=400)
     assert fitted_batch(asked_for, samples, shares) == fits
     assert fitted_batch(replace(asked_for, min_steps=None), samples, shares) == batch
+
+
+def moving(dx: int, dy: int, drawn: np.random.Generator) -> Iterator[av.VideoFrame]:
+    """16 frames of 64 x 64: a bright square that moves 3 pixels a frame, from anywhere."""
+    x, y = drawn.integers(16, 48, 2)
+    for frame in range(16):
+        pixels = np.full((64, 64, 3), drawn.integers(20, 40), np.uint8)
+        rows, columns = ((np.arange(64) - start - 3 * frame * step) % 64 < 14 for start, step in ((y, dy), (x, dx)))
+        pixels[np.ix_(rows, columns)] = 220
+        yield av.VideoFrame.from_ndarray(pixels, format="rgb24")
+
+
+@pytest.mark.slow
+def test_45_videos_leave_chance(tmp_path):
+    """Three classes of 15, of which 33 are trained on; the command of docs/video.md."""
+    drawn = np.random.default_rng(0)
+    for name, way in {"left": (-1, 0), "right": (1, 0), "up": (0, -1)}.items():
+        for number in range(15):
+            path = tmp_path / "videos" / name / f"{number:02d}.mp4"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with av.open(str(path), "w") as container:
+                stream = container.add_stream("mpeg4", rate=10, width=64, height=64, pix_fmt="yuv420p")
+                for frame in moving(*way, drawn):
+                    container.mux(stream.encode(frame))
+                container.mux(stream.encode())
+    tiny = ("model.name=videomae_tiny", "model.pretrained=videomae_tiny_vcreg.action_shapes", "data.image_size=32")
+    settings = (f"data.root={tmp_path / 'videos'}", *tiny, "video.frames=8", "optim.lr=1e-3")
+    said: list[str] = []
+    folder = train(override(load_recipe("finetune:video"), settings), tmp_path / "run", log=said.append)
+    assert "batch: 8 clips a step, not 32: 80 steps in all" in said
+    (top1,) = (row["value"] for row in folder.results()["metrics"] if row["metric"] == "top1")
+    assert top1 > 60, "of three classes, with nine test clips"

@@ -49,6 +49,7 @@ def card(
     write: Annotated[bool, typer.Option("--write", help="Put it into the folder, as its README.md.")] = False,
     licence_name: LicenceName = None,
     licence_link: LicenceLink = None,
+    as_json: Json = False,
 ) -> None:
     """Prints a release's model card, or renders that of a run or export folder from its files alone."""
     from ..hub.card import render_card, write_card
@@ -57,15 +58,27 @@ def card(
     if not Path(name).is_dir():
         if write:
             raise UsageError(f"--write puts a card into a folder, and {name} is none")
-        print(read_card(name))
+        _show_card(read_card(name), as_json)
         return
     about: dict[str, Any] = {"licence": licence, "repo_id": repo, "siblings": siblings or [], "twins": twins or []}
     about |= {"licence_name": licence_name, "licence_link": licence_link}
     if write:
-        print(f"card: {write_card(name, **about)}")
+        written = str(write_card(name, **about))
+        print_json({"card": written}) if as_json else print(f"card: {written}")
         return
-    print(render_card(name, **about))
+    _show_card(render_card(name, **about), as_json)
     print(f"(nothing was written; --write puts it into {name})", file=sys.stderr)
+
+
+def _show_card(text: str, as_json: bool) -> None:
+    """The Markdown, or as JSON its metadata and the text below them."""
+    if not as_json:
+        print(text)
+        return
+    from huggingface_hub import ModelCard
+
+    card = ModelCard(text)
+    print_json({"metadata": card.data.to_dict(), "text": card.text})
 
 
 @app.command()

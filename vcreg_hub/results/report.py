@@ -24,6 +24,7 @@ from .aggregate import (
     recipe_id,
     why_absent,
 )  # fmt: skip
+from .axis_figure import draw_axis
 from .figures import draw_metrics, draw_noise
 from .rows import read_results
 from .tables import Table
@@ -107,12 +108,14 @@ def tabulated(summaries: Sequence[Summary], metrics: Sequence[str] | None = None
 
 
 def write_report(folder: Path, summaries: Sequence[Summary]) -> None:
-    """summary.json, report.md and report.png in `folder`; noise.png for runs with different noise.
+    """summary.json, report.md and report.png in `folder`; noise.png for runs with different noise, axis.png for runs
+    that vary another setting.
 
     Where a recipe was run on several train/test splits, summaries of their mean follow those of `summaries`.
     """
     paper = {(n.architecture, n.data): (n.plain, n.vcreg) for n in PAPER_NUMBERS if n.table == "Table 2"}
-    draw_noise(summaries, folder / "noise.png", paper)
+    if not draw_noise(summaries, folder / "noise.png", paper):
+        draw_axis(summaries, folder / "axis.png")
     summaries = [*summaries, *over_splits(summaries)]
     rows, compared = ([one.to_json() for one in found] for found in (summaries, differences(summaries)))
     write_json(folder / "summary.json", {"format": 1, "rows": rows, "differences": compared})
