@@ -67,7 +67,8 @@ def card(
         print_json({"card": written}) if as_json else print(f"card: {written}")
         return
     _show_card(render_card(name, **about), as_json)
-    print(f"(nothing was written; --write puts it into {name})", file=sys.stderr)
+    if not as_json:
+        print(f"(nothing was written; --write puts it into {name})", file=sys.stderr)
 
 
 def _show_card(text: str, as_json: bool) -> None:
