@@ -12,7 +12,10 @@ Forward pass, state dict and saved files are those of the plain model; only grad
 from __future__ import annotations
 
 import contextlib
+import copy
+import functools
 import sys
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -21,10 +24,13 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from ..errors import AttachError, BlocksNotFoundError, UsageError
-from ..placement.dry_run import unwrap
+from ..placement.dry_run import tensors_of, unwrap
 from ..placement.sites import Site, find_blocks
 from .injection import Injection, replace_first_float
 from .vcreg import Regularizer
+
+# What torch.jit.script calls on a module, if it is there, for the module to compile in its place.
+_PREPARE = "__prepare_scriptable__"
 
 
 def attach(
@@ -37,7 +43,7 @@ def attach(
     """Regularize `model` with `cfg` at `where` (see `find_blocks`), or at the given `sites`; sets `model.vcreg`.
 
     Works in training mode with gradients enabled and is inert otherwise. Attach before the first call of a compiled
-    model; detach before exporting one. Raises AttachError when the model is attached already or was compiled and
+    model. What torch.jit, torch.export, torch.onnx and torch.fx make of the model is the plain one. Raises AttachError when the model is attached already or was compiled and
     called, BlocksNotFoundError when `where` finds nothing, UsageError for an argument of another type.
     """
     if not isinstance(cfg, Regularizer):
@@ -62,6 +68,7 @@ def attach(
     ]
     for module in attachment._roots(model):
         module.__dict__["vcreg"] = attachment
+    inner.__dict__[_PREPARE] = functools.partial(plain_copy, inner)
     return attachment
 
 
@@ -136,6 +143,7 @@ class Attachment:
             handle.remove()
         for module in self._marked:
             module.__dict__.pop("vcreg", None)
+            module.__dict__.pop(_PREPARE, None)
         self._handles, self._marked = [], []
 
     def _roots(self, model: nn.Module) -> list[nn.Module]:
@@ -157,11 +165,33 @@ class Attachment:
         return f"Attachment({self.cfg}, {len(names)} site{'s' * (len(names) != 1)}: {shown}{state})"
 
 
+def plain_copy(model: nn.Module) -> nn.Module:
+    """A copy of an attached model without the regularizer; the two share their tensors."""
+    if model.training:
+        warnings.warn(
+            f"the scripted {type(model).__name__} is the plain network: training it is training without the "
+            "regularizer. torch.compile keeps it.",
+            stacklevel=2,
+        )
+    copied = copy.deepcopy(model, {id(tensor): tensor for tensor in tensors_of(model)})
+    attachment: Attachment = copied.__dict__["vcreg"]
+    attachment.detach()
+    return copied
+
+
 class _OutputHook:
     """Forward hook of a site. A module-level object, so that deepcopy, EMA copies and pickled models carry it."""
 
     def __init__(self, injection: Injection, index: int) -> None:
         self.injection, self.index = injection, index
+
+    @property
+    def __name__(self) -> str:
+        """What torch.jit.script asks a hook for."""
+        raise AttachError(
+            f"torch.jit.script cannot take the hook at {self.injection.names[self.index]!r}: script the whole "
+            f"{type(self.injection.model).__name__}, of which it takes the plain network, or detach first"
+        )
 
     def __call__(self, module: nn.Module, args: Any, output: Any) -> Any:
         if not self.injection.applies(module):

@@ -63,7 +63,9 @@ class Injection:
         self._register()  # a copy (EMA, pickle) must not answer for the original
 
     def applies(self, module: nn.Module) -> bool:
-        """Whether a forward pass of `module` is one of training."""
+        """Whether a forward pass of `module` is one of training, and not the recording of a graph for elsewhere."""
+        if torch.compiler.is_exporting() or torch.jit.is_tracing():
+            return False
         if torch.compiler.is_compiling():
             _note_compiled(self.key)
         else:
