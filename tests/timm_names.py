@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 
 import timm
+
 import vcreg_hub
 
 ARCHITECTURES = os.environ["VCREG_TIMM_NAMES"].split(",")

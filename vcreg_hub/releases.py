@@ -91,7 +91,7 @@ RELEASES: tuple[Release, ...] = (
         licence="apache-2.0",
         sha256="73556540add6f4fb7da81aeece30b067efa4e977c54b8f3552762c47a8065b26",
         bytes=7_609_896,
-        config_sha256="d2a8500b80e9418453510868271df5258aaf4e28a5d6013f8ee81e2a612ab12f",
+        config_sha256="01ed1a04862c176022cdd9188def47079da312addf4917badb9fb568dd7207f0",
     ),
     Release(
         "videomae_tiny_vcreg",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import copy
 import json
 import warnings
@@ -11,7 +12,14 @@ import timm
 import torch
 
 import vcreg_hub.models.zoo as zoo
-from vcreg_hub.errors import ConfigError, IntegrityError, UnknownNameError, UsageError, WeightsNotFoundError
+from vcreg_hub.errors import (
+    BlocksNotFoundError,
+    ConfigError,
+    IntegrityError,
+    UnknownNameError,
+    UsageError,
+    WeightsNotFoundError,
+)
 from vcreg_hub.regularizer.vcreg import VCReg
 from vcreg_hub.releases import RELEASES
 
@@ -75,6 +83,62 @@ def test_vcreg_argument():
     assert not hasattr(timm.create_model(NAME, vcreg=False), "vcreg")
     with pytest.raises(ConfigError, match=r"vcreg is a vcreg_hub.VCReg.*got 0.64"):
         timm.create_model(NAME, vcreg=0.64)
+
+
+def test_settings_as_timms_command_line_gives_them(tmp_path, logits):
+    """train.py reads `--model-kwargs "vcreg={'alpha': 0.3}" where=final` as literals."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--model-kwargs", nargs="*", default={}, action=timm.utils.ParseKwargs)
+    given = parser.parse_args(["--model-kwargs", "vcreg={'alpha': 0.3, 'beta': 0.01}", "where=final"]).model_kwargs
+    model = timm.create_model(NAME, num_classes=4, **given)
+    assert model.vcreg.cfg == VCReg(alpha=0.3, beta=0.01)
+    assert [(site.name, site.side) for site in model.vcreg.sites] == [("head.fc", "input")]
+    assert len(timm.create_model(NAME, where="stages.*.blocks.0").vcreg.sites) == 4
+    timm.models.save_for_hf(model, tmp_path, safe_serialization=True)
+    text = (tmp_path / "config.json").read_text()
+    assert "vcreg" not in text and "where" not in text
+    assert torch.equal(logits(timm.create_model(f"local-dir:{tmp_path}", pretrained=True)), logits(model))
+    with pytest.raises(UnknownNameError, match="unknown field of VCReg 'alhpa'; did you mean 'alpha'"):
+        timm.create_model(NAME, vcreg={"alhpa": 0.3})
+    with pytest.raises(BlocksNotFoundError, match="where='nowhere'"):
+        timm.create_model(NAME, where="nowhere")
+
+
+@pytest.mark.parametrize("name", timm.list_models("*_vcreg*", include_tags=True))
+def test_what_timm_says_of_a_name_is_true_of_its_network(name):
+    said, model = timm.get_pretrained_cfg(name), timm.create_model(name, vcreg=False)
+    found = {key: json.loads(json.dumps(model.pretrained_cfg[key])) for key in model.pretrained_cfg}
+    for fact in ("input_size", "mean", "std", "num_classes", "pool_size", "crop_pct", "interpolation", "classifier"):
+        assert json.loads(json.dumps(getattr(said, fact))) == found[fact], fact
+    assert said.num_classes == model.num_classes and said.input_size[0] == model.in_chans
+    if name.startswith("vit"):  # of tokens
+        assert said.pool_size is None
+        return
+    assert model.eval().forward_features(torch.zeros(1, *said.input_size)).shape[2:] == tuple(said.pool_size)
+
+
+def test_names_stay_in_their_family():
+    assert "resnet50_vcreg" in timm.list_models("*_vcreg", module="resnet")
+    for name in timm.list_models("*_vcreg"):
+        assert family(name) == family(name.removesuffix("_vcreg"))
+    assert not {"zoo", "_registry"} & set(timm.list_modules())
+    zoo.register_model("dla46x_c")
+    assert timm.list_models("*_vcreg", module="dla") == ["dla46x_c_vcreg"]
+
+
+def family(name: str) -> str:
+    return next(module for module in timm.list_modules() if timm.models.is_model_in_modules(name, module))
+
+
+@pytest.mark.parametrize("name", ["resnet18_vcreg", "resnet18_vcreg.in1k"])
+def test_an_unregistered_name_is_answered_with_what_to_do(name):
+    with pytest.raises(RuntimeError, match=r"call vcreg_hub.register_model\('resnet18'\) first") as error:
+        timm.create_model(name)
+    assert isinstance(error.value, UnknownNameError) and f"create_model({name.partition('.')[0]!r})" in str(error.value)
+    for other in ("resnet18_vcregs", "nothing_vcreg"):
+        with pytest.raises(RuntimeError, match="Unknown model"):
+            timm.create_model(other)
+    assert not timm.is_model("resnet18_vcreg")
 
 
 def test_features_only():

@@ -8,12 +8,24 @@ those of the stock architecture.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import importlib
+import json
+import sys
+from collections.abc import Callable, Mapping
+from types import ModuleType
 from typing import Any
 
 import timm
 import torch
-from timm.models import PretrainedCfg, generate_default_cfgs, get_pretrained_cfg, is_model, split_model_name_tag
+from timm.models import (
+    PretrainedCfg,
+    generate_default_cfgs,
+    get_pretrained_cfg,
+    is_model,
+    is_model_in_modules,
+    list_modules,
+    split_model_name_tag,
+)
 from timm.models import register_model as _register_with_timm
 from torch import nn
 
@@ -22,8 +34,8 @@ from ..checkpoints.load import check_names, tensor_shapes
 from ..checkpoints.locations import PACKAGED
 from ..errors import UnknownNameError, UsageError, WeightsNotFoundError, unknown_name
 from ..regularizer.attachment import attach
-from ..regularizer.vcreg import VCReg, checked_vcreg
-from ..releases import RELEASES, WEIGHTS, releases_of
+from ..regularizer.vcreg import Regularizer, checked_vcreg
+from ..releases import CONFIG, RELEASES, WEIGHTS, releases_of
 from . import cifar, mlp  # noqa: F401  (register resnet32_cifar and mlp, our own architectures)
 
 SUFFIX = "_vcreg"
@@ -34,9 +46,9 @@ _OF_OTHER_WEIGHTS = (
 ).split()
 _SOURCES = ("url", "file", "state_dict", "hf_hub_id")
 
-# timm reads this table when a name is registered: `<name>.<tag>` -> the configuration of weights of that name.
-default_cfgs: dict[str, Any] = {}
-__all__ = ["register_model"]
+
+class _UnregisteredError(UnknownNameError, RuntimeError):
+    """The name of one of timm's architectures with VCReg that nobody registered. RuntimeError is what timm raises."""
 
 
 def register_model(architecture: str) -> str:
@@ -48,21 +60,46 @@ def register_model(architecture: str) -> str:
     'swin_tiny_patch4_window7_224_vcreg'
     """
     bare, tag = split_model_name_tag(architecture)
-    if bare.endswith(SUFFIX) and bare in default_cfgs:
+    if bare.endswith(SUFFIX) and is_model(bare):
         return bare
     if not is_model(bare):
         raise unknown_name("timm architecture", architecture, timm.list_models())
     if tag:
         raise UsageError(f"register_model takes an architecture without a tag: {bare!r}, not {architecture!r}")
     name = bare + SUFFIX
-    if name not in default_cfgs:
-        default_cfgs.update(generate_default_cfgs(dict(_configurations(bare, name))))
+    if not is_model(name):
+        family = _family(bare)
+        vars(family)["default_cfgs"].update(generate_default_cfgs(dict(_configurations(bare, name))))
         entry_point = _entry_point(bare, name)
-        globals()[name] = entry_point
-        if is_model(name):  # this module was reloaded: timm still has the entry point of the first time
-            return name
+        entry_point.__module__ = family.__name__
+        setattr(family, name, entry_point)
         _register_with_timm(entry_point)
     return name
+
+
+def _family(architecture: str) -> ModuleType:
+    """The module that holds the names of an architecture's family.
+
+    timm lists a name under the last part of its module's name, and reads there, in `default_cfgs`, the configuration
+    of `<name>.<tag>`. So `list_models(module="resnet")` has our names beside the stock ones.
+    """
+    name = f"{__name__}.{next(module for module in list_modules() if is_model_in_modules(architecture, module))}"
+    if name not in sys.modules:
+        sys.modules[name] = ModuleType(name, "timm's names of one family with VCReg.")
+        vars(sys.modules[name]).update(default_cfgs={}, __all__=[])
+    return sys.modules[name]
+
+
+def _known_to_timm(name: str) -> bool:
+    """`timm.is_model`, as `create_model` asks it, with an answer to `<architecture>_vcreg` that nobody registered."""
+    bare = name.partition(".")[0]
+    architecture = bare.removesuffix(SUFFIX)
+    if not is_model(bare) and architecture != bare and is_model(architecture):
+        raise _UnregisteredError(
+            f"{bare} is not registered with timm: call vcreg_hub.register_model({architecture!r}) first, "
+            f"then timm.create_model({name!r})"
+        )
+    return is_model(bare)
 
 
 def _configurations(architecture: str, name: str) -> dict[str, PretrainedCfg]:
@@ -70,29 +107,45 @@ def _configurations(architecture: str, name: str) -> dict[str, PretrainedCfg]:
     stock = get_pretrained_cfg(architecture, allow_unregistered=True) or PretrainedCfg()
     defaults: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(PretrainedCfg)}
     own = dataclasses.replace(stock, **{key: defaults[key] for key in _OF_OTHER_WEIGHTS if key in defaults})
-    rows = {row.full_name: _with_packaged_file(own, row.full_name) for row in releases_of(name)}
-    return rows or {name: own}
+    rows = {row.full_name: _with_packaged_weights(own, row.full_name) for row in releases_of(name)}
+    if not any(config.has_weights for config in rows.values()):
+        return rows or {name: own}
+    # Weights say their own channels and classes, and a bare name is the stock network: timm takes the first for it.
+    return {name: dataclasses.replace(own, file=next(c.file for c in rows.values() if c.file)), **rows}
 
 
-def _with_packaged_file(config: PretrainedCfg, full_name: str) -> PretrainedCfg:
-    """The configuration, with its weights if this package carries them, so that timm lists the name as pretrained."""
-    file = PACKAGED / full_name / WEIGHTS
-    return dataclasses.replace(config, file=str(file)) if file.is_file() else config
+def _with_packaged_weights(config: PretrainedCfg, full_name: str) -> PretrainedCfg:
+    """The configuration of weights that this package carries, so that timm lists the name as pretrained; of others
+    `config` itself."""
+    folder = PACKAGED / full_name
+    if not (folder / WEIGHTS).is_file():
+        return config
+    stated = json.loads((folder / CONFIG).read_text(encoding="utf-8"))["pretrained_cfg"]
+    known = {field.name for field in dataclasses.fields(PretrainedCfg)}
+    facts: Any = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in stated.items() if key in known
+    }
+    return dataclasses.replace(config, **facts, file=str(folder / WEIGHTS))
 
 
 def _entry_point(architecture: str, name: str) -> Callable[..., nn.Module]:
-    def create(pretrained: bool = False, vcreg: VCReg | bool | None = None, **kwargs: Any) -> nn.Module:
+    def create(
+        pretrained: bool = False,
+        vcreg: Regularizer | Mapping[str, Any] | bool | None = None,
+        where: str = "blocks",
+        **kwargs: Any,
+    ) -> nn.Module:
         config = checked_vcreg(vcreg)
         model = _build(architecture, name, pretrained, kwargs)
-        model.register_state_dict_pre_hook(_forget_vcreg_argument)
+        model.register_state_dict_pre_hook(_forget_own_arguments)
         if config is not None:
-            attach(model, config, example_input=_example(model, kwargs))
+            attach(model, config, where, example_input=_example(model, kwargs))
         return model
 
     create.__name__ = create.__qualname__ = name
-    create.__module__ = __name__
     create.__doc__ = (
-        f"timm's {architecture} with VCReg after its blocks; vcreg: a VCReg, None for VCReg(), False for none. "
+        f"timm's {architecture} with VCReg. vcreg: a VCReg or a mapping of its fields, None for VCReg(), False for "
+        "none. where: 'blocks', 'final' or another place, as find_blocks knows them. "
         "Without pretrained a bare name is the stock network; a tag brings its class count, channels and preprocessing."
     )
     return create
@@ -200,15 +253,22 @@ def _example(model: Any, kwargs: dict[str, Any]) -> torch.Tensor:
     return torch.zeros(1, kwargs.get("in_chans", channels), height, width)
 
 
-def _forget_vcreg_argument(model: nn.Module, prefix: str, keep_vars: bool) -> None:
+def _forget_own_arguments(model: nn.Module, prefix: str, keep_vars: bool) -> None:
     """timm notes the arguments a model was created with, and its own export writes them for plain timm to read back.
 
-    `vcreg` is not an argument that plain timm knows, so it is taken out when the weights are read for saving.
+    `vcreg` and `where` are no arguments that plain timm knows, so they are taken out when the weights are read for
+    saving.
     """
     arguments = getattr(model, "_model_args", None)
     if isinstance(arguments, dict):
         arguments.pop("vcreg", None)
+        arguments.pop("where", None)
 
+
+# timm has no place for names that are not registered. Where a version of it asks elsewhere, its own error stays.
+_factory = importlib.import_module("timm.models._factory")
+if getattr(_factory, "is_model", None) is is_model:
+    vars(_factory)["is_model"] = _known_to_timm
 
 for _architecture in dict.fromkeys(row.architecture for row in RELEASES if row.library != "transformers"):
     register_model(_architecture)

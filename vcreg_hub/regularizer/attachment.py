@@ -43,8 +43,9 @@ def attach(
     """Regularize `model` with `cfg` at `where` (see `find_blocks`), or at the given `sites`; sets `model.vcreg`.
 
     Works in training mode with gradients enabled and is inert otherwise. Attach before the first call of a compiled
-    model. What torch.jit, torch.export, torch.onnx and torch.fx make of the model is the plain one. Raises AttachError when the model is attached already or was compiled and
-    called, BlocksNotFoundError when `where` finds nothing, UsageError for an argument of another type.
+    model. What torch.jit, torch.export, torch.onnx and torch.fx make of the model is the plain network. Raises
+    AttachError when the model is attached already or was compiled and called, BlocksNotFoundError when `where` finds
+    nothing, UsageError for an argument of another type.
     """
     if not isinstance(cfg, Regularizer):
         raise UsageError(

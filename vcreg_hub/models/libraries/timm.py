@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import timm
+import torch
+from timm.layers import get_spatial_dim
 from torch import nn
 
 from ...config import Model
@@ -146,7 +148,6 @@ def _config(model: Any, cfg: Model, view: Preprocessing, licence: str) -> JSON:
     size, name = view.image_size, cfg.name.removeprefix(f"{Timm.prefix}:")
     arguments = _arguments(name, cfg.kwargs, view.sizes)
     kept = {k: v for k, v in arguments.items() if k != "num_classes" and not ("drop" in k and k.endswith("_rate"))}
-    same_size = tuple(stock.get("input_size", ())[1:]) == (size, size)
     return {
         "architecture": name.partition(".")[0].removesuffix(zoo.SUFFIX),
         "num_classes": len(view.classes),
@@ -164,12 +165,24 @@ def _config(model: Any, cfg: Model, view: Preprocessing, licence: str) -> JSON:
             "mean": view.mean,
             "std": view.std,
             "num_classes": len(view.classes),
-            "pool_size": stock.get("pool_size") if same_size else None,
+            "pool_size": _pool_size(model, view),
             "first_conv": stock.get("first_conv"),
             "classifier": stock.get("classifier"),
             "license": licence,
         },
     }
+
+
+def _pool_size(model: Any, view: Preprocessing) -> list[int] | None:
+    """Height and width of the map that is pooled for the classifier; None where timm states none, as of tokens."""
+    if not model.pretrained_cfg.get("pool_size"):
+        return None
+    weight = next(model.parameters())
+    image = weight.new_zeros(1, view.in_chans, view.image_size, view.image_size)
+    with torch.no_grad():
+        shape = model.forward_features(image).shape
+    axes = get_spatial_dim(getattr(model, "output_fmt", "NCHW"))
+    return [shape[axis] for axis in axes] if len(shape) == 4 else None
 
 
 def _imagenet_classes(config: Mapping[str, Any], count: int) -> list[str] | None:
