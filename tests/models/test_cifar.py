@@ -102,3 +102,11 @@ def test_layer_groups_cover_every_parameter_in_order():
     groups = group_parameters(model, model.group_matcher())
     assert len(groups) >= 16
     assert sum(len(names) for names in groups.values()) == len(list(model.parameters()))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated")
+@pytest.mark.parametrize("name", ["resnet32_cifar", "resnet32_cifar_vcreg"])
+def test_scripts(name):
+    model = timm.create_model(name, scriptable=True).eval()
+    x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(torch.jit.script(model)(x), model(x))

@@ -80,12 +80,9 @@ class CifarResNet(nn.Module):
     def forward_features(self, x: Tensor) -> Tensor:
         """(n, in_chans, h, w) -> (n, 64, h / 4, w / 4)."""
         x = self.act1(self.bn1(self.conv1(x)))
-        for stage in (self.layer1, self.layer2, self.layer3):
-            if self.grad_checkpointing and not torch.jit.is_scripting():
-                x = checkpoint_seq(stage, x)
-            else:
-                x = stage(x)
-        return x
+        if self.grad_checkpointing and not torch.jit.is_scripting():
+            return checkpoint_seq([self.layer1, self.layer2, self.layer3], x, flatten=True)
+        return self.layer3(self.layer2(self.layer1(x)))
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Pool and classify; with `pre_logits` the (n, 64) vector at the classifier's input."""
