@@ -110,3 +110,4 @@ def test_scripts(name):
     model = timm.create_model(name, scriptable=True).eval()
     x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     assert torch.equal(torch.jit.script(model)(x), model(x))
+    assert torch.equal(torch.jit.script(torch.fx.symbolic_trace(model))(x), model(x))

@@ -4,8 +4,7 @@ It is our own architecture, not one of timm's: `import vcreg_hub` registers it w
 answers to timm's model interface. A checkpoint of it needs this package to load.
 """
 
-from __future__ import annotations
-
+# Annotations stay types here: torch.fx copies them into a graph's source, where TorchScript cannot read their names.
 from typing import Any
 
 import torch
