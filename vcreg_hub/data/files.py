@@ -23,7 +23,7 @@ from ..config import Data, Video
 from ..errors import DataError, UsageError, counted
 from ..files import files_fingerprint
 from .batches import in_order
-from .image.source import UnreadableImageError, decode
+from .image.decode import READING, UnreadableImageError, decode_file
 from .image.transforms import test_transform
 from .video.folder import SUFFIXES as VIDEO_SUFFIXES
 
@@ -59,7 +59,7 @@ class Files:
         """A hash of the files and the view."""
         cfg = self.cfg
         view = (cfg.image_size, cfg.resize, cfg.interpolation, cfg.fit, cfg.channels, cfg.mean, cfg.std, self.video)
-        return f"{files_fingerprint(self.paths)} {view}"
+        return f"{files_fingerprint(self.paths)} {view} {READING}"
 
     def reason(self, number: int) -> str:
         """Why a file cannot be read."""
@@ -144,11 +144,7 @@ def _mode(path: Path) -> str | None:
 
 def _read(path: Path, cfg: Data) -> Image.Image:
     """Errors: UnreadableImageError."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UnreadableImageError(f"{path} cannot be read: {error.strerror}") from None
-    return decode(content, str(path), "L" if cfg.channels == 1 else "RGB")
+    return decode_file(path, "L" if cfg.channels == 1 else "RGB")
 
 
 class _ImageFiles(Dataset[tuple[Tensor, int, int]]):

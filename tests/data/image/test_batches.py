@@ -17,8 +17,8 @@ from torch.nn import functional as F
 from vcreg_hub.config import Data, Train
 from vcreg_hub.data.image.batches import test_loader as fixed_loader
 from vcreg_hub.data.image.batches import train_loader
+from vcreg_hub.data.image.decode import UnreadableImageError
 from vcreg_hub.data.image.module import ImageData, load_images
-from vcreg_hub.data.image.source import UnreadableImageError
 from vcreg_hub.errors import ConfigError, UnknownNameError
 
 DATA = Data("digits", image_size=8, crop="pad", hflip=0.0, augment="ta_wide", train_images=300, workers=0)

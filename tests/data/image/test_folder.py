@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from vcreg_hub.config import Data
+from vcreg_hub.data.image.decode import UnreadableImageError
 from vcreg_hub.data.image.module import load_images
-from vcreg_hub.data.image.source import UnreadableImageError
 from vcreg_hub.errors import DataError, UnknownNameError
 
 CLASSES = {"ant": (200, 0, 0), "bee": (0, 200, 0), "cow": (0, 0, 200)}

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from vcreg_hub.config import Data
+from vcreg_hub.data.image.decode import UnreadableImageError
 from vcreg_hub.data.image.module import load_images
-from vcreg_hub.data.image.source import UnreadableImageError
 from vcreg_hub.errors import DataError, UnknownNameError
 
 FINE, COARSE = ["ant", "bee", "cow", "dog"], ["insect", "mammal"]

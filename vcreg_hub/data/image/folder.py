@@ -22,8 +22,9 @@ from PIL import Image
 from ...config import Data
 from ...errors import ConfigError, DataError, some
 from ...files import files_fingerprint
+from .decode import READING, UnreadableImageError, decode
 from .named_labels import NamedLabels, finest_of, source_of
-from .source import Source, decode
+from .source import Source
 
 SYNONYMS = (("train", "training"), ("val", "valid", "validation"), ("test", "testing"))
 
@@ -75,9 +76,12 @@ class _FolderReader:
         if self._tar_state is not None and os.getpid() != self._process:
             # A file opened before a fork shares its position with every other worker.
             self._reader.tar_state, self._process = copy.deepcopy(self._tar_state), os.getpid()
-        file, _ = self._reader[index]
-        with file:
-            content = file.read()
+        try:
+            file, _ = self._reader[index]
+            with file:
+                content = file.read()
+        except (OSError, tarfile.TarError) as error:
+            raise UnreadableImageError(f"{self.where(index)} cannot be read ({_first_line(error)})") from None
         return decode(content, self.where(index))
 
     def where(self, index: int) -> str:
@@ -85,9 +89,9 @@ class _FolderReader:
         return name if self._tar_state is None else f"{name} in {self.path}"
 
     def fingerprint(self) -> str:
-        if self._tar_state is None:
-            return files_fingerprint(map(self.where, range(len(self))))
-        return files_fingerprint([self.path] if self.path.is_file() else sorted(self.path.rglob("*.tar")))
+        files = [self.path] if self.path.is_file() else sorted(self.path.rglob("*.tar"))
+        listed = map(self.where, range(len(self))) if self._tar_state is None else files
+        return f"{files_fingerprint(listed)} {READING}"
 
 
 class _Chosen:
@@ -106,7 +110,7 @@ class _Chosen:
         return self.reader.where(self.indices[index])
 
     def fingerprint(self) -> str:
-        return files_fingerprint(map(self.where, range(len(self))))
+        return f"{files_fingerprint(map(self.where, range(len(self))))} {READING}"
 
 
 def load(cfg: Data) -> Source:

@@ -18,8 +18,9 @@ from PIL import Image
 from ...config import Data
 from ...errors import DataError, unknown_name
 from ..datasets import ImageSet, where_to_put
+from .decode import READING, decode, decode_file
 from .folder import SYNONYMS
-from .source import Source, Split, decode
+from .source import Source, Split
 
 IMAGE_COLUMNS = ("image", "img", "picture", "jpg", "png", "webp")
 CLASS_COLUMNS = ("label", "labels", "fine_label", "class", "target", "cls")
@@ -38,14 +39,14 @@ class _TableReader:
         cell = self.table[int(index)][self.column] or {}
         content = cell.get("bytes")
         if content is None and cell.get("path"):
-            content = Path(cell["path"]).read_bytes()
+            return decode_file(cell["path"], self.mode)
         return decode(content or b"", self.where(index), self.mode)
 
     def where(self, index: int) -> str:
         return f"row {index} of {self.name}"
 
     def fingerprint(self) -> str:
-        return f"{self.table._fingerprint} {self.column} {self.mode}"
+        return f"{self.table._fingerprint} {self.column} {self.mode} {READING}"
 
 
 def load(cfg: Data, mode: str = "RGB", *, revision: str | None = None, finest: str | None = None) -> Source:

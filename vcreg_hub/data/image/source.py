@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from ...errors import DataError, unknown_name
+from ...errors import unknown_name
 from ...files import files_fingerprint
+from .decode import READING, decode_file
 from .stream import Stream
 
 
@@ -80,30 +80,6 @@ def label_set(sets: Mapping[str, LabelSet], asked: str, data_set: str) -> LabelS
     return sets[asked]
 
 
-class UnreadableImageError(DataError):
-    """An undecodable image; the message names it.
-
-    A loader's worker process hands its exception over as a printed traceback and the main process builds a new one from
-    that text: the last line, which is ours, is what a person needs.
-    """
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text.rpartition(f"{type(self).__name__}: ")[2].strip())
-
-
-def decode(content: bytes, where: str, mode: str = "RGB") -> Image.Image:
-    """An image from the bytes of its file. Errors: UnreadableImageError, naming `where`."""
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            return image.convert(mode)
-    except Exception as error:  # PIL's decoders raise whatever the parser of their format raises
-        unknown = isinstance(error, UnidentifiedImageError)  # its text names an object in memory
-        reason = "unknown format" if unknown else " ".join(str(error).split()) or type(error).__name__
-        raise UnreadableImageError(
-            f"{where} does not decode as an image ({reason}, {len(content)} bytes): replace or remove it"
-        ) from None
-
-
 class ArrayReader:
     """Images of an array in memory, (n, h, w) or (n, h, w, 3) uint8."""
 
@@ -133,16 +109,10 @@ class FileReader:
         return len(self.paths)
 
     def read(self, index: int) -> Image.Image:
-        try:
-            content = self.paths[index].read_bytes()
-        except OSError as error:
-            raise UnreadableImageError(
-                f"{self.paths[index]} cannot be read ({error.strerror}): fetch it again"
-            ) from None
-        return decode(content, self.where(index))
+        return decode_file(self.paths[index])
 
     def where(self, index: int) -> str:
         return str(self.paths[index])
 
     def fingerprint(self) -> str:
-        return files_fingerprint(self.paths)
+        return f"{files_fingerprint(self.paths)} {READING}"
