@@ -244,3 +244,23 @@ def test_the_processes_of_a_launcher_part_before_python_ends(tmp_path):
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["predict", "resnet32_cifar_vcreg", "."], "the same command begins anew"),
+        (["features", "resnet32_cifar_vcreg", ".", "--to", "x.npy"], "the same command goes on from what is saved"),
+        (["features", "resnet32_cifar_vcreg", ".", "--to", "x.npy", "--no-cache"], "the same command begins anew"),
+    ],
+)
+def test_an_interrupted_command_says_what_it_does_next(arguments, says, monkeypatch, capsys):
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vcreg_hub.cli.use.check_model", interrupt)
+    monkeypatch.setattr(sys, "argv", ["vcreg", *arguments])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 130
+    assert capsys.readouterr().err == f"vcreg: interrupted; {says}\n"

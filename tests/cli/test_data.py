@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from data.video.stored_rar import COMPRESSED, pack, stored_rar
+from PIL import Image
 from typer.testing import CliRunner
 
 from vcreg_hub.cli import app, main
@@ -210,3 +211,42 @@ def test_points_are_described() -> None:
     assert printed == "moons:0.1: 300 train, 2000 val, 10000 test, drawn by each seed\nclasses: left, right\n"
     told = json.loads(runner.invoke(app, ["data", "moons:0.1", "--json"]).stdout)
     assert (told["train"], told["test"], told["classes"]) == (300, 10000, ["left", "right"])
+
+
+def test_a_whole_set_is_checked_and_what_is_broken_is_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for split in ("train", "test"):
+        for name in ("cat", "dog"):
+            (tmp_path / "set" / split / name).mkdir(parents=True)
+            for i in range(3):
+                Image.new("RGB", (8, 8)).save(tmp_path / "set" / split / name / f"{i}.png")
+    arguments = ["data", "folder", "--root", str(tmp_path / "set"), "--check", "--workers", "2"]
+    whole = runner.invoke(app, arguments)
+    assert whole.exit_code == 0 and not whole.stdout, whole.output
+    assert "12 of 12 images decoded" in whole.stderr and "all images of folder can be read" in whole.stderr
+    bad = tmp_path / "set" / "train" / "dog" / "1.png"
+    bad.write_bytes(b"<html>")
+    code, err = refused(monkeypatch, capsys, *arguments[1:])
+    assert code == 1 and err.splitlines()[-1] == "vcreg: 1 images of folder cannot be read"
+    listed = runner.invoke(app, arguments)
+    assert listed.stdout.splitlines()[0] == "train:" and str(bad) in listed.stdout.splitlines()[1]
+    found = json.loads(runner.invoke(app, [*arguments, "--json"]).stdout)
+    assert found["name"] == "folder" and str(bad) in found["broken"]["train"][0]
+
+
+def test_the_check_of_videos_decodes_them_again(made: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(made, tmp_path / "set"))
+    prepare(root, tmp_path / "out", video_set=VIDEO_SETS["hmdb51_like"], log=lambda _: None)
+    arguments = ["data", "hmdb51_like", "--root", str(tmp_path / "out"), "--check", "--workers", "0"]
+    assert runner.invoke(app, arguments).exit_code == 0
+    broken = sorted((root / "videos" / "spin").iterdir())[1]
+    broken.write_bytes(b"not a video")
+    found = runner.invoke(app, [*arguments, "--json"])
+    assert found.exit_code == 1 and broken.name in str(json.loads(found.stdout)["broken"])
+
+
+def test_a_check_is_not_mixed_with_preparing(monkeypatch, capsys) -> None:
+    for arguments in (["--check"], ["hmdb51", "--check", "--out", "somewhere"]):
+        code, err = refused(monkeypatch, capsys, *arguments)
+        assert code == 2 and "--check is of one data set that is there" in err

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from PIL import Image
 from pyarrow import parquet
 from run.test_predict import CLIPS, GREY, picture, video
 from safetensors import safe_open
@@ -70,6 +71,46 @@ def test_a_file_that_cannot_be_read_is_left_out_and_named(folder, caplog):
         path.write_bytes(b"")
     with pytest.raises(DataError, match="none of the 6 files can be read"):
         vcreg_hub.features(GREY, folder)
+
+
+def test_odd_and_broken_files_are_the_same_to_predict_features_and_evaluate(tmp_path, caplog):
+    """One decoder: what one of them reads, turns, scales or refuses, the others do too."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for split in ("train", "test"):
+        for kind, value in (("dark", 40), ("pale", 200)):
+            folder = tmp_path / "in" / split / kind
+            folder.mkdir(parents=True)
+            pixels = np.clip(np.random.RandomState(value).normal(value, 20, (40, 50, 3)), 0, 255).astype(np.uint8)
+            plain = Image.fromarray(pixels)
+            plain.save(folder / "turned.jpg", exif=exif)
+            plain.convert("RGBA").save(folder / "alpha.png")
+            plain.convert("CMYK").save(folder / "ink.tif")
+            Image.fromarray(pixels[..., 0].astype(np.uint16) * 257).save(folder / "deep.png")
+            Image.fromarray(pixels[..., 0].astype(np.float32) / 255).save(folder / "float.tif")
+            Image.fromarray(np.full((9, 9), np.nan, np.float32)).save(folder / "nan.tif")
+            (folder / "short.jpg").write_bytes((folder / "turned.jpg").read_bytes()[:-300])
+    model = timm.create_model("test_convnext", num_classes=3)
+    model.pretrained_cfg["input_size"] = (3, 32, 32)
+    broken = {f"{kind}/{name}" for kind in ("dark", "pale") for name in ("nan.tif", "short.jpg")}
+
+    def names(paths):
+        return {"/".join(Path(path).parts[-2:]) for path in paths}
+
+    predicted = vcreg_hub.predict(model, tmp_path / "in" / "test")
+    assert names(one.path for one in predicted if one.error) == broken and len(predicted) == 14
+    files = vcreg_hub.features(model, tmp_path / "in" / "test", cache=False)
+    data = Data("folder", root=str(tmp_path / "in"), max_failed=9)
+    of_set = vcreg_hub.features(model, data, cache=False)
+    assert files.paths == of_set.paths and names(files.paths) & broken == set() and len(files.paths) == 10
+    np.testing.assert_array_equal(files.arrays["pooled"], of_set.arrays["pooled"])
+    np.testing.assert_array_equal(files.labels, of_set.labels)
+    caplog.clear()
+    settings = ["data.name=folder", f"data.root={tmp_path / 'in'}", "data.max_failed=9", "data.workers=0"]
+    (row, *_) = vcreg_hub.evaluate(model, "knn", settings=settings, cache=False)
+    assert row.value == pytest.approx(100 * 10 / 14, abs=1e-4), "the broken ones are wrong, the others easy"
+    said = [message for message in caplog.messages if "the image counts as wrong" in message]
+    assert len(said) == 8
 
 
 def test_videos(tmp_path):

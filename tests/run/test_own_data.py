@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +15,13 @@ import torch
 from PIL import Image
 
 from vcreg_hub.config import Model, Recipe, Train, override
+from vcreg_hub.data.image.decode import UnreadableImageError
 from vcreg_hub.errors import UnknownNameError
 from vcreg_hub.files import write_json, write_tensors
 from vcreg_hub.models.build import build_model
 from vcreg_hub.recipes import load_recipe
 from vcreg_hub.run import evaluate_run, load_run, train
+from vcreg_hub.run.build import recipe_data
 from vcreg_hub.training.schedule import fitted_batch
 
 SMALL = ("model.name=test_convnext", "data.image_size=32", "data.resize=32", "data.workers=0")
@@ -151,3 +154,29 @@ def test_45_videos_leave_chance(tmp_path):
     assert "batch: 8 clips a step, not 32: 80 steps in all" in said
     (top1,) = (row["value"] for row in folder.results()["metrics"] if row["metric"] == "top1")
     assert top1 > 60, "of three classes, with nine test clips"
+
+
+def test_images_that_do_not_decode_are_skipped_counted_and_listed(tmp_path, photos, caplog):
+    """The same as of clips: replaced in training, wrong in the test, in results.json, and more than allowed stop it."""
+    mine = shutil.copytree(photos / "photos", tmp_path / "mine")
+    plain = asked(photos, "folder:classification", *PROBED, f"data.root={mine}", "train.epochs=1")
+    data = recipe_data(plain)
+    lost = {split: data.where(split, 0) for split in ("train", "val", "test")}
+    for path in lost.values():
+        Path(path).write_bytes(b"no image")
+    with pytest.raises(UnreadableImageError, match="does not decode as an image"):
+        train(plain, tmp_path / "strict", log=lambda text: None)
+    said: list[str] = []
+    run = train(override(plain, ["data.max_failed=2"]), tmp_path / "run", log=said.append)
+    found = run.results()
+    assert found["training"]["undecodable"] == [lost["train"], lost["val"]]
+    assert found["data"]["undecodable_test"] == [lost["test"]]
+    assert any("1 training images did not decode; results.json lists them" in line for line in said)
+    assert all(path in caplog.text for path in lost.values())
+    rows = {row["metric"]: row["value"] for row in found["metrics"]}
+    size = data.size("test")
+    assert rows["top1"] <= 100 * (size - 1) / size
+    again = {row.metric: row.value for row in evaluate_run(run.path)}
+    assert again == rows
+    with pytest.raises(UnreadableImageError, match=r"2 images failed to decode, data\.max_failed is 1"):
+        train(override(plain, ["data.max_failed=1"]), tmp_path / "few", log=lambda text: None)

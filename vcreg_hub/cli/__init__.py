@@ -41,8 +41,8 @@ def main() -> None:
     except VCRegError as error:
         print(f"vcreg: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except Interrupted:
-        print("vcreg: interrupted; the same command goes on from what is saved", file=sys.stderr)
+    except Interrupted as interrupted:
+        print(f"vcreg: interrupted; {interrupted}", file=sys.stderr)
         sys.exit(130)
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+# Commands that keep what they have done while they run, and options without which they do not.
+_GO_ON = ("train", "sweep", "reproduce", "features", "eval", "data", "download")
+_AT_ONCE = ("--no-cache", "--check")
+
 
 class Interrupted(BaseException):
-    """Ctrl-C or SIGTERM within a command."""
+    """Ctrl-C or SIGTERM within a command; str() says what the same command does next."""
 
 
 class _Commands(TyperGroup):
@@ -21,7 +26,9 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            raise Interrupted from None
+            kept = ctx.invoked_subcommand in _GO_ON and not set(_AT_ONCE) & set(sys.argv)
+            does = "goes on from what is saved" if kept else "begins anew"
+            raise Interrupted(f"the same command {does}") from None
 
 
 app = typer.Typer(

@@ -36,9 +36,12 @@ def data_(
     sources: Annotated[int, typer.Option(min=4, help="Source videos a class of action_shapes, 4 clips each.")] = 20,
     root: Annotated[str | None, typer.Option(help="Look at the data set in this folder.")] = None,
     labels: Annotated[str, typer.Option(help="Label set or column to look at.")] = "class",
+    check: Annotated[
+        bool, typer.Option("--check", help="Decode all of it and list what is broken; 1 if any is.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Lists the data sets; with a name, describes one; with --out, prepares a video set there.
+    """Lists the data sets; with a name, describes one or decodes all of it (--check); with --out, prepares a video set.
 
     HMDB51, from its two archives or from unpacked class folders and split files: every clip and count is checked.
 
@@ -52,8 +55,12 @@ def data_(
     """
     from ..data.datasets import OWN_VIDEOS, POINT_SETS, VIDEO_SETS
 
+    if check and (name is None or out is not None or source is not None or splits is not None):
+        raise UsageError("--check is of one data set that is there; preparing one decodes every clip as it is")
     if name is None:
         _list(as_json)
+    elif check:
+        _check(name, root, labels, _cores() if workers is None else workers, as_json)
     elif out is not None or source is not None or splits is not None:
         if name not in VIDEO_SETS:
             raise UsageError(f"{name} needs no preparing; --source, --out and --splits are of {', '.join(VIDEO_SETS)}")
@@ -103,7 +110,7 @@ def _prepare(name: str, source: Path | None, out: Path, splits: Path | None, wor
             tell(f"making the clips in {out}")
             compound = name == action_shapes.COMPOUND
             source = action_shapes.make(out, action_shapes.ActionShapes(sources=n, seed=seed, compound=compound))
-        with _progress() as tick:
+        with _progress("clip", "counted") as tick:
             index = prepare(
                 source, out, splits=splits, video_set=VIDEO_SETS[name], workers=workers, log=tell, tick=tick
             )
@@ -115,6 +122,28 @@ def _prepare(name: str, source: Path | None, out: Path, splits: Path | None, wor
         return
     print(index.summary())
     print(f"prepared: {shlex.join(word for setting in settings for word in ('--set', setting))}")
+
+
+def _check(name: str, root: str | None, labels: str, workers: int, as_json: bool) -> None:
+    """Errors: DataError where anything is broken, after the list."""
+    from ..config import Data, Video
+    from ..data import load_data
+    from ..data.check import broken
+    from ..data.datasets import OWN_VIDEOS, VIDEO_SETS
+
+    video = Video(max_failed=sys.maxsize) if name.partition(":")[0] in (*VIDEO_SETS, *OWN_VIDEOS) else None
+    data = load_data(Data(name, root=root, labels=labels, workers=workers), video)
+    with _progress(data.noun.removesuffix("s"), "decoded") as tick:
+        found = broken(data, workers, tick)
+    count = sum(map(len, found.values()))
+    if as_json:
+        print_json({"name": name, "broken": found})
+    else:
+        for split, reasons in found.items():
+            print("\n".join([f"{split}:", *(f"  {reason}" for reason in reasons)]))
+    if count:
+        raise DataError(f"{count} {data.noun} of {name} cannot be read")
+    tell(f"all {data.noun} of {name} can be read")
 
 
 def _look_at_videos(name: str, root: str | None, as_json: bool) -> None:
@@ -177,11 +206,11 @@ def _cores() -> int:
 
 
 @contextlib.contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
+def _progress(unit: str, done_to: str) -> Iterator[Callable[[int, int], None]]:
     """A bar on a terminal; elsewhere, where a log is kept, a line every tenth of the way."""
     from tqdm import tqdm
 
-    bar = tqdm(unit="clip", disable=not sys.stderr.isatty(), leave=False)
+    bar = tqdm(unit=unit, disable=not sys.stderr.isatty(), leave=False)
     tenths = 0
 
     def tick(done: int, total: int) -> None:
@@ -191,7 +220,7 @@ def _progress() -> Iterator[Callable[[int, int], None]]:
             bar.update(done - bar.n)
         elif total and 10 * done // total > tenths:
             tenths = 10 * done // total
-            tell(f"{done} of {total} clips counted")
+            tell(f"{done} of {total} {unit}s {done_to}")
 
     with bar:
         yield tick

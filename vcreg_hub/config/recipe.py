@@ -74,6 +74,10 @@ class Data:
     preprocessing: `model` takes mean, std, resize and channels of None, an interpolation of `model`, and fit from the
         pretrained weights; results.json of the run says what they were. `data` takes none of them from there.
     workers: processes that load; 0 loads in the training's own.
+    max_failed: how many training and validation images may fail to decode before a run stops, over all its processes
+        together: another image takes the place of one, results.json lists them, and a test image that fails counts as
+        wrong, however many there are. With 0 the first image that fails ends the run, a test image too. Of clips see
+        `video.max_failed`; a stream skips what does not decode, uncounted.
     """
 
     name: str
@@ -103,6 +107,7 @@ class Data:
     channels: Literal[1, 3] | None = None
     fit: Literal["crop", "squash"] = "crop"
     preprocessing: Literal["data", "model"] = "data"
+    max_failed: int = 0
 
     @property
     def title(self) -> str:
@@ -116,7 +121,7 @@ class Data:
         if self.channels not in (None, 1, 3):
             raise ConfigError(f"channels is 1 for grey, 3 for colour, or null, got {self.channels!r}")
         _at_least(self, 1, "image_size", "train_size", "resize", "train_images", "imbalance", "repeats")
-        _at_least(self, 0, "workers", "random_erase", "hflip", "val_fraction")
+        _at_least(self, 0, "workers", "random_erase", "hflip", "val_fraction", "max_failed")
         _below(self, 1, "val_fraction")
         _at_most(self, _SEEDS, "split_seed")
         for name in ("scale", "ratio"):

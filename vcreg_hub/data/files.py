@@ -23,6 +23,7 @@ from ..config import Data, Video
 from ..errors import DataError, UsageError, counted
 from ..files import files_fingerprint
 from .batches import in_order
+from .failures import Failures, marked_lost
 from .image.decode import READING, UnreadableImageError, decode_file
 from .image.transforms import test_transform
 from .video.folder import SUFFIXES as VIDEO_SUFFIXES
@@ -163,14 +164,13 @@ class _ImageFiles(Dataset[tuple[Tensor, int, int]]):
         try:
             image = _read(self.files.paths[number], self.files.cfg)
         except UnreadableImageError:
-            return torch.zeros(self.shape), -1 - label, number
+            return torch.zeros(self.shape), marked_lost(label), number
         return self.view(image), label, number
 
 
 def _clips(files: Files, video: Video) -> Any:
     """The files as the test clips of a data module."""
     from .video.datasets import MEAN, STD, ClipList, VideoData
-    from .video.failures import Failures
     from .video.index import TEST, Clip, VideoIndex, measured
     from .video.module import VideoModule
 
@@ -181,4 +181,4 @@ def _clips(files: Files, video: Video) -> Any:
     index = VideoIndex("files", Path("/"), files.class_names, measured(Path("/"), listed, cfg.workers), {})
     none, every = ClipList(index, np.arange(0)), ClipList(index, np.arange(len(listed)))
     sets = VideoData("files", 1, index, none, none, every, files.class_names, cfg.mean or MEAN, cfg.std or STD, "/")
-    return VideoModule(cfg, sets, video, Failures(index, len(listed)))
+    return VideoModule(cfg, sets, video, Failures(len(listed), len(listed)))

@@ -93,7 +93,7 @@ def train(
         metrics = measure(recipe, context, selected)
         lost = lost_files(data, accelerator)
         for part, paths in lost.items():
-            log(f"{len(paths)} {_PARTS[part]} clips did not decode; results.json lists them")
+            log(f"{len(paths)} {_PARTS[part]} {data.noun} did not decode; results.json lists them")
         if accelerator.is_main_process:
             write_details(recipe, context, folder)
             _finish(recipe, folder, data, outcome, metrics, lost, selected, emissions, processes)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from PIL import Image
 from timm.data import Mixup
@@ -25,7 +27,9 @@ from ..batches import (
     share_of_batch,
     worker_processes,
 )
-from ..randomness import numpy_seed, torch_seed
+from ..failures import Failures, marked_lost
+from ..randomness import derive_seed, numpy_seed, torch_seed
+from .decode import UnreadableImageError
 from .stream import Stream, restart
 from .transforms import Transform, test_transform, train_transform
 
@@ -34,14 +38,24 @@ if TYPE_CHECKING:
 
 
 def train_loader(
-    images: ImageData, data: Data, train: Train, *, rank: int = 0, world: int = 1, views: int = 1
+    images: ImageData,
+    data: Data,
+    train: Train,
+    failures: Failures | None = None,
+    *,
+    rank: int = 0,
+    world: int = 1,
+    views: int = 1,
 ) -> TrainLoader:
     """Training batches of one process of `world`, each of `train.batch_size / (world * train.accumulation)` images.
 
     views: augmented views of an image side by side, (b, views, c, h, w); one has no axis of its own.
     Label smoothing is left to the loss, which does it for mixed targets too. With `data.repeats` above one, images are
     drawn as by torchvision's RASampler: an epoch keeps its length but holds a part of the images, each several times.
-    Errors: ConfigError when the batch size does not divide, is odd under mixup, or exceeds the images.
+    failures: gets the images that do not decode, by their places in `images.train`, which others replace; past its
+    limit images are zeros, with which nobody should go on training.
+    Errors: ConfigError when the batch size does not divide, is odd under mixup, or exceeds the images;
+    UnreadableImageError at the first image that does not decode where `failures` is None, or when none is left.
     """
     size = share_of_batch(train, world)
     each_view = [train_transform(data, images.mean, images.std, v) for v in range(views)]
@@ -70,22 +84,28 @@ def train_loader(
         else:
             order = Order(images.train, data.repeats, train.seed, rank, world)
         batches = BatchSampler(order, size, drop_last=True)
-        samples = _TrainViews(images.train, each_view)
+        side = data.train_size or data.image_size
+        samples = _TrainViews(images.train, each_view, failures, (images.in_chans, side, side))
         loader = DataLoader(samples, batch_sampler=batches, persistent_workers=workers > 0, **common)  # type: ignore[arg-type]
         each = len(order)
     return TrainLoader(loader, batches_of_epoch(each, size, train, world, "images"), train.seed, order)
 
 
-def test_loader(images: ImageData, data: Data, split: str, batch_size: int) -> DataLoader:
+def test_loader(
+    images: ImageData, data: Data, split: str, batch_size: int, failures: Failures | None = None, first: int = 0
+) -> DataLoader:
     """Every image of a split ("train", "val" or "test") once, under the test view: (images, class ids, indices).
 
-    Not shared out among processes: accelerate's `prepare` does that. Errors: UnknownNameError for another split.
+    Not shared out among processes: accelerate's `prepare` does that. failures: counts the images that do not decode,
+    which are zeros and have the label -1 minus the true one; first: the number there of the split's first image.
+    Errors: UnknownNameError for another split; UnreadableImageError where `failures` is None.
     """
     chosen: Images | Stream = part_of({"train": images.train, "val": images.val, "test": images.test}, split)
     view = test_transform(data, images.mean, images.std)
     if isinstance(chosen, Stream):
         return in_order(_TestStream(chosen, view, worker_processes(data.workers)), batch_size, data.workers)
-    return in_order(_TestViews(chosen, view), batch_size, data.workers)
+    shape = images.in_chans, data.image_size, data.image_size
+    return in_order(_TestViews(chosen, view, failures, first, shape), batch_size, data.workers)
 
 
 # Not a test, whatever pytest makes of its name.
@@ -95,16 +115,39 @@ test_loader.__test__ = False  # type: ignore[attr-defined]
 class _TrainViews(Dataset):
     """Asked with a key and an image number; answers (tensor, label, key)."""
 
-    def __init__(self, images: Images, views: Sequence[Transform]) -> None:
-        self.images, self.views = images, views
+    def __init__(
+        self, images: Images, views: Sequence[Transform], failures: Failures | None, shape: tuple[int, ...]
+    ) -> None:
+        self.images, self.views, self.failures, self.shape = images, views, failures, shape
 
     def __getitem__(self, item: tuple[Key, int]) -> tuple[Tensor, int, Key]:
         key, index = item
-        image, label = self.images[index]
+        image, label = self._read(key, index)
+        if image is None:
+            return torch.zeros(self.shape if len(self.views) == 1 else (len(self.views), *self.shape)), label, key
         if len(self.views) > 1:
             seen = [self._seen(image, view, (*key, number)) for number, view in enumerate(self.views)]
             return torch.stack(seen), label, key
         return self._seen(image, self.views[0], key), label, key
+
+    def _read(self, key: Key, index: int) -> tuple[Image.Image | None, int]:
+        """The image, or one drawn in the place of an unreadable one; none past the limit."""
+        failures = self.failures
+        for attempt in itertools.count():
+            if failures is not None and failures.too_many():
+                return None, int(self.images.labels[index])
+            try:
+                return self.images[index]
+            except UnreadableImageError as error:
+                if failures is None:
+                    raise
+                failures.add(index, error, "another image takes its place")
+                if failures.none_left(np.arange(len(self.images))):
+                    raise UnreadableImageError("no training image decodes") from error
+                # Its own draws, so that an image that is read has the same augmentation as ever.
+                draws = torch.Generator().manual_seed(derive_seed(*key, attempt))
+                index = int(torch.randint(len(self.images), (), generator=draws))
+        raise AssertionError("unreachable")
 
     @staticmethod
     def _seen(image: Image.Image, view: Transform, draws: tuple[int, ...]) -> Tensor:
@@ -129,14 +172,22 @@ class _StreamViews(IterableDataset):
 
 
 class _TestViews(Dataset):
-    def __init__(self, images: Images, view: Transform) -> None:
-        self.images, self.view = images, view
+    def __init__(
+        self, images: Images, view: Transform, failures: Failures | None, first: int, shape: tuple[int, ...]
+    ) -> None:
+        self.images, self.view, self.failures, self.first, self.shape = images, view, failures, first, shape
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int, int]:
-        image, label = self.images[index]
+        try:
+            image, label = self.images[index]
+        except UnreadableImageError as error:
+            if self.failures is None:
+                raise
+            self.failures.add(self.first + index, error, "the image counts as wrong")
+            return torch.zeros(self.shape), marked_lost(int(self.images.labels[index])), index
         return self.view(image), label, index
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ...config import Data, Train
@@ -23,10 +24,12 @@ from ...errors import ConfigError, DataError, counted
 from ...files import JSON
 from ..batches import TrainLoader
 from ..datasets import IMAGE_SETS, ImageSet, find_image_set, folder_of
-from ..module import DataModule
+from ..failures import Failures
+from ..module import DataModule, Lost, too_many_lost
 from ..splits import carve, long_tailed, stratified
 from . import cifar, digits, fashion_mnist, folder, hf, imagenet, listed, synthetic, table
 from .batches import test_loader, train_loader
+from .decode import UnreadableImageError
 from .hierarchy import superclasses
 from .source import Fingerprinted, Reader, Source, Split
 from .stream import Stream
@@ -115,16 +118,21 @@ class ImageData:
 
 @dataclass(frozen=True)
 class ImageModule(DataModule):
-    """Images under the face of every data set."""
+    """Images under the face of every data set. failures: the images this process could not read, numbered through
+    the training, validation and test images; None where a single one ends the run."""
 
     sets: ImageData
+    failures: Failures | None
     noun = "images"
     in_groups = True
 
     @classmethod
     def load(cls, cfg: Data) -> ImageModule:
         """Errors: those of `load_images`."""
-        return cls(cfg, load_images(cfg))
+        sets = load_images(cfg)
+        counted_on = cfg.max_failed and not isinstance(sets.train, Stream)
+        total = len(sets.train) + len(sets.val) + len(sets.test)
+        return cls(cfg, sets, Failures(total, cfg.max_failed, cls.noun) if counted_on else None)
 
     @property
     def single_view(self) -> str:
@@ -154,10 +162,31 @@ class ImageModule(DataModule):
         return hashlib.sha256(f"{samples} {view!r}".encode()).hexdigest()
 
     def train_batches(self, train: Train, rank: int, world: int, views: int = 1) -> TrainLoader:
-        return train_loader(self.sets, self.cfg, train, rank=rank, world=world, views=views)
+        return train_loader(self.sets, self.cfg, train, self.failures, rank=rank, world=world, views=views)
 
     def eval_batches(self, split: str, batch_size: int) -> DataLoader:
-        return test_loader(self.sets, self.cfg, split, batch_size)
+        return test_loader(self.sets, self.cfg, split, batch_size, self.failures, self._first(split))
+
+    def _first(self, split: str) -> int:
+        """The number of a split's first image."""
+        before = {"val": (self.sets.train,), "test": (self.sets.train, self.sets.val)}
+        return sum(map(len, before.get(split, ())))
+
+    def lost(self) -> Tensor | None:
+        return None if self.failures is None else self.failures.flags
+
+    def lost_paths(self, flags: Tensor) -> Lost:
+        found: Lost = {}
+        for split in ("train", "val", "test"):
+            first = self._first(split)
+            numbers = flags[first : first + self.size(split)].nonzero().flatten().tolist()
+            if numbers:
+                found[split] = [self.where(split, number) for number in numbers]
+        return found
+
+    def refuse_lost(self, paths: Lost) -> None:
+        if said := too_many_lost(paths, self.noun, "data.max_failed", self.cfg.max_failed):
+            raise UnreadableImageError(said)
 
     def describe(self) -> JSON:
         return super().describe() | {

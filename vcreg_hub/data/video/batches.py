@@ -28,10 +28,10 @@ from ..batches import (
     share_of_batch,
     worker_processes,
 )
+from ..failures import Failures, marked_lost
 from ..randomness import derive_seed, numpy_seed
 from .decode import UnreadableVideoError
 from .decoders import Decoder
-from .failures import Failures, marked_lost
 from .noise import Noise, normalise
 from .sampling import Views, distinct_views, training_indices
 from .transforms import TrainClipView, centre, resize_short
@@ -81,7 +81,7 @@ def video_train_loader(
     size = share_of_batch(train, world)
     if views > 1 and video.repeats > 1:
         raise ConfigError(f"video.repeats={video.repeats}: the task takes {views} views of a clip already")
-    failures = failures or Failures(videos.index, video.max_failed)
+    failures = failures or Failures(len(videos.index.clips), video.max_failed)
     view = TrainClipView(data, videos.mean, videos.std, Noise.of(video))
     clips = _TrainClips(videos.train, view, video, failures, max(views, video.repeats))
     order = Order(videos.train, 1, train.seed, rank, world)
@@ -111,7 +111,7 @@ def video_val_loader(
     """The middle clip, centre crop, of every clip of a split ("train", "val" or "test"), in order: (clips
     (b, t, c, h, w), labels, numbers). Not shared out among processes: accelerate's `prepare` does that. A
     clip that does not decode is zeros, its label -1 minus the true one, and it is counted in `failures`."""
-    failures = failures or Failures(videos.index, video.max_failed)
+    failures = failures or Failures(len(videos.index.clips), video.max_failed)
     clips = _MiddleClips(_part(videos, split), data, video, videos.mean, videos.std, failures)
     return in_order(clips, batch_size, data.workers)
 
@@ -130,7 +130,7 @@ def video_test_loader(
     Do not `prepare` it. A file that does not decode comes as an item without frames and a warning, however many
     there are."""
     part = _part(videos, split)
-    failures = failures or Failures(videos.index, video.max_failed)
+    failures = failures or Failures(len(videos.index.clips), video.max_failed)
     files = _TestFiles(part, range(rank, len(part), world), data, video, videos.mean, videos.std, failures)
     return in_order(files, None, data.workers)
 

@@ -14,11 +14,11 @@ from ...config import Data, Train, Video
 from ...errors import ConfigError
 from ...files import JSON, files_fingerprint
 from ..batches import TrainLoader
-from ..module import DataModule
+from ..failures import Failures
+from ..module import DataModule, Lost, too_many_lost
 from .batches import video_test_loader, video_train_loader, video_val_loader
 from .datasets import ClipList, VideoData, load_videos
 from .decode import UnreadableVideoError
-from .failures import Failures
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class VideoModule(DataModule):
             if value not in (None, cfg.image_size):
                 raise ConfigError(f"data.{name}={value}: clips have data.image_size={cfg.image_size} throughout")
         sets = load_videos(cfg, video)
-        return cls(cfg, sets, video, Failures(sets.index, video.max_failed))
+        return cls(cfg, sets, video, Failures(len(sets.index.clips), video.max_failed))
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -117,15 +117,13 @@ class VideoModule(DataModule):
     def lost(self) -> Tensor | None:
         return self.failures.flags
 
-    def lost_paths(self, flags: Tensor) -> dict[str, list[str]]:
-        parts = {split: self.failures.paths(flags, self.part(split).numbers) for split in ("train", "val", "test")}
+    def lost_paths(self, flags: Tensor) -> Lost:
+        parts = {}
+        for split in ("train", "val", "test"):
+            numbers = self.part(split).numbers
+            parts[split] = [self.sets.index.clips[n].path for n in numbers[flags.numpy()[numbers] > 0]]
         return {split: paths for split, paths in parts.items() if paths}
 
-    def refuse_lost(self, paths: dict[str, list[str]]) -> None:
-        learned = [*paths.get("train", ()), *paths.get("val", ())]
-        if len(learned) > self.video.max_failed:
-            raise UnreadableVideoError(
-                f"{len(learned)} clips failed to decode, video.max_failed is {self.video.max_failed}: "
-                + ", ".join(learned[:5])
-                + (" ..." if len(learned) > 5 else "")
-            )
+    def refuse_lost(self, paths: Lost) -> None:
+        if said := too_many_lost(paths, self.noun, "video.max_failed", self.video.max_failed):
+            raise UnreadableVideoError(said)
