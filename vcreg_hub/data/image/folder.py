@@ -34,13 +34,20 @@ class _FolderReader:
 
     def __init__(self, path: Path) -> None:
         from timm.data.readers import create_reader
+        from timm.data.readers.img_extensions import get_img_extensions, set_img_extensions
+        from torchvision.datasets.folder import IMG_EXTENSIONS
 
         self.path = path
+        # timm alone would pass over every .tif, .webp and .bmp without a word; its list is for the whole process.
+        before = get_img_extensions()
         try:
+            set_img_extensions((*before, *IMG_EXTENSIONS))
             self._reader: Any = create_reader("", root=str(path))
         except (RuntimeError, AssertionError, ValueError, OSError, tarfile.TarError) as error:
             # timm's tar reader falls over an empty list of samples with a ValueError.
             raise DataError(f"no images in class folders found in {path}: {_first_line(error)}") from None
+        finally:
+            set_img_extensions(before)
         self._tar_state = copy.deepcopy(getattr(self._reader, "tar_state", None))
         self._process = os.getpid()
 
