@@ -40,7 +40,8 @@ def test_a_row_fits_its_recipes(name):
     frozen = name.startswith("transfer_frozen")
     assert frozen or (experiment.baseline.name, first.name) == ("plain", "vcreg"), "the names of folders that exist"
     plain = _recipe(experiment, experiment.baseline)
-    assert not experiment.baseline.grid
+    assert set(experiment.baseline.grid) <= {"optim.lr"}, "what both variants search"
+    assert all(experiment.baseline.grid.items() <= v.grid.items() for v in experiment.compared)
     for path, values in experiment.axis.items():
         for value in values:
             override(plain, [f"{path}={value}"])
@@ -80,6 +81,11 @@ def test_there_is_one_baseline_and_each_name_once():
             Experiment(variants, **about)
     with pytest.raises(ConfigError, match="a name of its own, got plain, plain"):
         Experiment((plain, Variant("plain", "a:c")), **about)
+
+
+def test_the_long_tails_search_both_learning_rates_of_the_appendix():
+    for name in ("long_tail_cifar10", "long_tail_cifar100"):
+        assert {variant.grid["optim.lr"] for variant in EXPERIMENTS[name].variants} == {("0.016", "0.008")}
 
 
 def test_rivals_are_searched_alike():

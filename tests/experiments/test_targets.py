@@ -10,7 +10,8 @@ import pytest
 from vcreg_hub.config import differences, override
 from vcreg_hub.data import is_drawn
 from vcreg_hub.errors import UnknownNameError, UsageError
-from vcreg_hub.experiments import page, runner, targets
+from vcreg_hub.evals.information import Information
+from vcreg_hub.experiments import comparison, page, runner, targets
 from vcreg_hub.experiments.comparison import OVERHEAD, Outcome, compared, read_outcomes
 from vcreg_hub.experiments.estimate import cost_of, estimate
 from vcreg_hub.experiments.experiment import Experiment, Variant
@@ -21,6 +22,7 @@ from vcreg_hub.experiments.targets import TARGETS, find_target, with_seeds
 from vcreg_hub.files import write_json
 from vcreg_hub.paper import PAPER_TABLES
 from vcreg_hub.recipes import load_recipe
+from vcreg_hub.results import report
 from vcreg_hub.results.aggregate import Group, over_seeds
 from vcreg_hub.results.rows import Result
 from vcreg_hub.run import smoke_test, train
@@ -43,6 +45,17 @@ def test_a_line_has_a_run_and_a_cell(name, scale):
             assert PAPER_TABLES[target.paper].shown(row, column)
 
 
+@pytest.mark.parametrize(("name", "scale"), BOTH)
+def test_an_experiment_measures_what_a_line_asks_for(name, scale):
+    experiments = TARGETS[name].experiments(scale)
+    for line in TARGETS[name].lines(scale):
+        experiment, label = experiments[line.experiment], line.run.partition(",")[0]
+        variant = next(one for one in experiment.variants if one.name == label)
+        recipe = override(load_recipe(variant.recipe), [*experiment.settings, *variant.settings])
+        measured = [(one.data or recipe.data).name for one in recipe.evals if line.metric in one.metrics]
+        assert measured and line.dataset in (None, *measured), (line, measured)
+
+
 @pytest.mark.parametrize("name", FULL_SCALE)
 def test_an_experiment_of_the_full_scale_compares_runs_that_differ_in_vcreg_alone(name):
     experiment = FULL_SCALE[name]
@@ -54,6 +67,10 @@ def test_an_experiment_of_the_full_scale_compares_runs_that_differ_in_vcreg_alon
     assert probed == {data for _, data in PROBES.values()}
     searched = override(plain, experiment.holding_out)
     assert searched.data.val_fraction > 0 and len(searched.evals) == 1, "what chooses is measured on ImageNet alone"
+
+
+# The targets whose pictures are drawn in the walk: they take a third of its time.
+DRAWN, PNG = ("table3", "fig2"), b"\x89PNG"
 
 
 # ---- the walk --------------------------------------------------------------------------------------------------
@@ -108,6 +125,7 @@ def stand_in(name):
 
 def _seconds(one, small):
     one = replace(one, count=2) if hasattr(one, "count") else one
+    one = replace(one, steps=2, samples=64) if isinstance(one, Information) else one
     return one if one.data is None else replace(one, data=replace(one.data, **small, name=stand_in(one.data.name)))
 
 
@@ -136,13 +154,19 @@ class InProcess:
         return self.returncode
 
 
-@pytest.mark.parametrize(("name", "scale"), BOTH)
+@pytest.mark.parametrize(
+    ("name", "scale"),
+    [*((name, "small") for name in TARGETS), *(pytest.param(n, "full", marks=pytest.mark.slow) for n in TARGETS)],
+)
 def test_a_target_runs_through_to_its_page(name, scale, runs, monkeypatch):
     target = made_up(TARGETS[name])
     monkeypatch.setitem(TARGETS, name, target)
     monkeypatch.setattr(targets, "_KNOWN", {key: tiny(one) for key, one in targets._KNOWN.items()})
     monkeypatch.setattr(runner, "_start", InProcess)
     monkeypatch.setattr(runner.time, "sleep", lambda seconds: None)
+    if name not in DRAWN:
+        for module in (comparison, report):
+            monkeypatch.setattr(module, "draw_metrics", lambda summaries, path: path.write_bytes(PNG))
     if target.bench:
         record_timing(runs, scale)
     table = run_target(name, scale, runs, change=seconds, log=lambda text: None)
@@ -153,7 +177,7 @@ def test_a_target_runs_through_to_its_page(name, scale, runs, monkeypatch):
     ran = [row for row in table.rows if row[4 if not target.bench else 2] != "not yet run"]
     assert ran, "a number of ours"
     if not target.bench:
-        assert (runs / f"{name}.{scale}.png").read_bytes().startswith(b"\x89PNG")
+        assert (runs / f"{name}.{scale}.png").read_bytes().startswith(PNG)
         assert all(row[5] == "2" for row in ran) and any(" (95% CI " in row[7] for row in ran)
     again: list[str] = []
     assert run_target(name, scale, runs, change=seconds, log=again.append) == table
@@ -242,6 +266,10 @@ def test_an_estimate_counts_runs_and_hours_and_names_missing_data(tmp_path):
     # The paper's own number comes out for what it was told of; ImageNet is not here.
     assert cost_of(load_recipe("imagenet:convnext_tiny")) == pytest.approx((768.0, "MI50"))
     assert cost_of(load_recipe("imagenet:convnext_tiny_vcreg")).hours == pytest.approx(768.0)
+    # Small images are made by 8 cores at 1,500 a second; of a long tail there are 12,406.
+    assert cost_of(load_recipe("cifar:superclass")).hours == pytest.approx(200 * 50_000 / 12_000 / 3600)
+    tail = cost_of(load_recipe("cifar:long_tail")).hours
+    assert 100 * 12_406 / 12_000 / 3600 < tail < 1.2 * 100 * 12_406 / 12_000 / 3600
     missing = estimate(targets._KNOWN["imagenet_resnet50"], tmp_path).missing
     (imagenet,) = (text for text in missing if text.startswith("imagenet"))
     assert len(missing) == 9 and any(text.startswith("flowers102: 102flowers.tgz") for text in missing)

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tasks.two_views import TwoViews
 
-from vcreg_hub.config import Data, Model, Video
+from vcreg_hub.config import Data, Model, Video, override
 from vcreg_hub.errors import HubError, RunFolderError, UsageError
 from vcreg_hub.files import write_json
 from vcreg_hub.hub import card_metadata
@@ -25,7 +25,9 @@ from vcreg_hub.hub.card_sections import _code, prose, slug
 from vcreg_hub.hub.index import cards_folder
 from vcreg_hub.hub.record import Record, collect, one_line
 from vcreg_hub.paper import PAPER_NUMBERS, paper_numbers
+from vcreg_hub.recipes import load_recipe
 from vcreg_hub.regularizer.vcreg import VCReg
+from vcreg_hub.rundir import RunDir
 
 # As if the Hub listed it.
 BENCHMARKS = {"zalando-datasets/fashion_mnist": {"top1": "clothes"}}
@@ -358,6 +360,27 @@ def test_a_video_network_keeps_its_name_and_the_papers_numbers_of_it(tmp_path):
     assert "`frames=8`" in card
 
 
+@pytest.mark.parametrize(
+    ("address", "settings", "expected"),
+    [
+        ("cifar:long_tail_vcreg", [], "| Table 3 | test accuracy, imbalance 100 | 69.6 | 71.2 |"),
+        ("cifar:long_tail", ["data.name=cifar100"], "| Table 3 | test accuracy, imbalance 100 | 37.4 | 40.4 |"),
+        (
+            "cifar:long_tail",
+            ["data.imbalance=10"],
+            "The paper reports no number for resnet32\\_cifar trained on cifar10",
+        ),
+        ("cifar:superclass", [], "| Table 5 | linear probe of the 100 subclasses | 60.7 | 72.9 |"),
+        ("cifar:superclass", ["data.labels=class"], "The paper reports no number"),
+    ],
+)
+def test_the_papers_numbers_are_of_the_data_s_tail_and_labels(tmp_path, address, settings, expected):
+    run = make_run(tmp_path / "run")
+    RunDir(run).write_recipe(override(load_recipe(address), settings))
+    section = render_card(run, licence="mit").partition("### The paper's numbers")[2].partition("\n## ")[0]
+    assert expected.replace("\\_", "_") in section and section.count("| Table") == expected.count("| Table")
+
+
 def test_our_own_architecture_says_that_it_needs_this_package(tmp_path):
     made = recipe()
     run = make_run(tmp_path / "run", model=replace(made.model, name="resnet32_cifar_vcreg"))
@@ -369,7 +392,7 @@ def test_our_own_architecture_says_that_it_needs_this_package(tmp_path):
 
 def test_the_papers_averages_are_those_of_its_rows():
     for architecture in ("resnet50", "convnext_tiny", "vit_base_patch32_224"):
-        rows = paper_numbers(architecture, "imagenet")
+        rows = paper_numbers(architecture, {"name": "imagenet", "labels": "class"})
         *eight, average = rows
         assert len(eight) == 8
         # The table prints one decimal, so its own averages agree to half of that.

@@ -179,6 +179,9 @@ def test_the_recipes_are_those_of_appendix_c5(method: str) -> None:
     assert plain.task.projector == {"simclr": (2048, 256), "vicreg": (8192, 8192)}[method]
     assert plain.task.projector_norm == "all" and "data.augment" in plain.assumed
     assert regularized.vcreg is not None and regularized.where == "blocks"
+    assert {"task.views", "vcreg.alpha", "vcreg.delta"} <= set(regularized.assumed), (
+        "no source says how VCReg sees them"
+    )
 
 
 def test_settings_that_do_not_fit_are_refused(tmp_path) -> None:

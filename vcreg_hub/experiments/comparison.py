@@ -156,6 +156,7 @@ def _summary(line: Line, outcomes: Mapping[str, Outcome], relabelled: bool = Tru
         one
         for one in outcomes.get(line.experiment, Outcome()).summaries
         if one.quantity.metric == line.metric
+        and (one.quantity.block is None or (one.quantity.block.endswith(" (input)") and one.quantity.split != "train"))
         and line.dataset in (None, one.quantity.dataset)
         and (one.group.label == line.run or one.group.label.startswith(f"{line.run}, mean of "))
     ]

@@ -3,6 +3,8 @@
 Hours are those of the trainings alone, without evaluation. On a CPU they come from throughputs measured here, or from
 the runs that are there already. On GPUs nothing has been measured here: there they are scaled from the only training
 whose cost the paper tells (Appendix F: ConvNeXt-T, 600 epochs, 48 hours on 16 AMD MI50) by samples and multiply-adds.
+Of small images a GPU computes faster than it is fed: a training takes no less than the CPU beside the GPU takes to make
+the views and to start the steps.
 """
 
 from __future__ import annotations
@@ -52,6 +54,16 @@ _GIGA = {
 # Training clips of the sets that are made on the spot; the other sets say how many they have.
 _MADE = {"action_shapes": 288, "action_shapes_compound": 576}
 _PAPER_HOURS = 48 * 16
+# Views of 32 x 32 pixels a second that one core makes (random crop, flip, TrivialAugment, erasing; measured on the same
+# core), and how many cores feed a GPU.
+_VIEWS, _CORES = 1500, 8
+# Seconds in which a core goes once through the layers of the smallest networks of `_GIGA` and their optimizer, measured
+# on a batch of two small images: no GPU step is shorter.
+_STEP = 0.015
+
+
+# Pixels a side of images that are held in memory: larger ones are read and decoded, which the paper's hours include.
+_SMALL = 32
 
 
 class Cost(NamedTuple):
@@ -110,9 +122,10 @@ def cost_of(recipe: Recipe) -> Cost:
     reference = load_recipe("imagenet:convnext_tiny")
     seen = _seen(reference)
     assert seen is not None
-    return Cost(
-        _PAPER_HOURS * work / (seen * _multiply_adds("convnext_tiny", reference.data.train_size or 224)), "MI50"
-    )
+    computed = _PAPER_HOURS * work / (seen * _multiply_adds("convnext_tiny", reference.data.train_size or 224))
+    fed = samples * recipe.task.views / (_VIEWS * _CORES) if size <= _SMALL else 0.0
+    stepped = samples / recipe.train.batch_size * _STEP
+    return Cost(max(computed, fed / 3600, stepped / 3600), "MI50")
 
 
 def _multiply_adds(name: str, size: int) -> float:
@@ -128,8 +141,15 @@ def _seen(recipe: Recipe) -> float | None:
     if there is None and data.train_images is None:
         return None
     held = there * (1 - data.val_fraction) if there is not None else float("inf")
+    if data.imbalance is not None and there is not None and (row := IMAGE_SETS[data.name]).classes:
+        held = _long_tail(held / row.classes, row.classes, data.imbalance)
     each = min(held, data.train_images or float("inf"))
     return each * recipe.train.epochs * (recipe.video.repeats if recipe.video else 1)
+
+
+def _long_tail(largest: float, classes: int, ratio: float) -> int:
+    """The samples of classes that fall off as in `data.splits.long_tailed`, from a data set with as many of each."""
+    return sum(int(largest * ratio ** (-number / (classes - 1))) for number in range(classes))
 
 
 def _samples_of(name: str) -> int | None:

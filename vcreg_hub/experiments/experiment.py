@@ -67,23 +67,29 @@ class Experiment:
         return tuple(variant for variant in self.variants if not variant.baseline)
 
 
-def plain_and_vcreg(recipe: str, grid: Grid) -> tuple[Variant, ...]:
-    """A recipe without VCReg, and its `_vcreg` with what the grid finds."""
-    return Variant("plain", recipe, baseline=True), Variant("vcreg", f"{recipe}_vcreg", grid)
+def plain_and_vcreg(recipe: str, grid: Grid, common: Grid | None = None) -> tuple[Variant, ...]:
+    """A recipe without VCReg, and its `_vcreg` with what the grid finds. common: what is searched for both."""
+    common = common or {}
+    return Variant("plain", recipe, common, baseline=True), Variant("vcreg", f"{recipe}_vcreg", {**common, **grid})
 
 
 # The paper's range for images (Appendix A).
 ALPHAS = ("1.28", "0.64", "0.32", "0.16")
 BETAS = ("0.16", "0.08", "0.04", "0.02", "0.01")
 IMAGE_GRID = {"vcreg.alpha": ALPHAS, "vcreg.beta": BETAS}
+# Both learning rates of Appendix C.4.
+RATES = {"optim.lr": ("0.016", "0.008")}
 # Placements of Table 7 beside the blocks and the final vector.
 DOWNSAMPLE = {"downsample": "where=downsample", "both": "where=blocks+downsample"}
 
 
-def searched(recipe: str, metric: str, *settings: str, variants: tuple[Variant, ...] = ()) -> Experiment:
-    """The paper's own set-up, its whole grid searched on a tenth of the training images."""
+def searched(
+    recipe: str, metric: str, *settings: str, variants: tuple[Variant, ...] = (), common: Grid | None = None
+) -> Experiment:
+    """The paper's own set-up, its whole grid searched on a tenth of the training images. common: as in
+    `plain_and_vcreg`."""
     return Experiment(
-        variants=(*plain_and_vcreg(recipe, IMAGE_GRID), *variants),
+        variants=(*plain_and_vcreg(recipe, IMAGE_GRID, common), *variants),
         metric=metric,
         selection_seeds=(100,),
         seeds=(0, 1, 2),

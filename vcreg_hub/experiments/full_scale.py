@@ -13,6 +13,7 @@ from dataclasses import replace
 from ..config import Evaluation, to_dict
 from ..evals.classification import Classification
 from ..evals.collapse import Collapse
+from ..evals.information import Information
 from ..evals.suites import SUITES, seen_by
 from ..recipes import load_recipe
 from .experiment import IMAGE_GRID, Experiment, plain_and_vcreg
@@ -33,30 +34,32 @@ PROBES: Mapping[str, tuple[str, str]] = {
 _HELD_OUT = ("data.val_fraction=0.02", "evals=classification")
 
 
-def _probed(address: str) -> tuple[str]:
-    """The setting that probes a recipe's network as the paper does, on images normalised as in its training."""
+def _probed(address: str, *looks: Evaluation) -> tuple[str]:
+    """The setting that probes a recipe's network as the paper does, on images normalised as in its training. looks:
+    evaluations beside the probes."""
     recipe = load_recipe(address)
     suite: tuple[Evaluation, ...] = SUITES["table1"]
     if recipe.data.mean is not None and recipe.data.std is not None:
         suite = seen_by(suite, recipe.data.image_size, recipe.data.mean, recipe.data.std)
-    evals = to_dict(replace(recipe, evals=(Classification(), Collapse(), *suite)))["evals"]
+    evals = to_dict(replace(recipe, evals=(Classification(), Collapse(), *looks, *suite)))["evals"]
     return (f"evals={json.dumps(evals)}",)
 
 
-def _imagenet(recipe: str) -> Experiment:
+def _imagenet(recipe: str, *looks: Evaluation) -> Experiment:
     return Experiment(
         variants=plain_and_vcreg(f"imagenet:{recipe}", IMAGE_GRID),
         metric="top1",
         selection_seeds=(100,),
         seeds=(0, 1, 2),
         holding_out=_HELD_OUT,
-        settings=_probed(f"imagenet:{recipe}"),
+        settings=_probed(f"imagenet:{recipe}", *looks),
     )
 
 
 FULL_SCALE: dict[str, Experiment] = {
     "imagenet_resnet50": _imagenet("resnet50"),
-    "imagenet_convnext_tiny": _imagenet("convnext_tiny"),
+    # Table 6's too.
+    "imagenet_convnext_tiny": _imagenet("convnext_tiny", Information(where="final")),
     "imagenet_vit_base_patch32_224": _imagenet("vit_base_patch32"),
     "imagenet_simclr": _imagenet("resnet50_simclr"),
     "imagenet_vicreg": _imagenet("resnet50_vicreg"),

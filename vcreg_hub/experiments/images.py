@@ -5,7 +5,7 @@ Long tails, the placements of Table 7, training without labels, two moons, class
 
 from __future__ import annotations
 
-from .experiment import DOWNSAMPLE, IMAGE_GRID, Experiment, Variant, plain_and_vcreg, searched
+from .experiment import DOWNSAMPLE, IMAGE_GRID, RATES, Experiment, Variant, plain_and_vcreg, searched
 
 
 def _moons(epochs: int, longer: int) -> Experiment:
@@ -102,8 +102,8 @@ def _long_tail(network: str) -> Experiment:
 IMAGES: dict[str, Experiment] = {
     "long_tail_resnet": _long_tail("resnet"),
     "long_tail_convnext": _long_tail("convnext"),
-    "long_tail_cifar10": searched("cifar:long_tail", "top1"),
-    "long_tail_cifar100": searched("cifar:long_tail", "top1", "data.name=cifar100"),
+    "long_tail_cifar10": searched("cifar:long_tail", "top1", common=RATES),
+    "long_tail_cifar100": searched("cifar:long_tail", "top1", "data.name=cifar100", common=RATES),
     # Table 7's four.
     "placement_imagenet": searched(
         "imagenet:convnext_atto",

@@ -33,7 +33,8 @@ differences are taken seed by seed.
 
 Hours of the full forms are estimates: nothing has been measured on a GPU, and the paper tells the cost of one
 training (Appendix F: ConvNeXt-T, 48 hours on 16 AMD MI50, 768 GPU hours). The others are scaled from it by samples
-and multiply-adds, trainings alone. The paper estimates 92,160 GPU hours for all of its experiments together. Where a
+and multiply-adds, trainings alone; small images take no less than making their views and starting the steps takes the
+CPU. The paper estimates 92,160 GPU hours for all of its experiments together. Where a
 full form searches the paper's grid for a network it costs twenty trainings: `vcreg train RECIPE --set
 vcreg.alpha=0.64 --set vcreg.beta=0.08` is one.
 """

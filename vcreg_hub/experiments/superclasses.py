@@ -44,6 +44,8 @@ _ABLATIONS = {
 }
 # Table 6 asks how collapsed the features are that Table 5 probes.
 _COLLAPSE = ("evals=classification,logreg,collapse",)
+# ... and how much of the images they tell.
+_INFORMATION = ("evals=classification,logreg,information", "evals.information.where=final")
 
 
 def _hierarchy_as_picked(
@@ -136,6 +138,7 @@ SUPERCLASSES: dict[str, Experiment] = {
             # Until and beyond the collapse of the plain network.
             "length": _hierarchy_as_picked(network, axis={"train.epochs": ("6", "15", "30", "60", "100")}),
             "ablation": _hierarchy_as_picked(network, variants=_ABLATIONS),
+            "information": _hierarchy_as_picked(network, *_INFORMATION),
             # Table 7's four; no module lies between the blocks of a ResNet.
             "placement": _hierarchy_as_picked(
                 network, variants={"final": "where=final"} | (DOWNSAMPLE if network == "convnext" else {})

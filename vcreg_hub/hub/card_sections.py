@@ -35,7 +35,7 @@ def card_context(record: Record) -> dict[str, object]:
         "results_note": _results_note(record),
         "results": results_table(record).markdown(),
         "baseline_note": _baseline_note(record),
-        "paper": _paper_table(architecture, data),
+        "paper": _paper_table(architecture, record.recipe["data"]),
         "no_paper": f"The paper reports no number for {prose(architecture)} trained on {prose(data)}.",
         "plots": record.plots,
         "training": _training(record),
@@ -171,7 +171,7 @@ def _difference(score: Score) -> str:
     return f"{_signed(paired.mean, unit)}{std} (n = {paired.n}{interval})"
 
 
-def _paper_table(architecture: str, data: str) -> str:
+def _paper_table(architecture: str, data: Document) -> str:
     """Empty where the paper reports nothing."""
     rows = [(row.table, row.measured, f"{row.plain:g}", f"{row.vcreg:g}") for row in paper_numbers(architecture, data)]
     return Table.of(["source", "measured", "plain (paper)", "VCReg (paper)"], rows).markdown() if rows else ""

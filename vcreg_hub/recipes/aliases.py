@@ -217,6 +217,7 @@ ALIASES: dict[str, Alias] = {
         "ResNet-50 by SimCLR with VCReg after its 16 blocks (Table 4).",
         "Cost: that of resnet50_simclr and a few percent. The paper: 83.6% linear probe on Flowers, 82.6% plain. "
         + _NOT_RUN,
+        _UNSAID,
     ),
     "imagenet:resnet50_vicreg_vcreg": Alias(
         "imagenet:resnet50_vicreg",
@@ -224,6 +225,7 @@ ALIASES: dict[str, Alias] = {
         "ResNet-50 by VICReg with VCReg after its 16 blocks (Table 4).",
         "Cost: that of resnet50_vicreg and a few percent. The paper: 66.3% linear probe on ImageNet, 65.2% plain. "
         + _NOT_RUN,
+        _UNSAID,
     ),
     # The other placements of Table 7: --set where=final, --set where=downsample, --set where=blocks+downsample.
     "imagenet:convnext_atto_vcreg": Alias(

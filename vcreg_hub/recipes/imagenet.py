@@ -150,7 +150,8 @@ def _two_views(
     mean: tuple[float, ...] | None, std: tuple[float, ...] | None,
 ) -> Recipe:  # fmt: skip
     """The paper takes one symmetric set of augmentations for both methods and gives no strengths: SimCLR's are taken.
-    LARS leaves alone what is not decayed: biases and normalisation layers, as both authors' codes do."""
+    LARS leaves alone what is not decayed: biases and normalisation layers, as both authors' codes do. Both views are
+    one batch to VCReg (`task.views`), of which the paper says nothing."""
     return Recipe(
         name=f"resnet50_{method}",
         model=Model("resnet50", kwargs={"zero_init_last": False}),
@@ -161,5 +162,5 @@ def _two_views(
         train=Train(epochs=100, batch_size=4096, sync_batchnorm=True, precision="bf16"),
         task=task,
         assumed=("data.augment", "data.scale", "data.mean", "optim.weight_decay", "optim.warmup_start",
-                 "train.precision"),
+                 "train.precision", "task.views"),
     )  # fmt: skip
