@@ -15,7 +15,7 @@ import torch
 from vcreg_hub.errors import VCRegError
 from vcreg_hub.files import write_tensors
 from vcreg_hub.hub.card import write_card
-from vcreg_hub.hub.export import export
+from vcreg_hub.hub.export import write_export
 from vcreg_hub.recipes import load_recipe
 from vcreg_hub.results.report import summarise, tabulated, write_report
 from vcreg_hub.run import load_run, train
@@ -47,7 +47,7 @@ def main(out: Path) -> None:
 
     run, folder = out / "vcreg" / "seed0", out / "export"
     if not folder.exists():
-        export(run, folder, licence="apache-2.0")
+        write_export(run, folder, licence="apache-2.0")
     card = write_card(folder, licence="apache-2.0", twins=[out / "plain" / "seed0"])
     print("\n== reload ==", flush=True)
     _reload(run, folder, out / "check.safetensors")

@@ -112,7 +112,7 @@ def make_loadable(folder: Path, name: str = "test_resnet", *, seed: int = 0, rep
     """A folder that its library really loads: `export` of a run of an untrained network, with its card."""
     from vcreg_hub.config import Video
     from vcreg_hub.hub.card import write_card
-    from vcreg_hub.hub.export import export
+    from vcreg_hub.hub.export import write_export
     from vcreg_hub.models.build import build_model
     from vcreg_hub.models.video_networks import NETWORKS
 
@@ -121,6 +121,6 @@ def make_loadable(folder: Path, name: str = "test_resnet", *, seed: int = 0, rep
     run = make_run(folder.with_name(folder.name + "-run"), seed=seed, weights=False, model=Model(name), video=video)
     model = build_model(Model(name), num_classes=len(CLASSES), in_chans=3, image_size=32)
     write_tensors(run / "model.safetensors", model.state_dict())
-    export(run, folder, licence="apache-2.0")
+    write_export(run, folder, licence="apache-2.0")
     write_card(folder, licence="apache-2.0", repo_id=repo_id)
     return folder

@@ -21,9 +21,10 @@ from vcreg_hub.files import write_json
 from vcreg_hub.hub import card_metadata
 from vcreg_hub.hub.card import is_as_rendered, render, render_card, write_card
 from vcreg_hub.hub.card_metadata import eval_result_files
-from vcreg_hub.hub.card_sections import _code, prose, slug
 from vcreg_hub.hub.index import cards_folder
-from vcreg_hub.hub.record import Record, collect, one_line
+from vcreg_hub.hub.markdown import code, one_line, prose, slug
+from vcreg_hub.hub.record import Record
+from vcreg_hub.hub.runs import collect
 from vcreg_hub.paper import PAPER_NUMBERS, paper_numbers
 from vcreg_hub.recipes import load_recipe
 from vcreg_hub.regularizer.vcreg import VCReg
@@ -576,7 +577,7 @@ def test_text_is_made_harmless(text):
     assert "<" not in prose(text)
     assert "`" not in prose(text)
     assert not re.search(r"(?<!\\)[`*\[\]|]", prose(text).replace("\\\\", ""))
-    assert _code(text).count("`") == 2
+    assert code(text).count("`") == 2
     assert re.fullmatch(r"[a-z0-9._-]+", slug(text))
 
 

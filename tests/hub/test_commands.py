@@ -17,7 +17,8 @@ from vcreg_hub.checkpoints.find import resolve
 from vcreg_hub.cli import app
 from vcreg_hub.config import to_dict
 from vcreg_hub.errors import HubError, IntegrityError, UsageError, VCRegError, WeightsNotFoundError
-from vcreg_hub.hub.record import collect, is_smoke_test
+from vcreg_hub.hub.record import is_smoke_test
+from vcreg_hub.hub.runs import collect
 from vcreg_hub.recipes import load_recipe
 from vcreg_hub.run import smoke_test
 

@@ -20,7 +20,7 @@ from vcreg_hub.config import Data, Model, Recipe, Video
 from vcreg_hub.data.image.transforms import test_transform as view_of_the_run
 from vcreg_hub.errors import RunFolderError, UnknownNameError, UsageError
 from vcreg_hub.files import write_json, write_tensors
-from vcreg_hub.hub.export import _check_target, export
+from vcreg_hub.hub.export import _check_target, write_export
 from vcreg_hub.models.build import build_model
 from vcreg_hub.models.libraries.timm import _crop_share
 from vcreg_hub.models.outputs import logits
@@ -147,7 +147,7 @@ def exported(tmp_path_factory):
         "video-vivit": ("vivit_tiny", dict(resize=None)),
     }
     for key, (name, arguments) in kinds.items():
-        export(make_run(root / "runs" / key, name, **arguments), root / "out" / key, licence="mit")
+        write_export(make_run(root / "runs" / key, name, **arguments), root / "out" / key, licence="mit")
     asked = {}
     for key in kinds:
         data = RunDir(root / "runs" / key).results()["data"]
@@ -237,7 +237,7 @@ def test_configuration(exported):
 
 def test_a_folder_of_exports_is_found_by_name(tmp_path, monkeypatch):
     run = make_run(tmp_path / "run", "convnext_atto_vcreg", in_chans=1, resize=None)
-    export(run, tmp_path / "hub" / "convnext_atto_vcreg.fashion_mnist", licence="mit")
+    write_export(run, tmp_path / "hub" / "convnext_atto_vcreg.fashion_mnist", licence="mit")
     monkeypatch.setenv("VCREG_HUB_DIR", str(tmp_path / "hub"))
     model = timm.create_model("convnext_atto_vcreg", pretrained=True).eval()
     assert model.num_classes == 4 and len(model.vcreg.sites) == 12
@@ -249,7 +249,7 @@ def test_a_folder_of_exports_is_found_by_name(tmp_path, monkeypatch):
 
 def test_our_own_architecture(tmp_path):
     run = make_run(tmp_path / "run", "resnet32_cifar", resize=None)
-    out = export(run, tmp_path / "out", licence="mit")
+    out = write_export(run, tmp_path / "out", licence="mit")
     model = timm.create_model(f"local-dir:{out}", pretrained=True).eval()
     assert torch.equal(model(fixed_input(3, 32)), run_logits(run))
 
@@ -259,7 +259,7 @@ def test_torchvision_without_a_twin_says_how_it_is_loaded(tmp_path, monkeypatch)
     import torchvision
 
     run = make_run(tmp_path / "run", "torchvision:mobilenet_v2")
-    out = export(run, tmp_path / "out", licence="mit")
+    out = write_export(run, tmp_path / "out", licence="mit")
     config = json.loads((out / "config.json").read_text())
     assert config["library"] == "torchvision" and config["label_names"] == CLASSES
     with pytest.raises(
@@ -281,10 +281,10 @@ def test_torchvision_without_a_twin_says_how_it_is_loaded(tmp_path, monkeypatch)
 def test_other_weights_come_without_the_metrics_of_these(tmp_path):
     run = make_run(tmp_path / "run", "test_vit")
     with pytest.raises(RunFolderError, match=r"has no last.safetensors; it has model"):
-        export(run, tmp_path / "out", licence="mit", weights="last")
+        write_export(run, tmp_path / "out", licence="mit", weights="last")
     tensors = RunDir(run).tensors()
     write_tensors(run / "last.safetensors", {name: tensor + 1 for name, tensor in tensors.items()})
-    out = export(run, tmp_path / "out", licence="mit", weights="last")
+    out = write_export(run, tmp_path / "out", licence="mit", weights="last")
     assert torch.equal(RunDir(out).tensors()["norm.bias"], tensors["norm.bias"] + 1)
     assert RunDir(out).results()["metrics"] == []
     assert RunDir(out).results()["training"]["selected"] == "last"
@@ -293,20 +293,20 @@ def test_other_weights_come_without_the_metrics_of_these(tmp_path):
 @pytest.mark.parametrize("licence", ["", None])
 def test_no_licence_is_assumed(tmp_path, licence):
     with pytest.raises(UsageError, match=r"no licence yet"):
-        export(make_run(tmp_path / "run", "test_vit"), tmp_path / "out", licence=licence)
+        write_export(make_run(tmp_path / "run", "test_vit"), tmp_path / "out", licence=licence)
     with pytest.raises(UnknownNameError, match=r"did you mean .*'apache-2.0'"):
-        export(tmp_path / "run", tmp_path / "out", licence="apache-2")
+        write_export(tmp_path / "run", tmp_path / "out", licence="apache-2")
 
 
 def test_a_folder_that_is_there_is_not_overwritten_unasked(tmp_path):
     run = make_run(tmp_path / "run", "test_vit")
     (tmp_path / "out").mkdir()
-    export(run, tmp_path / "out", licence="mit")
+    write_export(run, tmp_path / "out", licence="mit")
     (tmp_path / "out" / "README.md").write_text("a card")
     with pytest.raises(UsageError, match=r"exists already"):
-        export(run, tmp_path / "out", licence="mit")
+        write_export(run, tmp_path / "out", licence="mit")
     assert (tmp_path / "out" / "README.md").exists()
-    export(run, tmp_path / "out", licence="mit", overwrite=True)
+    write_export(run, tmp_path / "out", licence="mit", overwrite=True)
     assert not (tmp_path / "out" / "README.md").exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "run"]
 
@@ -372,16 +372,16 @@ def test_every_file_of_an_export_counts_as_one(exported):
 
 def test_a_failed_export_leaves_what_was_there(tmp_path):
     run = make_run(tmp_path / "run", "test_vit")
-    out = export(run, tmp_path / "out", licence="mit")
+    out = write_export(run, tmp_path / "out", licence="mit")
     before = {path.name: path.read_bytes() for path in out.iterdir()}
     tensors = RunDir(run).tensors()
     write_tensors(run / "model.safetensors", {k: v for k, v in tensors.items() if k != "norm.bias"})
     with pytest.raises(UsageError, match=r"1 missing \(norm.bias\)"):
-        export(run, out, licence="mit", overwrite=True)
+        write_export(run, out, licence="mit", overwrite=True)
     write_tensors(run / "model.safetensors", tensors)
     write_json(run / "env.json", {"device": "CPU", "note": "data in /home/somebody/data"})
     with pytest.raises(UsageError, match=r"env.json would publish note: an absolute path: /home/somebody/data"):
-        export(run, out, licence="mit", overwrite=True)
+        write_export(run, out, licence="mit", overwrite=True)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "run"]
 
@@ -391,10 +391,10 @@ def test_what_the_run_folder_lacks(tmp_path):
     results = RunDir(run).results()
     write_json(run / "results.json", {**results, "data": {**results["data"], "mean": None, "classes": []}})
     with pytest.raises(RunFolderError, match=r"lacks data.classes, data.mean"):
-        export(run, tmp_path / "out", licence="mit")
+        write_export(run, tmp_path / "out", licence="mit")
     (run / "results.json").unlink()
     with pytest.raises(RunFolderError, match=r"has no results.json"):
-        export(run, tmp_path / "out", licence="mit")
+        write_export(run, tmp_path / "out", licence="mit")
 
 
 def test_paths_in_a_recipe_are_cut_to_their_last_name(tmp_path):
@@ -402,7 +402,7 @@ def test_paths_in_a_recipe_are_cut_to_their_last_name(tmp_path):
     recipe = RunDir(run).recipe()
     model = dataclasses.replace(recipe.model, pretrained="/home/somebody/runs/a")
     RunDir(run).write_recipe(dataclasses.replace(recipe, model=model))
-    out = export(run, tmp_path / "out", licence="mit")
+    out = write_export(run, tmp_path / "out", licence="mit")
     assert RunDir(out).recipe().model.pretrained == "a"
 
 

@@ -20,7 +20,7 @@ from vcreg_hub.hub.index import (
     refresh,
 )
 from vcreg_hub.hub.listing import list_releases
-from vcreg_hub.hub.record import collect
+from vcreg_hub.hub.runs import collect
 from vcreg_hub.releases import RELEASES
 
 NAME = "test_resnet_vcreg.fashion_mnist"

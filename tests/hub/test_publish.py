@@ -15,7 +15,7 @@ from vcreg_hub.files import sha256, write_json, write_tensors
 from vcreg_hub.hub import privacy
 from vcreg_hub.hub.bundle import read_bundle
 from vcreg_hub.hub.card import write_card
-from vcreg_hub.hub.export import export
+from vcreg_hub.hub.export import write_export
 from vcreg_hub.hub.plan import plan
 from vcreg_hub.hub.publish import publish
 from vcreg_hub.hub.verify import same_logits, verify
@@ -353,7 +353,7 @@ def test_an_export_says_its_hashes_and_may_be_made_again(loadable, tmp_path, hub
     assert states["model.safetensors"] and states["config.json"]
     folder = shutil.copytree(loadable, tmp_path / "export")
     other = make_loadable(tmp_path / "other", seed=1)
-    export(other.with_name("other-run"), folder, licence="apache-2.0", overwrite=True)
+    write_export(other.with_name("other-run"), folder, licence="apache-2.0", overwrite=True)
     write_card(folder, licence="apache-2.0", repo_id=REPO)
     assert "does not record" not in plan(folder, REPO, api=api, retries=retries).describe()
     assert push(folder).verified

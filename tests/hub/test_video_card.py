@@ -11,7 +11,7 @@ from huggingface_hub import ModelCard
 from vcreg_hub.config import Data, Model, Video
 from vcreg_hub.errors import UsageError
 from vcreg_hub.hub.card import render, render_card
-from vcreg_hub.hub.record import collect
+from vcreg_hub.hub.runs import collect
 
 ABOUT = {"dataset": "action_shapes", "protocol": "top-1 accuracy, 10 clips x 3 crops, mean probability; last epoch"}
 

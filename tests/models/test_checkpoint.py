@@ -15,7 +15,7 @@ from PIL import Image
 from vcreg_hub.config import Data, Model, Recipe, Train
 from vcreg_hub.data.image.transforms import test_transform as shown
 from vcreg_hub.errors import RunFolderError, UnknownNameError, UsageError, WeightsNotFoundError
-from vcreg_hub.hub.export import export
+from vcreg_hub.hub.export import write_export
 from vcreg_hub.models.build import LIBRARIES
 from vcreg_hub.models.checkpoint import load_checkpoint
 from vcreg_hub.models.outputs import logits
@@ -44,7 +44,7 @@ def folders(request, tiny, tmp_path_factory):
     base = tmp_path_factory.mktemp("folders")
     recipe = Recipe("r", Model(name), DATA, train=Train(batch_size=32), evals=())
     run = train(recipe, base / "run", log=lambda text: None).path
-    return run, export(run, base / "export", licence="mit")
+    return run, write_export(run, base / "export", licence="mit")
 
 
 def test_a_run_and_its_export_are_one_network_and_one_view(folders):

@@ -16,7 +16,7 @@ from vcreg_hub.checkpoints import find
 from vcreg_hub.config import Data, Model, Recipe, Train, override
 from vcreg_hub.errors import UsageError
 from vcreg_hub.files import write_json
-from vcreg_hub.hub.export import export
+from vcreg_hub.hub.export import write_export
 from vcreg_hub.models import native
 from vcreg_hub.models.build import build_model
 from vcreg_hub.models.head import _trained_classes, renew_head
@@ -49,7 +49,7 @@ def test_who_says_for_which_classes(run: Path, tmp_path: Path) -> None:
 
     classes = said(Model("test_resnet", pretrained=str(run)))
     assert classes == tuple(f"class {i}" for i in range(10))
-    exported = export(run, tmp_path / "export", licence="mit")
+    exported = write_export(run, tmp_path / "export", licence="mit")
     for source in (exported, exported / "model.safetensors", run / "model.safetensors"):
         assert said(Model("test_resnet", pretrained=str(source))) == classes
     assert said(Model("resnet32_cifar_vcreg", pretrained=True))[:1] == ("T-shirt/top",)
@@ -131,7 +131,7 @@ def test_a_fine_tuning_finds_its_weights_once(
         function = getattr(module, name)
         monkeypatch.setattr(module, name, lambda *args: calls.append(name) or function(*args))
 
-    out = export(run, tmp_path / "test_resnet_vcreg.mine", licence="mit")
+    out = write_export(run, tmp_path / "test_resnet_vcreg.mine", licence="mit")
     config = json.loads((out / "config.json").read_text())
     write_json(out / "config.json", config | {"label_names": [f"other {i}" for i in range(10)]})
     write_json(out / "results.json", {})

@@ -13,7 +13,7 @@ import torch
 from vcreg_hub.config import Data, Model, Optim, Recipe, Train
 from vcreg_hub.files import read_tensors, write_json, write_tensors
 from vcreg_hub.hub.card import render_card
-from vcreg_hub.hub.export import export
+from vcreg_hub.hub.export import write_export
 from vcreg_hub.hub.verify import verify
 from vcreg_hub.models.outputs import logits
 from vcreg_hub.regularizer.vcreg import VCReg
@@ -75,7 +75,7 @@ def trained(tmp_path_factory):
         model = f"hf:{root / 'configs' / network}" if library == "hf" else f"torchvision:{network}"
         lines = said[name] = []
         run = train(recipe_of(name, model), root / "runs" / name, log=lines.append)
-        out = export(run.path, root / "out" / name, licence="apache-2.0")
+        out = write_export(run.path, root / "out" / name, licence="apache-2.0")
         (out / "README.md").write_text(render_card(out, licence="apache-2.0"))
     write_tensors(root / "x.safetensors", {"x": torch.rand(2, 1, 32, 32)})
     folders = [str(root / "out" / name) for name in NETWORKS]

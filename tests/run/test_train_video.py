@@ -315,9 +315,9 @@ def load_run_sets(recipe: Recipe):
 def test_an_exported_run_is_plain_transformers_also_with_other_frames(trained: Path, tmp_path: Path) -> None:
     from transformers import AutoModelForVideoClassification, AutoVideoProcessor
 
-    from vcreg_hub.hub.export import export
+    from vcreg_hub.hub.export import write_export
 
-    folder = export(trained, tmp_path / "export", licence="apache-2.0")
+    folder = write_export(trained, tmp_path / "export", licence="apache-2.0")
     loaded = AutoModelForVideoClassification.from_pretrained(folder).eval()
     _, videos, model = load_run(trained)
     clip = torch.randn(2, 4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -392,7 +392,7 @@ def test_two_processes_fine_tune_a_network_of_ours_on_one_s_own_videos(
 def test_fine_tuning_starts_from_any_checkpoint_and_a_list_file(
     kind: str, root: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vcreg_hub.hub.export import export
+    from vcreg_hub.hub.export import write_export
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     videos = _own_videos(root, tmp_path / "mine")
@@ -400,14 +400,14 @@ def test_fine_tuning_starts_from_any_checkpoint_and_a_list_file(
     for part, chosen in (("train", files[::2]), ("test", files[1::2])):
         lines = [f"{path.relative_to(videos)} {int(path.parent.name == 'slide left')}\n" for path in chosen]
         (videos / f"{part}.csv").write_text("".join(lines))
-    folder = export(trained, tmp_path / "export", licence="apache-2.0")
+    folder = write_export(trained, tmp_path / "export", licence="apache-2.0")
     recipe = _fine_tuning(videos, str(folder), "data.name=video_list", "train.epochs=1", "optim.warmup_epochs=0")
     recipe = override(recipe, ["train.batch_size=2", "data.val_fraction=0"])
     if kind == "hf":
         recipe = override(recipe, [f"model.name=hf:{folder}", "model.pretrained=true", "model.kwargs={}"])
     run = train(recipe, tmp_path / "run", log=quiet)
     assert run.results()["data"]["classes"] == ["class_0", "class_1"]
-    again = export(run.path, tmp_path / "again", licence="apache-2.0")
+    again = write_export(run.path, tmp_path / "again", licence="apache-2.0")
     assert json.loads((again / "config.json").read_text())["architectures"] == ["VideoMAEForVideoClassification"]
 
 
@@ -485,9 +485,9 @@ def _refused(recipe: Recipe, settings: list[str], tmp_path: Path, code: int, mes
 def test_a_checkpoint_of_another_architecture_is_refused_before_training(
     recipe: Recipe, trained: Path, tmp_path: Path
 ) -> None:
-    from vcreg_hub.hub.export import export
+    from vcreg_hub.hub.export import write_export
 
-    folder = export(trained, tmp_path / "export", licence="apache-2.0")
+    folder = write_export(trained, tmp_path / "export", licence="apache-2.0")
     _refused(recipe, [f"model.pretrained={folder}", "model.kwargs.hidden_size=48"], tmp_path, 2,
              "is not a videomae_tiny: it has hidden_size 24 instead of 48")  # fmt: skip
     _refused(recipe, [f"model.pretrained={folder}", "model.name=vivit_tiny", "model.kwargs={}"], tmp_path,

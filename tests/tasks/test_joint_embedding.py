@@ -137,7 +137,7 @@ def test_the_online_probe_learns_from_the_features_and_teaches_them_nothing() ->
 @pytest.mark.parametrize("task", TASKS, ids=["simclr", "vicreg"])
 @pytest.mark.parametrize("vcreg", [None, VCReg()], ids=["plain", "vcreg"])
 def test_a_run_exports_the_backbone_alone(tmp_path, task, vcreg) -> None:
-    from vcreg_hub.hub.export import export
+    from vcreg_hub.hub.export import write_export
 
     said: list[str] = []
     run = train(replace(RECIPE, task=task, vcreg=vcreg), tmp_path / "run", log=said.append)
@@ -149,7 +149,7 @@ def test_a_run_exports_the_backbone_alone(tmp_path, task, vcreg) -> None:
         assert {"vcreg_variance_loss", "vcreg_effective_rank"} <= set(header)
         assert any("at 4 sites (blocks)" in line for line in said), "intermediate blocks, not the projector"
     assert from_json(to_json(run.recipe())).task == task
-    folder = export(run.path, tmp_path / "export", licence="apache-2.0")
+    folder = write_export(run.path, tmp_path / "export", licence="apache-2.0")
     assert timm.create_model(f"local-dir:{folder}", pretrained=True).state_dict().keys() == stock.state_dict().keys()
 
 

@@ -52,7 +52,7 @@ def killed_in_the_second_epoch(monkeypatch, folder):
 
 
 def test_a_projector_is_trained_and_resumed_and_left_out_of_the_weights(tmp_path, monkeypatch):
-    from vcreg_hub.hub.export import export
+    from vcreg_hub.hub.export import write_export
 
     whole = train(RECIPE, tmp_path / "whole", log=quiet)
     killed_in_the_second_epoch(monkeypatch, tmp_path / "broken")
@@ -74,7 +74,7 @@ def test_a_projector_is_trained_and_resumed_and_left_out_of_the_weights(tmp_path
     best = min(rows, key=lambda row: float(row["train_loss"]))["epoch"]
     assert whole.results()["training"]["selected"].startswith("last epoch" if best == "2" else "epoch 1")
 
-    folder = export(whole.path, tmp_path / "export", licence="apache-2.0")
+    folder = write_export(whole.path, tmp_path / "export", licence="apache-2.0")
     loaded = timm.create_model(f"local-dir:{folder}", pretrained=True)
     assert loaded.state_dict().keys() == stock.state_dict().keys()
 

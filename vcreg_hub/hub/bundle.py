@@ -55,7 +55,7 @@ def read_bundle(
 ) -> Bundle:
     """The bundle of an export folder with its card. owner: of the repo; a name allowed in the files.
 
-    origin: the folder whose files `folder` consists of, by links of our own. record: what `record.collect` gathered of
+    origin: the folder whose files `folder` consists of, by links of our own. record: what `runs.collect` gathered of
     the folder, where that was done already.
 
     Errors: UsageError when a required file is absent, a file is a symbolic link, or a file holds a token, the name

@@ -20,7 +20,8 @@ from ..files import write_json, write_text
 from ..results.figures import draw_metrics
 from .card_metadata import card_data, eval_result_files
 from .card_sections import card_context, results_table
-from .record import SEEDS, Record, addressed, collect, is_smoke_test
+from .record import Record, addressed, is_smoke_test
+from .runs import SEEDS, collect
 
 # Its results beside the baseline's.
 PICTURE = "results_of_all_seeds.png"
@@ -29,7 +30,7 @@ _NAMED = re.compile(r'"(?:hf-hub:)?([\w.-]+/[\w.-]+)"')
 
 
 def render_card(folder: str | Path, *, licence: str | None = None, **about: Any) -> str:
-    """The card of a run or export folder as markdown. `about`: see `record.collect`; so are the errors."""
+    """The card of a run or export folder as markdown. `about`: see `runs.collect`; so are the errors."""
     return render(collect(folder, licence=licence, **about))
 
 
@@ -37,9 +38,9 @@ def write_card(folder: str | Path, *, licence: str | None = None, record: Record
     """Render the card into `folder`/README.md, and its metrics into `folder`/.eval_results; returns the card's path.
     What it says of other seeds and of twins is kept beside it, in seeds.json, and drawn (`PICTURE`).
 
-    record: what `record.collect` gathered already, in place of `licence` and `about`.
+    record: what `runs.collect` gathered already, in place of `licence` and `about`.
 
-    Errors: VCRegError (of `record.collect`, or HubError when rendering fails); the folder's other files are untouched.
+    Errors: VCRegError (of `runs.collect`, or HubError when rendering fails); the folder's other files are untouched.
     """
     folder = Path(folder)
     record = record or collect(folder, licence=licence, **about)
@@ -86,7 +87,7 @@ def check_numbers(folder: Path, record: Record | None = None) -> None:
     results.json (and seeds.json). A card with neither has nothing to compare. record: the folder's, where it was
     collected already.
 
-    Errors: UsageError too, for a card whose header cannot be read; those of `record.collect`.
+    Errors: UsageError too, for a card whose header cannot be read; those of `runs.collect`.
     """
     said, table = _model_index(folder / "README.md"), _table(folder / "README.md")
     kept = {f".eval_results/{path.name}": path for path in (folder / ".eval_results").glob("*.yaml")}

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
-from .card_sections import number, slug
-from .record import Record, Score, is_smoke_test, one_line
+from .markdown import number, one_line, slug
+from .record import Record, Score, is_smoke_test
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelCardData

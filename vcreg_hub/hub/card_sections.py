@@ -1,18 +1,14 @@
-"""Words a record for its model card, section by section; card.md.j2 puts them in order.
-
-Text from a run is made harmless for the place it is put in: a backtick or bracket could open code or a link.
-"""
+"""Words a record for its model card, section by section; card.md.j2 puts them in order."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 
 from ..paper import ARXIV, TITLE, paper_numbers
-from ..results.aggregate import Sample
 from ..results.tables import Table
-from .record import Document, Record, RunNumbers, Score, one_line
+from .markdown import code, number, one_line, prose, spread
+from .record import Document, Record, RunNumbers, Score
 
 
 def card_context(record: Record) -> dict[str, object]:
@@ -74,7 +70,7 @@ def _summary(record: Record) -> str:
     size = f" {weights.values / 1e6:.2f} million values, {weights.bytes / 1e6:.2f} MB." if weights else ""
     return (
         f"{prose(record.architecture)} for {record.task.replace('-', ' ')}, {what} on "
-        f"{prose(record.recipe['data']['name'])} by recipe {_code(record.recipe['name'])}.{size}"
+        f"{prose(record.recipe['data']['name'])} by recipe {code(record.recipe['name'])}.{size}"
     )
 
 
@@ -99,16 +95,16 @@ def vcreg_table(vcreg: Document, where: str) -> str:
         "algorithm1": "Algorithm 1 as printed (delta ignored, covariance term without 1/(n-1))",
     }
     if vcreg.get("type", "vcreg") != "vcreg":  # a rival: its settings as they are
-        rows = [*((name, _code(_json(value))) for name, value in vcreg.items()), ("placement", _code(where))]
+        rows = [*((name, code(_json(value))) for name, value in vcreg.items()), ("placement", code(where))]
         return Table.of(["setting", "value"], rows).markdown()
     delta = vcreg.get("delta")
     rows = [
-        ("alpha (variance)", _code(vcreg["alpha"])),
-        ("beta (covariance)", _code(vcreg["beta"])),
-        ("delta (threshold of Eq. 6)", "none: the plain square of Eq. 2" if delta is None else _code(delta)),
-        ("eps", _code(vcreg["eps"])),
-        ("placement", _code(where)),
-        ("gradient form", f"{_code(vcreg['gradient'])}: {forms.get(vcreg['gradient'], '')}"),
+        ("alpha (variance)", code(vcreg["alpha"])),
+        ("beta (covariance)", code(vcreg["beta"])),
+        ("delta (threshold of Eq. 6)", "none: the plain square of Eq. 2" if delta is None else code(delta)),
+        ("eps", code(vcreg["eps"])),
+        ("placement", code(where)),
+        ("gradient form", f"{code(vcreg['gradient'])}: {forms.get(vcreg['gradient'], '')}"),
         ("statistics", "of the global batch" if vcreg["sync"] else "of each process's own batch"),
     ]
     return Table.of(["setting", "value"], rows).markdown()
@@ -190,7 +186,7 @@ def _signed(difference: float, unit: str) -> str:
 
 
 def _settings(section: Document) -> str:
-    return ", ".join(_code(f"{name}={_json(value)}") for name, value in section.items() if name != "root")
+    return ", ".join(code(f"{name}={_json(value)}") for name, value in section.items() if name != "root")
 
 
 def _json(value: object) -> str:
@@ -210,7 +206,7 @@ def _training(record: Record) -> list[str]:
     if undecodable := training.get("undecodable"):
         lines.append(f"training clips that did not decode: {len(undecodable)}")
     if assumed := record.recipe.get("assumed"):
-        lines.append(f"assumed, because what the recipe follows does not confirm it: {', '.join(map(_code, assumed))}")
+        lines.append(f"assumed, because what the recipe follows does not confirm it: {', '.join(map(code, assumed))}")
     emitted = training.get("emissions_kg_co2eq")
     by = "not measured (codecarbon does)" if emitted is None else f"{float(emitted):.3g} kg CO2eq, by codecarbon"
     return [*lines, f"emissions: {by}"]
@@ -243,7 +239,7 @@ def _data(record: Record) -> list[str]:
     name = prose(record.recipe["data"]["name"])
     counts = ", ".join(f"{prose(data[part])} {part}" for part in ("train", "val", "test") if data.get(part) is not None)
     lines = [
-        f"data: {name}, labels {_code(record.recipe['data']['labels'])}"
+        f"data: {name}, labels {code(record.recipe['data']['labels'])}"
         + (f"; {_samples(record)}: {counts}" if counts else "")
     ]
     if left_out := data.get("left_out"):
@@ -252,9 +248,9 @@ def _data(record: Record) -> list[str]:
         lines.append(f"the training {_samples(record)} were capped at {record.recipe['data']['train_images']}")
     if record.recipe["model"]["pretrained"]:
         start = record.results["training"].get("start_sha256")
-        named = f"; SHA-256 of the network as training began: {_code(start)}" if start else ""
-        lines.append(f"training started from pretrained weights: {_code(record.recipe['model']['pretrained'])}{named}")
-    text = prose(record.licence_name) if licence == "other" else _code(licence)
+        named = f"; SHA-256 of the network as training began: {code(start)}" if start else ""
+        lines.append(f"training started from pretrained weights: {code(record.recipe['model']['pretrained'])}{named}")
+    text = prose(record.licence_name) if licence == "other" else code(licence)
     link = f" (<{one_line(record.licence_link).strip('<>')}>)" if record.licence_link else ""
     return [*lines, f"licence of these weights: {text}{link}; the data has its own"]
 
@@ -267,8 +263,8 @@ def _environment(record: Record) -> list[str]:
     packages = env.get("packages")
     packages = packages if isinstance(packages, dict) else {}
     facts = {
-        "commit": f"{_code(env['commit'])}{state}" if env.get("commit") else "not recorded",
-        "commits of the other seeds and twins": ", ".join(_code(commit) for commit in dict.fromkeys(others)),
+        "commit": f"{code(env['commit'])}{state}" if env.get("commit") else "not recorded",
+        "commits of the other seeds and twins": ", ".join(code(commit) for commit in dict.fromkeys(others)),
         "date": prose(env["date"]) if env.get("date") else None,
         "device": f"{prose(env['device'])}, {prose(env.get('processes', 1))} process(es)"
         if env.get("device")
@@ -292,31 +288,3 @@ def _limitations(record: Record) -> list[str]:
     if len({run.seed for run in record.runs}) < 3:
         lines.append("Fewer than three seeds: a difference from another model may be chance.")
     return lines
-
-
-def prose(value: object) -> str:
-    """`value` as running text or a table cell: no markup of its own, no HTML, no cell border."""
-    text = one_line(value).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("`", "'")
-    return re.sub(r"([\\*\[\]|~#])", r"\\\1", text)
-
-
-def _code(value: object) -> str:
-    """`value` as a code span."""
-    return "`" + (one_line(value).replace("`", "'").replace("|", "\\|") or " ") + "`"
-
-
-def slug(value: object) -> str:
-    """`value` as a piece of a file name: lower-case letters, digits, dots, underscores and dashes."""
-    return re.sub(r"[^a-z0-9._]+", "-", one_line(value).lower()).strip("-.") or "x"
-
-
-def number(value: float | None, unit: str = "") -> str:
-    """A figure for a table: two decimals for percentages, four digits otherwise."""
-    if value is None:
-        return "n/a"
-    return f"{value:.2f}" if unit == "%" else f"{value:.4g}"
-
-
-def spread(sample: Sample, unit: str) -> str:
-    """`82.10 ± 0.40`, without the unit."""
-    return number(sample.mean, unit) + ("" if sample.std is None else f" ± {number(sample.std, unit)}")

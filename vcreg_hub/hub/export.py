@@ -39,7 +39,9 @@ _EXPORTED = re.compile(
 )
 
 
-def export(run: str | Path, to: str | Path, *, licence: str, weights: str = "model", overwrite: bool = False) -> Path:
+def write_export(
+    run: str | Path, to: str | Path, *, licence: str, weights: str = "model", overwrite: bool = False
+) -> Path:
     """Write the folder `to` for the finished run in the folder `run`; returns `to`.
 
     The folder is complete under another name before it takes its place, and it has been loaded back by the library

@@ -23,10 +23,10 @@ from ..models.libraries.library import Preprocessing, SnippetSource
 from ..models.outputs import logits
 from ..placement.dry_run import unwrap
 from ..releases import CARD, MODULE, WEIGHTS
-from .card_sections import prose, vcreg_table
+from .card_sections import vcreg_table
 from .export import refuse_other_logits
 from .licence import check_licence
-from .record import one_line
+from .markdown import one_line, prose
 
 
 def export_module(

@@ -23,8 +23,9 @@ from ..results.figures import draw_metrics
 from ..results.tables import Table
 from ..rundir import RunDir
 from .card import render
-from .card_sections import prose, spread
-from .record import FORMAT, Record, Score, collect
+from .markdown import prose, spread
+from .record import FORMAT, Record, Score
+from .runs import collect
 
 # What names a result best, where a release has several.
 _HEADLINES = ("probe_top1", "top1", "probe_mean_per_class")
@@ -42,7 +43,7 @@ def make_release(
     Returns the row with licence, bytes and hashes. Errors: UnknownNameError; RunFolderError where a run is missing;
     those of `export` and `collect`. Nothing takes its place before all of it is written.
     """
-    from .export import export  # imports torch
+    from .export import write_export  # imports torch
 
     row = find_release(full_name)
     if row is None or row.full_name != full_name:
@@ -50,7 +51,7 @@ def make_release(
     runs, baselines = (_runs(Path(study) / "final", kind) for kind in ("vcreg", "plain"))
     packaged.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=packaged, prefix=".release-") as scratch:
-        folder = export(runs[0], Path(scratch) / "export", licence=licence)
+        folder = write_export(runs[0], Path(scratch) / "export", licence=licence)
         record = collect(folder, licence=licence, name=full_name, siblings=runs, twins=baselines)
         # Its card is read beside the other cards, not beside the weights: it loads and repeats by name.
         record = dataclasses.replace(record, packaged=row.recipe, experiment=row.experiment or full_name)

@@ -29,10 +29,11 @@ from ..releases import CARD, CONFIG
 from ..rundir import RunDir
 from .bundle import Bundle, read_bundle, refuse_altered
 from .card import check_numbers, is_as_rendered, write_card
-from .export import export
+from .export import write_export
 from .licence import check_licence
 from .plan import Plan, Remote, list_files, look, plan, tag_commit
-from .record import collect, is_smoke_test
+from .record import is_smoke_test
+from .runs import collect
 from .verify import same_logits, verify_download
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def prepare_upload(
     second publication finds what the first one sent.
 
     Errors: UsageError for a run without a licence, a smoke test or pickles; IntegrityError for an export that was
-    altered; those of `export`, `record.collect` and `read_bundle`.
+    altered; those of `export`, `runs.collect` and `read_bundle`.
     """
     refuse_only_pickles(run)
     _refuse_smoke_test(run)
@@ -89,7 +90,7 @@ def prepare_upload(
             _link_files(run, folder)
         else:
             assert licence is not None
-            record = collect(export(run, folder, licence=licence), **about)
+            record = collect(write_export(run, folder, licence=licence), **about)
         write_card(folder, record=record)
         yield read_bundle(folder, owner, origin=run if exported else None, record=record)
 

@@ -36,13 +36,13 @@ def export(
 
     licence: of the weights; there is no default. siblings: runs with other seeds, twins: runs of the baseline; both for
     the card. weights: `model`, or `last` / `best` where the run kept those. overwrite: replace an export that is there.
-    Errors: those of `hub.export.export` and `hub.card.write_card`; the weights stay where only the card fails.
+    Errors: those of `hub.export.write_export` and `hub.card.write_card`; the weights stay where only the card fails.
     """
     check_licence(licence, licence_name, licence_link)
     from .card import write_card
-    from .export import export as write
+    from .export import write_export
 
-    folder = write(run, to, licence=licence, weights=weights, overwrite=overwrite)
+    folder = write_export(run, to, licence=licence, weights=weights, overwrite=overwrite)
     about: dict[str, Any] = {"licence_name": licence_name, "licence_link": licence_link}
     try:
         write_card(folder, licence=licence, siblings=tuple(siblings), twins=tuple(twins), **about)

@@ -15,7 +15,7 @@ from vcreg_hub.errors import RunFolderError, UnknownNameError, UsageError, unkno
 from vcreg_hub.evals.classification import Classification
 from vcreg_hub.files import read_tensors, write_json, write_tensors
 from vcreg_hub.hub.card import render_card
-from vcreg_hub.hub.export import export
+from vcreg_hub.hub.export import write_export
 from vcreg_hub.hub.verify import verify
 from vcreg_hub.models import build
 from vcreg_hub.models.build import build_model, build_on_meta, input_shape, library_of, load_network
@@ -117,7 +117,7 @@ def test_from_training_to_a_published_folder_and_back(tmp_path: Path) -> None:
     assert results["training"]["steps"] == 2
     assert [site["backwards"] for site in results["regularizer"]] == [2, 2, 2]
 
-    out = export(run.path, tmp_path / "out", licence="mit")
+    out = write_export(run.path, tmp_path / "out", licence="mit")
     x = torch.rand(2, 3, 32, 32)
     with torch.no_grad():
         assert torch.equal(load_network(out)(x), load_run(run.path)[2].eval()(x))
@@ -157,7 +157,7 @@ def test_its_blocks_are_found_without_weights() -> None:
 
 def test_a_folder_of_a_library_without_an_adapter_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = train(recipe(), tmp_path / "run", log=lambda text: None)
-    out = export(run.path, tmp_path / "out", licence="mit")
+    out = write_export(run.path, tmp_path / "out", licence="mit")
     monkeypatch.delitem(build.LIBRARIES, "toy")
     with pytest.raises(RunFolderError, match=r"config\.json is for toy, which is not known here"):
         load_network(out)
