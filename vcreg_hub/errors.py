@@ -11,6 +11,8 @@ VCRegError                      anything this package refuses or fails at; the c
  +- WeightsNotFoundError        nobody has published those weights at the place looked at
  +- IntegrityError              a file differs from the hash recorded for it
  +- RunFolderError              a run folder that lacks a file or holds a broken one
+ +- StorageError                nothing can be written there: a full disk, a folder that may only be read
+ +- StoppedError                a signal asked a training to stop; the command line exits with 75
  +- HubError                    talking to a hub failed
 """
 
@@ -66,6 +68,16 @@ class IntegrityError(VCRegError):
 
 class RunFolderError(VCRegError):
     """A run folder lacks a file, or holds a broken one."""
+
+
+class StorageError(VCRegError, OSError):
+    """Nothing can be written there: a full disk, a folder that may only be read."""
+
+
+class StoppedError(VCRegError):
+    """A signal asked a training to stop; the same call goes on."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again
 
 
 class HubError(VCRegError):

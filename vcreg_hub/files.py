@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from .errors import RunFolderError, UsageError
+from .errors import RunFolderError, StorageError, UsageError
 
 try:
     import fcntl
@@ -29,6 +31,10 @@ JSON = dict[str, Any]
 # Endings of the files that hold a table of predictions, and features.
 TABLES = (".csv", ".parquet")
 ARRAYS = (".safetensors", ".npy", ".parquet")
+
+# What a file system says that takes no more, or nothing at all.
+_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
+FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
 
 # Handles of the folders that this process holds.
 _held: set[int] = set()
@@ -52,20 +58,64 @@ def check_paths(paths: Iterable[str | Path], to: str | Path | None, suffixes: Se
 
 
 @contextlib.contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside `path`: takes its place after a block without error, and vanishes otherwise."""
+def replacing(path: str | Path, durable: bool = False) -> Iterator[Path]:
+    """A temporary path beside `path`: takes its place after a block without error, and vanishes otherwise.
+
+    durable: it is on the disk, and so is its name, when the block has ended: a power cut takes neither.
+    Errors: StorageError for a full disk and for a folder that may only be read; what was at `path` is still there.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    with said_of(path, FORBIDDEN):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
-        # mkstemp makes a file only its owner can read; a published file follows the umask like any other.
-        temporary.chmod(0o666 & ~_umask())
-        os.replace(temporary, path)
+        with said_of(path):
+            yield temporary
+            # mkstemp makes a file only its owner can read; a published file follows the umask like any other.
+            temporary.chmod(0o666 & ~_umask())
+            if durable:
+                _sync(temporary)
+            os.replace(temporary, path)
+            if durable:
+                _sync(path.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def said_of(path: Path, numbers: Collection[int] = _UNWRITABLE) -> Iterator[None]:
+    """Turns the system's error numbers of a full or read-only disk, within the block, into a StorageError of `path`."""
+    try:
+        yield
+    except Exception as error:
+        number = _number_of(error)
+        if number not in numbers or isinstance(error, StorageError):
+            raise
+        raise StorageError(
+            f"{path} cannot be written: {os.strerror(number)}; what was saved before is as it was"
+        ) from None
+
+
+def _number_of(error: Exception) -> int:
+    """The system's number of an error; safetensors tells it in words alone."""
+    if isinstance(error, OSError):
+        return error.errno or 0
+    found = re.search(r"\(os error (\d+)\)", str(error)) if type(error).__name__ == "SafetensorError" else None
+    return int(found[1]) if found else 0
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a file system that cannot sync a folder
+            raise
+    finally:
+        os.close(handle)
 
 
 @contextlib.contextmanager
@@ -132,9 +182,9 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_let_go)
 
 
-def write_text(path: str | Path, text: str) -> None:
-    """Write UTF-8 text, whole or not at all."""
-    with replacing(path) as temporary:
+def write_text(path: str | Path, text: str, durable: bool = False) -> None:
+    """Write UTF-8 text, whole or not at all. durable: as in `replacing`."""
+    with replacing(path, durable) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
@@ -144,14 +194,19 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def write_tensors(
-    path: str | Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None
-) -> None:
-    """Write a safetensors file, whole or not at all. Tensors with shared memory are stored once for each name."""
+    path: str | Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None,
+    durable: bool = False, finish: Callable[[Path], None] = lambda path: None,
+) -> None:  # fmt: skip
+    """Write a safetensors file, whole or not at all. Tensors with shared memory are stored once for each name.
+
+    durable: as in `replacing`. finish: called with the written file before it takes its place.
+    """
     from safetensors.torch import save_file
 
     separate = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    with replacing(path) as temporary:
+    with replacing(path, durable) as temporary:
         save_file(separate, temporary, metadata={"format": "pt", **(metadata or {})})
+        finish(temporary)
 
 
 def read_tensors(path: str | Path) -> dict[str, torch.Tensor]:

@@ -6,7 +6,8 @@
     results.json        what came out
     model.safetensors   the weights that results.json speaks of, as the plain model's state dict
     last.safetensors    the weights at the end, where `keep="best"` made model.safetensors an earlier epoch's
-    state/              what resuming needs; removed when the run is complete
+    progress.jsonl      a line at most a minute apart while it trains, and one for each start, state and signal
+    state/              the two last states, to resume from; removed when the run is complete
     evals/              what evaluations tell beside their metrics, such as a whole search; results.json names the files
     start.sha256        the network before the first step, by hash; results.json has it when the run is complete
 
@@ -17,6 +18,7 @@ file or the new one. Weights trained elsewhere can be published by writing the f
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,8 +34,12 @@ if TYPE_CHECKING:
 PLANNED = ".recipe.json"
 REQUIRED = ("model.safetensors", "recipe.json", "results.json", "env.json")
 START = "start.sha256"
+JOURNAL = "progress.jsonl"
+STATES = "state"
 DETAILS = "evals"
-OWN = (*REQUIRED, "metrics.csv", "last.safetensors", "best.safetensors", "state", START, DETAILS)
+OWN = (*REQUIRED, "metrics.csv", JOURNAL, "last.safetensors", "best.safetensors", STATES, START, DETAILS)
+# A file that is being written, as `files.replacing` names it.
+_PART = re.compile(r"\.(.+)\.[a-z0-9_]{8}\.part")
 
 
 class RunDir:
@@ -52,10 +58,19 @@ class RunDir:
 
     def begun(self) -> bool:
         """Whether anything was trained here; a recipe alone, or with its start, is not yet a run."""
-        return any((self.path / name).exists() for name in OWN if name not in ("recipe.json", START))
+        return any((self.path / name).exists() for name in OWN if name not in ("recipe.json", START, JOURNAL))
+
+    def sweep(self) -> None:
+        """Remove what an interrupted write of a run's file left under its temporary name, and nothing else."""
+        for folder in (self.path, self.path / STATES, self.path / DETAILS):
+            for path in folder.glob(".*.part"):
+                found = _PART.fullmatch(path.name)
+                if found and path.is_file() and (folder != self.path or found[1] in OWN):
+                    path.unlink(missing_ok=True)
 
     def clear(self) -> None:
-        """Remove the files of a run, and nothing else."""
+        """Remove the files of a run, what is left of an interrupted write included, and nothing else."""
+        self.sweep()
         for name in OWN:
             path = self.path / name
             if path.is_dir():
@@ -73,7 +88,7 @@ class RunDir:
             ) from None
 
     def write_recipe(self, recipe: Recipe) -> None:
-        write_text(self.path / "recipe.json", to_json(recipe) + "\n")
+        write_text(self.path / "recipe.json", to_json(recipe) + "\n", durable=True)
 
     def results(self) -> JSON:
         return self._json("results.json")

@@ -44,7 +44,8 @@ def test_a_run_leaves_its_four_files_and_nothing_else(tmp_path):
     folder = train(TINY, tmp_path / "run", log=quiet)
     assert folder.complete()
     assert sorted(os.listdir(folder.path)) == [
-        "best.safetensors", "env.json", "metrics.csv", "model.safetensors", "recipe.json", "results.json",
+        "best.safetensors", "env.json", "metrics.csv", "model.safetensors", "progress.jsonl", "recipe.json",
+        "results.json",
     ] or not (folder.path / "best.safetensors").exists()  # fmt: skip
     assert folder.recipe() == TINY
     results = folder.results()

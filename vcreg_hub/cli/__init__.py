@@ -1,6 +1,7 @@
 """The command line: parses, calls, prints. Everything it does is a function of the package.
 
-Exit codes: 0 done, 1 failed, 2 the call itself was wrong, 130 interrupted.
+Exit codes: 0 done, 1 failed, 2 the call itself was wrong, 75 a signal stopped a training and the same command goes
+on with it, 130 interrupted.
 """
 
 from __future__ import annotations

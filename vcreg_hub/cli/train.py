@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from ..errors import some
+from ..config import continued
+from ..errors import StoppedError, some
 from .app import Json, Out, Overwrite, Set, Smoke, app
 from .names import check_tracker_name, named_recipe
 from .printing import leave_group, print_json, print_metrics, print_report, print_table, tell
@@ -18,7 +19,9 @@ from .printing import leave_group, print_json, print_metrics, print_report, prin
 
 @app.command()
 def train(
-    recipe: Annotated[str, typer.Argument(help="module:function, or a recipe.json to repeat.")],
+    recipe: Annotated[
+        str, typer.Argument(help="module:function, a recipe.json to repeat, or a run's folder to go on with.")
+    ],
     out: Out = None,
     set_: Set = None,
     smoke: Smoke = False,
@@ -28,11 +31,17 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Read the data, build the network, and stop there.")
     ] = False,
+    continue_with: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FIELD=VALUE", help="Go on with an unfinished run under another value."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Train and evaluate a recipe. Run it again to resume. Also under accelerate launch -m vcreg_hub."""
     check_tracker_name(tracker)
     chosen = named_recipe(recipe, set_)
+    out = Path(recipe) if out is None and Path(recipe).is_dir() else out
+    continued(chosen, continue_with or [])
     if not bar:
         os.environ.setdefault("TQDM_DISABLE", "1")
     # After the recipe: a typo in it is found before torch is imported.
@@ -52,7 +61,12 @@ def train(
         leave_group()
         return
     log = tell if as_json else print
-    folder = run(chosen, out, overwrite=overwrite, bar=bar and sys.stderr.isatty(), log=log, tracker=tracker)
+    try:
+        folder = run(chosen, out, overwrite=overwrite, bar=bar and sys.stderr.isatty(), log=log, tracker=tracker,
+                     continue_with=continue_with or [])  # fmt: skip
+    except StoppedError:
+        leave_group()
+        raise
     if first:
         metrics = folder.results()["metrics"]
         if as_json:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from ..regularizer.vcreg import Regularizer as Regularizer
 from ..regularizer.vcreg import VCReg as VCReg
+from .overrides import continued as continued
 from .overrides import override as override
 from .recipe import Data as Data
 from .recipe import Eval as Eval

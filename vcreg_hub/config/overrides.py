@@ -12,7 +12,7 @@ from typing import Any
 from ..errors import ConfigError, unknown_name
 from .old_forms import renewed_setting
 from .recipe import Recipe
-from .serialization import checked
+from .serialization import checked, differences
 from .tagged import default_of, is_tagged, tag_of
 
 
@@ -39,6 +39,32 @@ def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
         path, text = renewed_setting(recipe, path, text)
         recipe = _replaced(recipe, path.split("."), text, path, recipe)
     return recipe
+
+
+# What may change in the middle of a training: its state fits on, and every step that was taken stays what it was.
+_CONTINUABLE = (
+    "optim", "vcreg", "eval", "evals", "data.root", "data.workers", "train.accumulation", "train.clip_norm",
+    "train.compile", "train.cutmix", "train.ema_decay", "train.epochs", "train.gradient_checkpointing", "train.keep",
+    "train.label_smoothing", "train.mixup", "train.on_nan", "train.precision", "train.save_every",
+)  # fmt: skip
+_FIXED = ("optim.name", "optim.layer_decay")
+
+
+def continued(recipe: Recipe, settings: Sequence[str]) -> Recipe:
+    """The recipe with settings that an unfinished run of it may go on with.
+
+    Errors: those of `override`; ConfigError for a setting that the state does not fit, such as the network's.
+    """
+    changed = override(recipe, settings)
+    for path in differences(recipe, changed):
+        may = any(path == one or path.startswith(f"{one}.") for one in _CONTINUABLE)
+        averaged = path == "train.ema_decay" and None in (recipe.train.ema_decay, changed.train.ema_decay)
+        if path in _FIXED or averaged or not may:
+            raise ConfigError(
+                f"--continue-with {path}: a state of this run would not fit; start another one with --set. What may "
+                f"change is {', '.join(_CONTINUABLE)}"
+            )
+    return changed
 
 
 def _field_names(recipe: Recipe) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
@@ -242,6 +243,8 @@ class Train:
     compile: run the network through torch.compile.
     gradient_checkpointing: compute activations again in the backward pass: less memory, more time.
     max_steps: stop after that many optimizer steps; None for all epochs.
+    save_every: when a state to resume from is saved, beside the end of every epoch: a number of optimizer steps, or of
+        minutes such as `10m`; None for the ends of epochs alone. No result depends on it.
     sync_batchnorm: batch normalisation by the statistics of all processes' samples, on GPUs.
     class_groups: in how many groups the classes are shown one after another, by their ids, each for an equal share of
         the epochs and with a learning-rate schedule of its own (class-incremental learning); 1 shows all of them.
@@ -265,6 +268,7 @@ class Train:
     gradient_checkpointing: bool = False
     max_steps: int | None = None
     min_steps: int | None = None
+    save_every: int | str | None = field(default="10m", compare=False)
     sync_batchnorm: bool = False
     class_groups: int = 1
 
@@ -273,6 +277,20 @@ class Train:
         _at_least(self, 0, "epochs", "label_smoothing", "mixup", "cutmix", "clip_norm", "ema_decay")
         _below(self, 1, "label_smoothing", "ema_decay")
         _at_most(self, _SEEDS, "seed")
+        steps, seconds = self.save_interval
+        if (steps is not None and steps < 1) or (seconds is not None and not 0 < seconds < math.inf):
+            raise ConfigError(f"save_every is 1 step or more, or minutes above 0 such as 10m, got {self.save_every!r}")
+
+    @property
+    def save_interval(self) -> tuple[int | None, float | None]:
+        """(steps, seconds) of `save_every`, one of them None, or both. Errors: ConfigError for other text."""
+        every = self.save_every
+        if not isinstance(every, str):
+            return every, None
+        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*m(?:in(?:utes?)?)?\s*", every)
+        if found is None:
+            raise ConfigError(f"save_every is a number of steps, minutes such as 10m, or null, got {every!r}")
+        return None, 60 * float(found[1])
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import torch
 from timm.data import Mixup
 from timm.data.distributed_sampler import RepeatAugSampler
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, IterableDataset, Sampler
 
 from ..config import Train
 from ..errors import ConfigError, UnknownNameError
@@ -35,10 +35,13 @@ class TrainLoader:
 
     `len` is the number of micro-batches; whole optimizer steps only, the rest of the images is left out. Call
     `set_epoch` before each epoch; iterating twice without it gives the same batches.
+    rereads: whether what was seen of an epoch has to be read again to go on in it, as of a stream.
     """
 
     def __init__(self, loader: DataLoader, batches: int, seed: int, order: Any) -> None:
         self._loader, self._batches, self._seed, self._order = loader, batches, seed, order
+        self.rereads = isinstance(loader.dataset, IterableDataset)
+        self._numbered = isinstance(order, (Order, GroupedOrder))
         self.set_epoch(0)
 
     def __len__(self) -> int:
@@ -47,11 +50,16 @@ class TrainLoader:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         # A stream's workers shuffle by the seed that torch gives them from this generator.
         self._loader.generator.manual_seed(derive_seed(self._seed, self._epoch))  # type: ignore[union-attr]
-        yield from islice(iter(self._loader), self._batches)
+        read = 0 if self._numbered else self._seen
+        yield from islice(iter(self._loader), read, read + self._batches - self._seen)
 
-    def set_epoch(self, epoch: int) -> None:
-        self._epoch = epoch
+    def set_epoch(self, epoch: int, seen: int = 0) -> None:
+        """seen: the micro-batches at its beginning that are left out: not read at all where samples have numbers, read
+        and thrown away of a stream, which has no other way to them."""
+        self._epoch, self._seen = epoch, seen
         self._order.set_epoch(epoch)
+        if self._numbered:
+            self._order.start = seen * self._loader.batch_sampler.batch_size  # type: ignore[union-attr]
 
 
 class Order(Sampler):
@@ -63,6 +71,7 @@ class Order(Sampler):
 
     def __init__(self, images: Dataset, repeats: int, seed: int, rank: int, world: int) -> None:
         self.seed, self.rank, self.world, self.epoch = seed, rank, world, 0
+        self.start = 0  # samples at the beginning of the epoch that are left out
         self.sampler: DistributedSampler | RepeatAugSampler
         if repeats > 1:
             self.sampler = RepeatAugSampler(images, world, rank, num_repeats=repeats)
@@ -74,7 +83,7 @@ class Order(Sampler):
 
     def __iter__(self) -> Iterator[tuple[Key, int]]:
         self.sampler.set_epoch(derive_seed(self.seed, self.epoch))
-        for i, image in enumerate(self.sampler):
+        for i, image in islice(enumerate(self.sampler), self.start, None):
             yield (self.seed, self.epoch, i * self.world + self.rank), int(image)
 
     def set_epoch(self, epoch: int) -> None:
@@ -98,14 +107,14 @@ class GroupedOrder(Sampler):
         self.epochs = train.epochs // groups
         self.groups = [np.flatnonzero(labels // (classes // groups) == group) for group in range(groups)]
         self.orders = [Order(indices, repeats, train.seed, rank, world) for indices in self.groups]  # type: ignore[arg-type]
-        self.group = 0
+        self.group = self.start = 0
 
     def __len__(self) -> int:
         return min(map(len, self.orders))
 
     def __iter__(self) -> Iterator[tuple[Key, int]]:
         indices = self.groups[self.group]
-        for key, place in islice(self.orders[self.group], len(self)):
+        for key, place in islice(self.orders[self.group], self.start, len(self)):
             yield key, int(indices[place])
 
     def set_epoch(self, epoch: int) -> None:

@@ -40,11 +40,13 @@ def load_recipe(address: str) -> Recipe:
 
 
 def read_recipe(source: str | Path) -> Recipe:
-    """The recipe at `module:function`, or in a .json file that a run holds. Errors: those of `load_recipe`; UsageError
-    for a file that is not there; ConfigError for one that is no recipe."""
-    if not str(source).endswith(".json"):
-        return load_recipe(str(source))
+    """The recipe at `module:function`, in a .json file that a run holds, or in a run's folder. Errors: those of
+    `load_recipe`; UsageError for a file that is not there; ConfigError for one that is no recipe."""
     path = Path(source).expanduser()
+    if path.is_dir() and ":" not in str(source):
+        path = path / "recipe.json"
+    if path.suffix != ".json":
+        return load_recipe(str(source))
     if not path.is_file():
         raise UsageError(f"there is no recipe file {path}")
     return from_json(path.read_text(encoding="utf-8"))

@@ -138,6 +138,14 @@ class Attachment:
         """
         return self._injection.statistics.read()
 
+    def state_dict(self) -> dict[str, Any]:
+        """What `statistics` has counted and collected so far; the model's own state has none of it."""
+        return self._injection.statistics.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on counting from a `state_dict`. Errors: ValueError for that of another number of sites."""
+        self._injection.statistics.load_state_dict(state)
+
     def detach(self) -> None:
         """Leave the model as it was found. A second call does nothing."""
         for handle in self._handles:

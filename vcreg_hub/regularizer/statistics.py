@@ -82,10 +82,24 @@ class Statistics:
         finite = torch.isfinite(share)
         found = torch.stack([torch.where(finite, share, 0), finite.to(share.dtype)])
         before = self._shares[index]
-        self._shares[index] = found if before is None else before + found
+        self._shares[index] = found if before is None else before.to(found.device) + found
 
     def _keep(self, index: int, c: Tensor) -> None:
         self._values[index] = _describe_covariance(c, self.cfg)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that was collected and counted, site by site: tensors, numbers and None."""
+        return {
+            "backwards": list(self.backwards), "read_at": list(self._read_at), "values": list(self._values),
+            "shares": list(self._shares), "share": list(self._share),
+        }  # fmt: skip
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a `state_dict` of as many sites. Errors: ValueError for another number."""
+        if len(state["backwards"]) != len(self.names):
+            raise ValueError(f"statistics of {len(state['backwards'])} sites, expected {len(self.names)}")
+        self.backwards, self._read_at = list(state["backwards"]), list(state["read_at"])
+        self._values, self._shares, self._share = list(state["values"]), list(state["shares"]), list(state["share"])
 
     def read(self) -> list[dict[str, Any]]:
         """One dict a site: "site", the values as floats (None before its first backward pass), "gradient_share", the

@@ -8,23 +8,28 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..config import Recipe, differences
-from ..errors import UsageError
-from ..files import locked
+from ..config import Recipe, differences, to_dict
+from ..errors import RunFolderError, UsageError
+from ..files import FORBIDDEN, JSON, locked, said_of
 from ..rundir import RunDir
+from ..training.journal import Journal
 
 
 @contextlib.contextmanager
-def claimed(out: str | Path | None, recipe: Recipe, overwrite: bool, accelerator: Any) -> Iterator[RunDir]:
+def claimed(
+    out: str | Path | None, recipe: Recipe, overwrite: bool, accelerator: Any, changing: Recipe | None = None
+) -> Iterator[RunDir]:
     """The folder `out` (without it the default one), taken for this recipe and for this run alone: until the
-    block ends, or its process does, no other run gets in. Errors: UsageError.
+    block ends, or its process does, no other run gets in. changing: the recipe of a run there that goes on with
+    `recipe` instead. Errors: UsageError; StorageError for a folder that cannot be made or written.
     """
     folder = RunDir(out if out is not None else _agreed(_default_folder(recipe)))
     _refuse_file(folder.path)
     if accelerator.is_main_process:
-        folder.path.mkdir(parents=True, exist_ok=True)
+        with said_of(folder.path, FORBIDDEN):
+            folder.path.mkdir(parents=True, exist_ok=True)
     with alone_in(folder, accelerator):
-        _claim(folder, recipe, overwrite, accelerator)
+        _claim(folder, recipe, overwrite, accelerator, changing)
         yield folder
 
 
@@ -37,12 +42,15 @@ def alone_in(folder: RunDir, accelerator: Any) -> Iterator[None]:
         yield
 
 
-def _claim(folder: RunDir, recipe: Recipe, overwrite: bool, accelerator: Any) -> None:
+def _claim(folder: RunDir, recipe: Recipe, overwrite: bool, accelerator: Any, changing: Recipe | None) -> None:
     """Take the folder for this recipe and write the recipe there.
 
     Every process comes to the same answer before any of them writes. A folder that holds anything but a run is never
     taken, and replacing a run removes the run's own files alone. Errors: UsageError.
     """
+    if accelerator.is_main_process:
+        folder.sweep()
+    accelerator.wait_for_everyone()
     begun = folder.begun()
     there = folder.recipe() if begun and not overwrite else None
     held = folder.path.exists() and any(folder.path.iterdir())
@@ -50,14 +58,36 @@ def _claim(folder: RunDir, recipe: Recipe, overwrite: bool, accelerator: Any) ->
     accelerator.wait_for_everyone()
     if stray:
         raise UsageError(f"{folder.path} is not empty and holds no run; choose another --out")
-    if there is not None and there != recipe:
+    if changing is not None and (overwrite or there is None or folder.complete()):
+        state = "would be replaced" if overwrite else "is complete" if begun else "has not begun"
+        raise UsageError(f"--continue-with goes on with an unfinished run, but that in {folder.path} {state}")
+    if there is not None and there not in (recipe, changing):
         differing = ", ".join(differences(there, recipe))
-        raise UsageError(f"{folder.path} holds another recipe's run (differs in {differing}); --overwrite replaces it")
+        raise UsageError(
+            f"{folder.path} holds another recipe's run (differs in {differing}); --overwrite replaces it, and vcreg "
+            f"train {folder.path} --continue-with goes on with it under other settings"
+        )
     if accelerator.is_main_process:
         if overwrite:
             folder.clear()
+        if changing is not None and there is not None and there != recipe:
+            Journal(folder.path).append("settings", changed=_changed(there, recipe))
         folder.write_recipe(recipe)
     accelerator.wait_for_everyone()
+
+
+def _changed(there: Recipe, recipe: Recipe) -> JSON:
+    """path -> [before, now], of each setting in which two recipes differ."""
+
+    def value(whole: Any, path: str) -> Any:
+        for name in path.split("."):
+            if isinstance(whole, (list, tuple)):  # of evaluations, told apart by their types
+                whole = {part["type"]: part for part in whole}
+            whole = whole.get(name) if isinstance(whole, dict) else None
+        return whole
+
+    one, other = to_dict(there), to_dict(recipe)
+    return {path: [value(one, path), value(other, path)] for path in differences(there, recipe)}
 
 
 def _default_folder(recipe: Recipe) -> Path:
@@ -65,8 +95,9 @@ def _default_folder(recipe: Recipe) -> Path:
     started = sorted(Path("runs").glob(f"*-{recipe.name}*/recipe.json"), reverse=True)
     for found in started:
         folder = RunDir(found.parent)
-        if not folder.complete() and folder.recipe() == recipe:
-            return folder.path
+        with contextlib.suppress(RunFolderError):  # a damaged one is none of this recipe
+            if not folder.complete() and folder.recipe() == recipe:
+                return folder.path
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     return Path("runs") / f"{stamp}-{recipe.name}"
 

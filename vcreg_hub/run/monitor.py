@@ -25,7 +25,7 @@ from ..data.splits import stratified
 from ..errors import BlocksNotFoundError
 from ..models.outputs import features_at
 from ..placement.sites import Site, find_blocks
-from ..training.loop import Row
+from ..training.snapshots import Row
 from .build import example_input
 
 _SAMPLES, _CLASSES = 256, 32

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..config import Recipe
+from ..config import Recipe, continued
 from ..data.module import DataModule
 from ..env import describe_env
-from ..errors import ConfigError
+from ..errors import ConfigError, StoppedError
 from ..evals import classification
 from ..evals.context import Context
 from ..files import replacing, tensors_sha256, write_json, write_text
@@ -26,8 +26,10 @@ from ..regularizer.attachment import Attachment
 from ..results.rows import Result
 from ..rundir import START, RunDir
 from ..tasks.task import TaskModule
-from ..training.loop import EpochEnd, Finished, Progress, Row, Saved, Step, fit
+from ..training.journal import Journal
+from ..training.loop import EpochEnd, Finished, Saved, Step, Stopped, fit
 from ..training.optim import says_its_layers
+from ..training.snapshots import Counting, Progress, Resumed, Row
 from .accelerator import check_tracker, make_accelerator, start_tracker
 from .build import build, example_input, with_view_of_weights
 from .claim import claimed
@@ -35,6 +37,7 @@ from .emissions import Emissions, measured
 from .evaluate import evaluation_context, lost_files, measure, write_details
 from .monitor import Monitor
 from .preview import attached, fitted_to, headline
+from .signals import Signals
 
 _Log = Callable[[str], None]
 
@@ -52,22 +55,33 @@ def train(
     bar: bool = False,
     log: _Log = print,
     tracker: str | None = None,
+    continue_with: Sequence[str] = (),
 ) -> RunDir:
     """Train and evaluate one recipe; returns its run folder (without `out` a dated one below runs/).
 
-    recipe: or its address, `module:function`, or the recipe.json of a run.
-    A folder that holds an unfinished run of the same recipe is resumed from its last whole epoch; one that holds the
+    recipe: or its address, `module:function`, or the recipe.json of a run, or its folder, which is then `out` too.
+    continue_with: settings, such as "optim.lr=1e-4", with which an unfinished run goes on; its record says from where.
+    A folder that holds an unfinished run of the same recipe is resumed from its last state; one that holds the
     finished run is returned as it is. Under several processes (`accelerate launch`, `torchrun`) each calls this.
+    A signal that asks to stop (SIGTERM, SIGUSR1) has the state saved first.
 
     Errors: UsageError when the folder holds another recipe's run and `overwrite` is false, or another process trains
-    there; DataError, ConfigError,
-    DivergedError from the steps; nothing already saved is lost by any of them.
+    there; DataError, ConfigError, DivergedError from the steps; RunFolderError where no state can be used;
+    StorageError for a full or read-only disk; StoppedError after a signal; nothing saved is lost by any of them.
     """
-    recipe = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
+    if not isinstance(recipe, Recipe):
+        out = recipe if out is None and Path(recipe).is_dir() else out
+        recipe = read_recipe(recipe)
+    before, recipe = recipe, continued(recipe, continue_with)
     check_tracker(tracker)
     accelerator = make_accelerator(recipe)
     log = log if accelerator.is_main_process else _silent
-    with claimed(out, recipe, overwrite, accelerator) as folder:
+    changing = before if continue_with else None
+    with (
+        Signals() as signals,
+        claimed(out, recipe, overwrite, accelerator, changing) as folder,
+        _signal_noted(signals, Journal(folder.path), accelerator.is_main_process),
+    ):
         if folder.complete():
             folder.results()  # a damaged one must not pass for a finished run
             log(f"{folder.path} is complete already; --overwrite runs it again")
@@ -87,7 +101,10 @@ def train(
         log(headline(recipe, data, network, attachment))
         # Of a run that goes on the beginning is not known, and half a figure would pass for a whole one.
         with measured(accelerator.is_main_process and not (folder.path / "state").exists()) as emissions:
-            outcome = _fitted(recipe, context, attachment, folder, bar, log)
+            outcome = _fitted(recipe, context, attachment, folder, bar, log, signals)
+        journal = Journal(folder.path)
+        if accelerator.is_main_process:
+            journal.append("measuring")
         selected = _select(folder, outcome, recipe.train.keep, data.noun)
         context = replace(context, network=outcome.network)
         metrics = measure(recipe, context, selected)
@@ -97,6 +114,7 @@ def train(
         if accelerator.is_main_process:
             write_details(recipe, context, folder)
             _finish(recipe, folder, data, outcome, metrics, lost, selected, emissions, processes)
+            journal.append("end")
         accelerator.wait_for_everyone()
         if tracker is not None:
             accelerator.end_training()
@@ -128,9 +146,13 @@ def _synchronise(recipe: Recipe, module: nn.Module, accelerator: Any) -> None:
 
 
 def _fitted(
-    recipe: Recipe, context: Context, attachment: Attachment | None, folder: RunDir, bar: bool, log: _Log
-) -> _Outcome:
-    """Train the context's network in place, or go on where `folder` stopped; afterwards the regularizer is off."""
+    recipe: Recipe, context: Context, attachment: Attachment | None, folder: RunDir, bar: bool, log: _Log,
+    signals: Signals,
+) -> _Outcome:  # fmt: skip
+    """Train the context's network in place, or go on where `folder` stopped; afterwards the regularizer is off.
+
+    Errors: StoppedError, or KeyboardInterrupt for Ctrl-C, after a signal.
+    """
     data, network, accelerator = context.trained_on, context.network, context.accelerator
     module = TaskModule(recipe.task, network, recipe.train, example_input(data), data.class_counts)
     _synchronise(recipe, module.heads, accelerator)
@@ -147,17 +169,24 @@ def _fitted(
     if recipe.train.compile:
         module.compile_network()
     watch = attachment.watch if attachment is not None else _same
+    beside: dict[str, Counting] = {"lost": _Lost(data)}
+    if attachment is not None:
+        beside["regularizer"] = attachment
     events = fit(recipe, module, batches, folder=folder, accelerator=accelerator, watch=watch,
-                 blocks=_blocks(recipe, network))  # fmt: skip
+                 blocks=_blocks(recipe, network), beside=beside, stop=signals.asked)  # fmt: skip
     progress_bar = _Bar(bar and accelerator.is_main_process)
-    with _compiled_code_forgotten(recipe.train.compile), closing(events), progress_bar as shown:
+    journal = _Started(folder, accelerator)
+    with _compiled_code_forgotten(recipe.train.compile), closing(events), progress_bar as shown, signals.deferred():
         for event in events:
+            journal.start(event)
             match event:
-                case Step(agreed=True):
-                    refuse_lost()
-                    shown.step(event, recipe.train.epochs)
+                case Resumed():
+                    _say_resumed(event, batches, folder, log)
                 case Step():
+                    if event.agreed:
+                        refuse_lost()
                     shown.step(event, recipe.train.epochs)
+                    journal.progress(event, recipe.train.batch_size)
                 case EpochEnd(final, row):
                     shown.close()
                     refuse_lost()
@@ -171,11 +200,73 @@ def _fitted(
                         row.update(monitor.row(final))
                 case Saved(row):
                     _report(row, recipe.train.epochs, accelerator, log)
+                case Stopped(step):
+                    raise signals.error(step)
                 case Finished(final, progress):
                     sites = [] if attachment is None else attachment.statistics()
     if attachment is not None:
         attachment.detach()
     return _Outcome(final, progress, sites)
+
+
+class _Started:
+    """The journal of a training as this process tells it: the first process alone writes there."""
+
+    def __init__(self, folder: RunDir, accelerator: Any) -> None:
+        self.processes, self.started = accelerator.num_processes, False
+        self.journal = Journal(folder.path) if accelerator.is_main_process else None
+
+    def start(self, event: object) -> None:
+        """Note at the first event where this process begins."""
+        if self.journal is None or self.started:
+            return
+        self.started = True
+        step = event.step if isinstance(event, Resumed) else 0
+        self.journal.append("start", step=step, processes=self.processes, threads=torch.get_num_threads())
+
+    def progress(self, event: Step, batch_size: int) -> None:
+        if self.journal is not None:
+            self.journal.progress(event.epoch, event.step, event.steps, batch_size, event.loss)
+
+
+@contextmanager
+def _signal_noted(signals: Signals, journal: Journal, first: bool) -> Iterator[None]:
+    """Where a signal ends the block, the journal says so."""
+    try:
+        yield
+    except (KeyboardInterrupt, StoppedError):
+        saved = [line["step"] for line in journal.lines("saved")]
+        if first:
+            journal.append("signal", name=signals.name or "to another process", step=saved[-1] if saved else 0)
+        raise
+
+
+@dataclass(frozen=True)
+class _Lost:
+    """The unreadable samples that were met, as a part of the state: a file that failed before the interruption is
+    counted by the process that goes on."""
+
+    data: DataModule
+
+    def state_dict(self) -> dict[str, Any]:
+        flags = self.data.lost()
+        return {} if flags is None else {"flags": flags.clone()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        flags = self.data.lost()
+        if flags is not None and "flags" in state:
+            flags.copy_(state["flags"])
+
+
+def _say_resumed(event: Resumed, batches: Any, folder: RunDir, log: _Log) -> None:
+    for reason in event.unusable:
+        log(f"not usable: {reason}")
+    place = (
+        f", {event.place} steps into epoch {event.epoch + 1}" if event.place else f", the end of epoch {event.epoch}"
+    )
+    log(f"resumed at step {event.step}{place}, from {folder.path / event.state}")
+    if event.place and batches.rereads:
+        log(f"the training data are a stream: what the {event.place} steps saw is read once more, and left out")
 
 
 def _report(row: Row, epochs: int, accelerator: Any, log: _Log) -> None:
@@ -348,6 +439,7 @@ def _finish(
         "training": training,
         "data": data.describe() | ({"undecodable_test": lost["test"]} if "test" in lost else {}),
         "regularizer": [{name: _finite(value) for name, value in site.items()} for site in outcome.regularizer],
+        "sessions": Journal(folder.path).sessions(),
     }
     write_json(folder.path / "results.json", results)
     (folder.path / f"{keep}.safetensors").unlink()

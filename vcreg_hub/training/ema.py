@@ -44,6 +44,10 @@ class Ema:
         if taken < self.copy_until:
             self._averaged.n_averaged.zero_()  # type: ignore[operator, union-attr]  # the next update copies again
 
+    def buffers(self) -> dict[str, Tensor]:
+        """The averaged buffers, and how often was averaged, under their names in `state_dict`."""
+        return dict(self._averaged.named_buffers())
+
     def state_dict(self) -> dict[str, Tensor]:
         """Tensors only: the averaged weights and buffers, and how often they were averaged."""
         return self._averaged.state_dict()
