@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from vcreg_hub.config import Data, Model, Optim, Recipe, Train, override, to_json
-from vcreg_hub.errors import ConfigError, DivergedError, RunFolderError, StoppedError, UsageError
+from vcreg_hub.config import Data, Model, Optim, Recipe, Train, override
+from vcreg_hub.errors import StoppedError
 from vcreg_hub.evals.classification import Classification
-from vcreg_hub.files import read_tensors
 from vcreg_hub.regularizer.vcreg import VCReg
-from vcreg_hub.rundir import RunDir
 from vcreg_hub.run import train
-from vcreg_hub.tasks.classification import Classification as ClassificationTask
+from vcreg_hub.rundir import RunDir
 
 # 3 epochs of 4 steps.
 TINY = Recipe(

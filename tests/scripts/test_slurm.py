@@ -21,7 +21,7 @@ SCRIPTS = ROOT / "scripts" / "slurm"
 JOB = {"SLURM_JOB_ID": "4711", "SLURM_GPUS_ON_NODE": "8", "SLURM_CPUS_PER_TASK": "64"}
 TRAIN = ["hmdb51:videomae_base_vcreg", "--out", "runs/a b", "--set", "data.root=data/[x] #1"]
 
-# A task on every node, at the same time; SIGTERM goes to all of them, as with the real one.
+# A task on every node, at the same time; signals go to all of them, as with the real one.
 SRUN = """#!{python}
 import os, signal, subprocess, sys
 words = sys.argv[1:]
@@ -30,7 +30,8 @@ with open(os.environ["RECORD"] + "/srun", "a") as file:
     file.write(" ".join(options) + "\\n")
 nodes = int(os.environ["SLURM_NNODES"])
 tasks = [subprocess.Popen(words, env=os.environ | {{"SLURM_NODEID": str(node)}}) for node in range(nodes)]
-signal.signal(signal.SIGTERM, lambda *_: [task.terminate() for task in tasks])
+for number in (signal.SIGTERM, signal.SIGUSR1):
+    signal.signal(number, lambda number, _: [task.send_signal(number) for task in tasks])
 sys.exit(max(abs(task.wait()) for task in tasks))
 """
 SCONTROL = """#!/bin/sh
@@ -40,8 +41,9 @@ exit 0
 """
 # Stands for Python: writes down how it was called on this node.
 LAUNCHER = """#!{python}
-import json, os, sys, time
-names = ("SLURM_NODEID", "MASTER_ADDR", "MASTER_PORT", "OMP_NUM_THREADS", "SRUN_CPUS_PER_TASK")
+import json, os, signal, sys, time
+signal.signal(signal.SIGUSR1, lambda *_: sys.exit(int(os.environ.get("STOPS", "75"))))
+names = ("SLURM_NODEID", "MASTER_ADDR", "MASTER_PORT", "OMP_NUM_THREADS", "SRUN_CPUS_PER_TASK", "VCREG_GRACE")
 call = {{"words": sys.argv[1:], "env": {{name: os.environ.get(name) for name in names}}}}
 with open(os.environ["RECORD"] + "/node" + os.environ["SLURM_NODEID"], "w") as file:
     json.dump(call, file)
@@ -104,9 +106,9 @@ def test_one_node_starts_eight_processes(cluster: dict[str, str]) -> None:
     job = batch("one_node", cluster, *TRAIN)
     assert job.wait() == 0, logged(cluster)
     words = called(cluster, 0)["words"]
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "8", "-m", "vcreg_hub", "train"]
+    launcher = ["-m", "vcreg_hub.run.launch", "--standalone", "--nproc-per-node", "8", "-m", "vcreg_hub", "train"]
     assert words == [*launcher, *TRAIN, "--no-bar"]
-    assert called(cluster, 0)["env"]["SRUN_CPUS_PER_TASK"] == "64"
+    assert called(cluster, 0)["env"]["SRUN_CPUS_PER_TASK"] == "64" and called(cluster, 0)["env"]["VCREG_GRACE"] == "240"
     assert not (Path(cluster["RECORD"]) / "scontrol").exists()
 
 
@@ -137,9 +139,10 @@ def test_a_failure_is_the_job_s(script: str, cluster: dict[str, str]) -> None:
     assert outside.wait() != 0 and "sbatch" in logged(cluster)
 
 
+@pytest.mark.parametrize("stops", ["75", "1"])
 @pytest.mark.parametrize("script", ["one_node", "several_nodes"])
-def test_the_signal_stops_the_training_and_queues_it_again(script: str, cluster: dict[str, str]) -> None:
-    job = batch(script, cluster, *TRAIN, BUSY="60")
+def test_a_training_that_saved_its_state_is_queued_again(script: str, stops: str, cluster: dict[str, str]) -> None:
+    job = batch(script, cluster, *TRAIN, BUSY="60", STOPS=stops)
     record = Path(cluster["RECORD"])
     deadline = time.monotonic() + 30
     while not all((record / f"node{n}").exists() for n in range(nodes_of(script))):
@@ -147,6 +150,9 @@ def test_the_signal_stops_the_training_and_queues_it_again(script: str, cluster:
         time.sleep(0.05)
     time.sleep(0.2)  # the batch shell is waiting by now
     job.send_signal(signal.SIGUSR1)
+    if stops != "75":
+        assert job.wait(timeout=30) == 1 and "back into the queue" not in logged(cluster)
+        return
     assert job.wait(timeout=30) == 0
     assert "back into the queue" in logged(cluster)
     assert (record / "scontrol").read_text().splitlines()[-1] == "requeue 4711"

@@ -29,7 +29,7 @@ class Signals:
 
     def __init__(self) -> None:
         self.name: str | None = None
-        self.grace = _grace()
+        self.grace = grace()
         self._process, self._deferred = os.getpid(), False
         self._before: dict[int, Any] = {}
         self._timer: threading.Timer | None = None
@@ -92,7 +92,8 @@ class Signals:
         os._exit(130 if self.name == "SIGINT" else StoppedError.exit_code)
 
 
-def _grace() -> float:
+def grace() -> float:
+    """Seconds that a run has to save its state after a signal. Errors: ConfigError for another value of the variable."""
     text = os.environ.get(_GRACE, "25")
     try:
         seconds = float(text)
