@@ -93,7 +93,7 @@ class Signals:
 
 
 def grace() -> float:
-    """Seconds that a run has to save its state after a signal. Errors: ConfigError for another value of the variable."""
+    """Seconds that a run has to save its state after a signal. Errors: ConfigError for anything but a number."""
     text = os.environ.get(_GRACE, "25")
     try:
         seconds = float(text)

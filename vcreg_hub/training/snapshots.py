@@ -394,10 +394,11 @@ def _seed(seed: int, epoch: int, rank: int) -> None:
 def _random_state(device: torch.device) -> dict[str, Any]:
     """The random numbers to come: Python's, NumPy's, torch's on the CPU and on the device."""
     version, words, gauss = random.getstate()
-    kind, keys, place, has_gauss, cached = np.random.get_state()
+    numbers = np.random.get_state(legacy=False)
     return {
         "python": [version, list(words), gauss],
-        "numpy": [kind, torch.from_numpy(keys.astype(np.int64)), place, has_gauss, cached],
+        "numpy": numbers
+        | {"state": numbers["state"] | {"key": torch.from_numpy(numbers["state"]["key"].astype("i8"))}},
         "torch": torch.get_rng_state(),
         "device": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
     }
@@ -406,8 +407,8 @@ def _random_state(device: torch.device) -> dict[str, Any]:
 def _set_random_state(state: dict[str, Any], device: torch.device) -> None:
     version, words, gauss = state["python"]
     random.setstate((version, tuple(words), gauss))
-    kind, keys, *rest = state["numpy"]
-    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
+    numbers = state["numpy"]
+    np.random.set_state(numbers | {"state": numbers["state"] | {"key": numbers["state"]["key"].numpy().astype("u4")}})
     torch.set_rng_state(state["torch"])
     if state["device"] is not None and device.type == "cuda":
         torch.cuda.set_rng_state(state["device"], device)
