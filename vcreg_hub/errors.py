@@ -21,6 +21,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection, Iterable
 
+# Characters of a wrong name that an error shows.
+_SHOWN = 200
+
 
 class VCRegError(Exception):
     """Base of every error this package raises on purpose."""
@@ -91,6 +94,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str], cure: str = "") -> 
     "unknown recipe 'digit:atto'; did you mean 'digits:atto'?"
     """
     known = list(dict.fromkeys(known))
+    name = name if len(name) <= _SHOWN else f"{name[:_SHOWN]}..."
     nearest = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     if nearest:
         hint = "did you mean " + " or ".join(repr(n) for n in nearest) + "?"

@@ -10,7 +10,8 @@ import timm
 from timm.models import _registry
 
 from vcreg_hub.cli import names
-from vcreg_hub.errors import UnknownNameError
+from vcreg_hub.errors import UnknownNameError, UsageError
+from vcreg_hub.models.outputs import OUTPUTS
 from vcreg_hub.models.video_networks import NETWORKS
 
 
@@ -37,7 +38,7 @@ def test_no_name_that_a_library_takes_is_refused(before_timm):
                  "hf:no/such", "hf-hub:timm/resnet18.a1_in1k", "torchvision:nosuch"):  # fmt: skip
         names.check_model(name)
     names.check_tracker_name(None)
-    names.check_tracker_name("wandb")
+    names.check_outputs(OUTPUTS)
 
 
 def test_a_name_of_nobody_s_is_refused(before_timm):
@@ -47,6 +48,8 @@ def test_a_name_of_nobody_s_is_refused(before_timm):
         names.check_model("videomae_smal")
     with pytest.raises(UnknownNameError, match="did you mean 'wandb'"):
         names.check_tracker_name("wand")
+    with pytest.raises(UnknownNameError, match="did you mean 'spatial'"):
+        names.check_outputs(["pooled", "spacial"])
 
 
 def test_what_a_recipe_s_own_module_registered_is_left_to_timm():
@@ -57,3 +60,13 @@ def test_the_trackers_are_those_of_accelerate():
     builtin = {name for name, kind in accelerate.tracking.LOGGER_TYPE_TO_CLASS.items()
                if kind.__module__ == "accelerate.tracking"}  # fmt: skip
     assert set(names._TRACKERS) == builtin
+
+
+@pytest.mark.parametrize("name", names._TRACKERS)
+def test_a_tracker_without_its_package_is_refused_as_accelerate_does(before_timm, name):
+    """What is installed here differs; the two agree on each."""
+    if name in map(str, accelerate.tracking.get_available_trackers()):
+        names.check_tracker_name(name)
+    else:
+        with pytest.raises(UsageError, match=f"not installed: pip install {name}"):
+            names.check_tracker_name(name)

@@ -97,9 +97,9 @@ def test_information_is_found_where_there_is_some(context):
 
 
 def test_settings_that_cannot_be(context):
-    with pytest.raises(ConfigError, match="samples is 2 or more"):
+    with pytest.raises(ConfigError, match="samples is a whole number from 2"):
         Blocks(samples=1)
-    with pytest.raises(ConfigError, match="steps 1 or more"):
+    with pytest.raises(ConfigError, match="steps is a whole number from 1"):
         Information(steps=0)
     recipe = override(RECIPE, ["evals=blocks,information", "evals.blocks.label_sets=superclass,class"])
     assert recipe.evals == (Blocks(label_sets=("superclass", "class"), samples=150), Information())

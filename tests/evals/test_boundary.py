@@ -37,5 +37,5 @@ def test_a_straight_boundary_is_wrong_where_moons_overlap():
 def test_it_is_of_points_alone_and_the_overlap_is_bounded():
     with pytest.raises(ConfigError, match="boundary is of points in the plane"):
         Boundary().check(load_data(Data("digits", image_size=8)))
-    with pytest.raises(ConfigError, match="overlap is from 0 to 1"):
+    with pytest.raises(ConfigError, match="overlap is a number from 0 to 1"):
         Boundary(overlap=1.5)

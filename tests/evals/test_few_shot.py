@@ -62,7 +62,7 @@ def test_in_a_run(tmp_path):
 
 
 def test_what_cannot_be_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="draws is 1 or more"):
+    with pytest.raises(ConfigError, match="draws is a whole number from 1"):
         FewShot(draws=0)
     recipe = Recipe(
         "r", Model("test_convnext"), Data("digits", image_size=32, workers=0, train_images=64),

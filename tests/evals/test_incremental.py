@@ -23,5 +23,5 @@ def test_groups_are_of_one_size():
     Incremental(groups=5).check(data)
     with pytest.raises(ConfigError, match="10 classes, which are not 3 groups of one size"):
         Incremental(groups=3).check(data)
-    with pytest.raises(ConfigError, match="groups is 1 or more"):
+    with pytest.raises(ConfigError, match="groups is a whole number from 1"):
         Incremental(groups=0)

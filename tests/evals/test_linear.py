@@ -112,7 +112,7 @@ def test_what_cannot_be_trained_is_refused_before_the_training(tmp_path, probe, 
     with pytest.raises(ConfigError, match=says):
         train(recipe, tmp_path / "run", log=lambda text: None)
     assert not (tmp_path / "run" / "state").exists()
-    with pytest.raises(ConfigError, match="rates are numbers above 0"):
+    with pytest.raises(ConfigError, match="rates is one number or more, got none"):
         replace(SHORT, rates=())
 
 

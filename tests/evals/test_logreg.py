@@ -81,7 +81,7 @@ def test_a_sample_that_could_not_be_read_is_left_out_of_fits_and_wrong_in_the_te
 
 
 def test_what_cannot_be_is_refused():
-    with pytest.raises(ConfigError, match="above 0 upwards"):
+    with pytest.raises(ConfigError, match="lowest is a number above 0"):
         LogReg(lowest=0)
     with pytest.raises(ConfigError, match="'top1', 'mean_per_class' or null"):
         LogReg(judged_by="top5")

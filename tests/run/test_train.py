@@ -227,6 +227,8 @@ def test_a_folder_of_another_recipe_is_not_touched(tmp_path):
         ("evals=linear_prob", "did you mean 'linear_probe'"),
         ("evals=multi_view", "multi_view is of clips"),
         ("task=clasification", "did you mean 'classification'"),
+        ("optim.min_lr=0.5", "optim.min_lr is from 0 to optim.lr=0.002"),
+        ("optim.name=adamww", "unknown optimizer 'adamww'"),
     ],
 )  # fmt: skip
 def test_wrong_recipes_are_refused_in_one_line(tmp_path, setting, part):
@@ -234,6 +236,13 @@ def test_wrong_recipes_are_refused_in_one_line(tmp_path, setting, part):
         recipe = override(TINY, ["train.epochs=1", "optim.warmup_epochs=0", "train.accumulation=4", setting])
         train(recipe, tmp_path / "run", log=quiet)
     assert part in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_place_that_is_overwritten_is_one_line(tmp_path):
+    """`where=*` takes a normalisation before an activation that works in place."""
+    settings = ["model.name=resnet10t", "where=*", "train.epochs=1", "optim.warmup_epochs=0", "evals=[]"]
+    with pytest.raises(ConfigError, match=r"where='\*' has the place bn1, whose output the next layer overwrites"):
+        train(override(TINY, settings), tmp_path / "run", log=quiet)
 
 
 def test_bf16_and_gradient_checkpointing_train(tmp_path):
@@ -434,5 +443,5 @@ def test_nothing_is_trained_in_no_epochs(tmp_path):
     assert results["training"] | {"epochs": 0, "steps": 0} == results["training"]
     assert {row["protocol"].partition("; ")[2] for row in results["metrics"]} == {"as it started, not trained"}
     assert train(recipe, tmp_path / "run", log=quiet).complete()
-    with pytest.raises(ConfigError, match="epochs is 0 or more"):
+    with pytest.raises(ConfigError, match="epochs is a whole number from 0"):
         Train(epochs=-1)

@@ -452,7 +452,7 @@ def test_video_recipes_say_what_they_assume_and_survive_json(address: str) -> No
 @pytest.mark.parametrize(
     ("settings", "code", "message"),
     [
-        (["video.clips=0"], 2, "clips is 1 or more"),
+        (["video.clips=0"], 2, "clips is a whole number from 1"),
         (["video.split=4"], 2, "video.split=4: action_shapes has splits 1 to 3"),
         (["eval.split=val", "data.val_fraction=0"], 2, "nothing is held out"),
         (["model.name=test_convnext", "model.kwargs={}"], 2, "test_convnext takes images"),
@@ -522,7 +522,7 @@ def test_a_prepared_set_with_other_counts_than_promised_is_refused(root: Path, r
 
 
 def test_a_recipe_of_clips_and_one_of_images_do_not_mix() -> None:
-    with pytest.raises(ConfigError, match="repeats is 1 or more"):
+    with pytest.raises(ConfigError, match="repeats is a whole number from 1"):
         Video(repeats=0)
-    with pytest.raises(ConfigError, match="noise is 0 or more"):
+    with pytest.raises(ConfigError, match="noise is a number from 0"):
         Video(noise=-1.0)

@@ -159,8 +159,8 @@ def test_they_are_set_from_the_command_line():
 @pytest.mark.parametrize(
     "make, says",
     [
-        (lambda: Classification(projector=(0,)), "widths of 1 or more"),
-        (lambda: Classification(etf_length=0.0), "above 0, or null"),
+        (lambda: Classification(projector=(0,)), "projector is whole numbers, each from 1"),
+        (lambda: Classification(etf_length=0.0), "above 0 and at most .* or null"),
         (lambda: Classification(projector=(8,), etf_length=1.0), "pick one"),
     ],
 )

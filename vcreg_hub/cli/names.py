@@ -10,11 +10,11 @@ import importlib.util
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import unknown_name
+from ..errors import UsageError, unknown_name
 from ..releases import RELEASES
 
 if TYPE_CHECKING:
@@ -23,10 +23,13 @@ if TYPE_CHECKING:
 _REGISTERED = re.compile(r"^@register_model\s*\n(?:@.*\n)*def (\w+)", re.MULTILINE)
 # Of accelerate, without those that somebody registers with it.
 _TRACKERS = ("aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "tensorboard", "trackio", "wandb")
+# What `vcreg features` may be asked for; the table is beside the code, which needs torch.
+_OUTPUTS = ("pooled", "spatial", "blocks")
 
 
 def named_recipe(address: str, settings: list[str] | None) -> Recipe:
-    """The recipe at an address or in a file, with settings changed. Errors: UsageError for a name of nothing."""
+    """The recipe at an address or in a file, with settings changed. Errors: UsageError for a name of nothing, and for
+    values that do not go together."""
     from ..config import override
     from ..data import is_drawn
     from ..data.datasets import OWN_VIDEOS, VIDEO_SETS, find_image_set
@@ -34,6 +37,7 @@ def named_recipe(address: str, settings: list[str] | None) -> Recipe:
 
     sys.path.insert(0, os.getcwd())
     recipe = override(read_recipe(address), settings or [])
+    recipe.check()
     check_model(recipe.model.name)
     if recipe.video is None:
         for data in (recipe.data, *(one.data for one in recipe.evals if one.data is not None)):
@@ -64,9 +68,22 @@ def check_model(name: str, kind: str = "model") -> None:
 
 
 def check_tracker_name(name: str | None) -> None:
-    """Refuses a tracker unknown to accelerate. Errors: UnknownNameError, with the nearest names."""
-    if name is not None and name not in _TRACKERS and "accelerate" not in sys.modules:
+    """Refuses a tracker unknown to accelerate, and one whose package is not installed, which is told without importing
+    it. Errors: UnknownNameError, with the nearest names; UsageError."""
+    if name is None or "accelerate" in sys.modules:  # where somebody may have registered another
+        return
+    if name not in _TRACKERS:
         raise unknown_name("tracker", name, _TRACKERS)
+    packages = (name, "tensorboardX") if name == "tensorboard" else (name,)
+    if not any(importlib.util.find_spec(package) for package in packages):
+        raise UsageError(f"tracker {name!r} needs its package, which is not installed: pip install {name}")
+
+
+def check_outputs(names: Sequence[str]) -> None:
+    """Refuses an output that `vcreg features` does not know. Errors: UnknownNameError, with the nearest names."""
+    for name in names:
+        if name not in _OUTPUTS:
+            raise unknown_name("output", name, _OUTPUTS)
 
 
 def _sources() -> Iterator[str]:

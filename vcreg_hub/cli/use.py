@@ -15,7 +15,7 @@ from ..data.datasets import named_data
 from ..errors import UsageError, some
 from ..files import ARRAYS, TABLES, check_paths
 from .app import Json, Set, app
-from .names import check_model
+from .names import check_model, check_outputs
 from .printing import leave_group, print_json, print_metrics, print_table, tell
 
 Model = Annotated[
@@ -97,6 +97,7 @@ def features(
         check_model(model)
     if split not in ("train", "val", "test"):
         raise UsageError(f"--split is train, val or test, got {split!r}")
+    check_outputs(output or ())
     part: Literal["train", "val", "test"] = split  # type: ignore[assignment]
     source = named_data(data, root, labels)
     check_paths(() if isinstance(source, Data) else source, to, ARRAYS)  # before torch is imported

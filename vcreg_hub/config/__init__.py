@@ -6,6 +6,9 @@ command line it is `--set path.to.field=value`, which `override` checks against 
 
 from __future__ import annotations
 
+from ..regularizer.ranges import COUNT as COUNT
+from ..regularizer.ranges import LARGEST_SEED as LARGEST_SEED
+from ..regularizer.ranges import number as number
 from ..regularizer.vcreg import Regularizer as Regularizer
 from ..regularizer.vcreg import VCReg as VCReg
 from .overrides import continued as continued

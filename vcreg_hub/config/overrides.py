@@ -103,7 +103,7 @@ def _value_at(config: Any, name: str, recipe: Recipe) -> Any:
 def _parsed(text: str) -> Any:
     try:
         return json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # also a number of thousands of digits
         return text
 
 
@@ -169,4 +169,7 @@ def _construct(config: Any, name: str, value: Any, path: str) -> Any:
     try:
         return dataclasses.replace(config, **{name: value})
     except (ValueError, TypeError) as error:
-        raise ConfigError(f"{path}: {error}") from None
+        told = str(error)
+        raise ConfigError(
+            f"{path.removesuffix(name)}{told}" if told.startswith(f"{name} ") else f"{path}: {told}"
+        ) from None

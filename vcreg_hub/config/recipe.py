@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from ..errors import ConfigError
+from ..regularizer.ranges import COUNT, LARGEST_SEED, check_ranges, number
 from ..regularizer.vcreg import Regularizer
 from .tagged import default_of
 
@@ -19,6 +19,19 @@ if TYPE_CHECKING:
     from ..data.module import DataModule
     from ..evals.context import Context
     from ..tasks.task import TaskModule
+
+# Slips beyond what any training has: epochs, samples a step, pixels a side.
+_EPOCHS = 1_000_000
+_BATCH = 100_000_000
+_PIXELS = 16_384
+# A slip of the exponent beyond which float32 weights overflow within a few steps.
+_LARGEST_LR = 1_000_000
+# Names of Nesterov's momentum in timm.
+_NESTEROV = ("nesterov", "sgd", "sgdw")
+# Of a network's arguments only widths and counts are large.
+_LARGEST_ARGUMENT = 1e12
+# Bytes of a run's name: its folder's name has a date too, and file systems take 255.
+_NAME = 200
 
 
 @dataclass(frozen=True)
@@ -34,6 +47,10 @@ class Model:
     name: str
     pretrained: bool | str = False
     kwargs: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, value in self.kwargs.items():
+            _check_argument(name, value)
 
 
 @dataclass(frozen=True)
@@ -87,28 +104,28 @@ class Data:
     hierarchy: str | None = None
     train_split: str = "train"
     test_split: str = "test"
-    val_fraction: float = 0.0
-    split_seed: int = 0
-    train_images: int | None = None
-    imbalance: float | None = None
-    image_size: int = 224
-    train_size: int | None = None
-    resize: int | None = None
+    val_fraction: float = number(0.0, at_least=0, below=1)
+    split_seed: int = number(0, at_least=0, at_most=LARGEST_SEED)
+    train_images: int | None = number(None, at_least=1, at_most=COUNT)
+    imbalance: float | None = number(None, at_least=1, at_most=COUNT)
+    image_size: int = number(224, at_least=1, at_most=_PIXELS)
+    train_size: int | None = number(None, at_least=1, at_most=_PIXELS)
+    resize: int | None = number(None, at_least=1, at_most=_PIXELS)
     interpolation: Literal["bilinear", "bicubic", "nearest", "model"] = "bilinear"
     crop: Literal["random_resized", "pad", "none"] = "random_resized"
-    scale: tuple[float, float] = (0.08, 1.0)
-    ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    hflip: float = 0.5
+    scale: tuple[float, float] = number((0.08, 1.0), above=0, at_most=1)
+    ratio: tuple[float, float] = number((3 / 4, 4 / 3), above=0, at_most=1000)
+    hflip: float = number(0.5, at_least=0, at_most=1)
     augment: str = "none"
-    random_erase: float = 0.0
-    repeats: int = 1
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-    workers: int = 4
+    random_erase: float = number(0.0, at_least=0, at_most=1)
+    repeats: int = number(1, at_least=1, at_most=1000)
+    mean: tuple[float, ...] | None = number(None, at_least=-1e6, at_most=1e6)
+    std: tuple[float, ...] | None = number(None, above=0, at_most=1e6)
+    workers: int = number(4, at_least=0, at_most=1024)
     channels: Literal[1, 3] | None = None
     fit: Literal["crop", "squash"] = "crop"
     preprocessing: Literal["data", "model"] = "data"
-    max_failed: int = 0
+    max_failed: int = number(0, at_least=0, at_most=COUNT)
 
     @property
     def title(self) -> str:
@@ -121,18 +138,11 @@ class Data:
             raise ConfigError("interpolation is bilinear, bicubic or nearest; model is for preprocessing=model")
         if self.channels not in (None, 1, 3):
             raise ConfigError(f"channels is 1 for grey, 3 for colour, or null, got {self.channels!r}")
-        _at_least(self, 1, "image_size", "train_size", "resize", "train_images", "imbalance", "repeats")
-        _at_least(self, 0, "workers", "random_erase", "hflip", "val_fraction", "max_failed")
-        _below(self, 1, "val_fraction")
-        _at_most(self, _SEEDS, "split_seed")
+        check_ranges(self)
         for name in ("scale", "ratio"):
             low, high = getattr(self, name)
-            if not 0 < low <= high < math.inf:
-                raise ConfigError(f"{name} is two numbers above 0, the smaller first, got {[low, high]}")
-        if self.mean is not None and not all(map(math.isfinite, self.mean)):
-            raise ConfigError(f"mean is finite numbers, got {list(self.mean)}")
-        if self.std is not None and not all(0 < value < math.inf for value in self.std):
-            raise ConfigError(f"std is numbers above 0, got {list(self.std)}")
+            if low > high:
+                raise ConfigError(f"{name} is two numbers, the smaller first, got {[low, high]}")
         for name in ("mean", "std"):
             if (values := getattr(self, name)) is not None and len(values) not in (1, 3):
                 raise ConfigError(f"{name} has a value for each channel, 1 or 3, got {len(values)}")
@@ -157,22 +167,21 @@ class Video:
     decoder: `pyav`, or another library, which is used for the files on which it agrees with PyAV.
     """
 
-    split: int = 1
-    frames: int = 16
-    stride: int = 2
-    clips: int = 10
-    crops: int = 3
+    split: int = number(1, at_least=1, at_most=1000)
+    frames: int = number(16, at_least=1, at_most=4096)
+    stride: int = number(2, at_least=1, at_most=COUNT)
+    clips: int = number(10, at_least=1, at_most=1000)
+    crops: int = number(3, at_least=1, at_most=1000)
     merge: Literal["probability", "score"] = "probability"
-    repeats: int = 1
-    noise: float = 0.0
+    repeats: int = number(1, at_least=1, at_most=1000)
+    noise: float = number(0.0, at_least=0, at_most=1000)
     noise_place: Literal["normalised", "pixels"] = "normalised"
-    noise_seed: int = 0
-    max_failed: int = 10
+    noise_seed: int = number(0, at_least=0, at_most=LARGEST_SEED)
+    max_failed: int = number(10, at_least=0, at_most=COUNT)
     decoder: Literal["pyav", "torchcodec", "decord"] = "pyav"
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "split", "frames", "stride", "clips", "crops", "repeats")
-        _at_least(self, 0, "noise", "max_failed")
+        check_ranges(self)
 
 
 @dataclass(frozen=True)
@@ -195,29 +204,25 @@ class Optim:
     """
 
     name: str = "adamw"
-    lr: float = 1e-3
-    lr_base_batch: int | None = None
-    momentum: float = 0.9
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    weight_decay: float = 0.05
-    norm_weight_decay: float | None = None
-    bias_weight_decay: float | None = None
-    layer_decay: float | None = None
+    lr: float = number(1e-3, at_least=0, at_most=_LARGEST_LR)
+    lr_base_batch: int | None = number(None, at_least=1, at_most=COUNT)
+    momentum: float = number(0.9, at_least=0, below=1)
+    betas: tuple[float, float] = number((0.9, 0.999), at_least=0, below=1)
+    eps: float = number(1e-8, above=0, at_most=1)
+    weight_decay: float = number(0.05, at_least=0, at_most=1000)
+    norm_weight_decay: float | None = number(None, at_least=0, at_most=1000)
+    bias_weight_decay: float | None = number(None, at_least=0, at_most=1000)
+    layer_decay: float | None = number(None, above=0, at_most=1)
     schedule: Literal["cosine", "step", "constant"] = "cosine"
     schedule_per: Literal["epoch", "step"] = "epoch"
-    warmup_epochs: int = 0
-    warmup_start: float = 0.01
-    min_lr: float = 0.0
-    step_epochs: int = 30
-    step_gamma: float = 0.1
+    warmup_epochs: int = number(0, at_least=0, at_most=_EPOCHS)
+    warmup_start: float = number(0.01, at_least=0, at_most=1)
+    min_lr: float = number(0.0, at_least=0, at_most=_LARGEST_LR)
+    step_epochs: int = number(30, at_least=1, at_most=_EPOCHS)
+    step_gamma: float = number(0.1, above=0, at_most=1)
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "step_epochs", "lr_base_batch")
-        _at_least(self, 0, "lr", "weight_decay", "warmup_epochs", "min_lr")
-        _at_most(self, _LARGEST_LR, "lr", "min_lr")
-        if self.layer_decay is not None and not 0 < self.layer_decay <= 1:
-            raise ConfigError(f"layer_decay is above 0 and at most 1, or null for none, got {self.layer_decay}")
+        check_ranges(self)
 
 
 @dataclass(frozen=True)
@@ -250,36 +255,35 @@ class Train:
         the epochs and with a learning-rate schedule of its own (class-incremental learning); 1 shows all of them.
     """
 
-    epochs: int = 1
-    batch_size: int = 128
-    accumulation: int = 1
+    epochs: int = number(1, at_least=0, at_most=_EPOCHS)
+    batch_size: int = number(128, at_least=1, at_most=_BATCH)
+    accumulation: int = number(1, at_least=1, at_most=_BATCH)
     precision: Literal["no", "bf16", "fp16"] = "no"
-    clip_norm: float | None = None
-    label_smoothing: float = 0.0
-    mixup: float = 0.0
-    cutmix: float = 0.0
-    ema_decay: float | None = None
-    ema_every: int = 1
+    clip_norm: float | None = number(None, above=0, at_most=COUNT)
+    label_smoothing: float = number(0.0, at_least=0, below=1)
+    mixup: float = number(0.0, at_least=0, at_most=1000)
+    cutmix: float = number(0.0, at_least=0, at_most=1000)
+    ema_decay: float | None = number(None, at_least=0, below=1)
+    ema_every: int = number(1, at_least=1, at_most=COUNT)
     ema_rule: Literal["plain", "torchvision"] = "plain"
     keep: Literal["last", "best"] = "last"
-    seed: int = 0
+    seed: int = number(0, at_least=0, at_most=LARGEST_SEED)
     channels_last: bool = False
     compile: bool = False
     gradient_checkpointing: bool = False
-    max_steps: int | None = None
-    min_steps: int | None = None
+    max_steps: int | None = number(None, at_least=1, at_most=COUNT)
+    min_steps: int | None = number(None, at_least=1, at_most=COUNT)
     save_every: int | str | None = field(default="10m", compare=False)
     sync_batchnorm: bool = False
-    class_groups: int = 1
+    class_groups: int = number(1, at_least=1, at_most=COUNT)
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "batch_size", "accumulation", "ema_every", "max_steps", "min_steps", "class_groups")
-        _at_least(self, 0, "epochs", "label_smoothing", "mixup", "cutmix", "clip_norm", "ema_decay")
-        _below(self, 1, "label_smoothing", "ema_decay")
-        _at_most(self, _SEEDS, "seed")
-        steps, seconds = self.save_interval
-        if (steps is not None and steps < 1) or (seconds is not None and not 0 < seconds < math.inf):
-            raise ConfigError(f"save_every is 1 step or more, or minutes above 0 such as 10m, got {self.save_every!r}")
+        check_ranges(self)
+        every, (steps, seconds) = self.save_every, self.save_interval
+        if (steps is not None and not 1 <= steps <= COUNT) or (seconds is not None and not 0 < seconds <= COUNT):
+            raise ConfigError(
+                f"save_every is steps from 1 to {COUNT:,}, minutes above 0 such as 10m, or null, got {every!r}"
+            )
 
     @property
     def save_interval(self) -> tuple[int | None, float | None]:
@@ -302,10 +306,10 @@ class Eval:
     """
 
     split: Literal["test", "val"] = "test"
-    batch_size: int = 256
+    batch_size: int = number(256, at_least=1, at_most=_BATCH)
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "batch_size")
+        check_ranges(self)
         if self.split not in ("test", "val"):
             raise ConfigError(f"split is 'test' or 'val', got {self.split!r}")
 
@@ -349,6 +353,9 @@ class Evaluation:
     data: Data | None = None
     labels: str | None = None
 
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
     def run(self, context: Context) -> Iterator[tuple[str, float] | tuple[str, float, Place]]:
         """Yields (name in `metrics`, value), with a Place where one is measured at several."""
         raise NotImplementedError
@@ -362,6 +369,9 @@ class Evaluation:
 
     def check(self, data: DataModule) -> None:
         """Raises ConfigError for data unfit for the evaluation; asked before the training."""
+
+    def check_training(self, train: Train) -> None:
+        """Raises ConfigError for a training that is not what the evaluation is told of it."""
 
     def views(self, data: DataModule) -> str:
         """How a sample is looked at, in words."""
@@ -382,6 +392,9 @@ class Task:
     views: ClassVar[int] = 1
     monitor: ClassVar[str] = "val_top1"
     lower_is_better: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
     def heads(self, network: nn.Module, example_input: Tensor) -> Mapping[str, nn.Module]:
         """Modules trained beside the network and left out of the export, such as a projector."""
@@ -431,32 +444,36 @@ class Recipe:
     assumed: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if {"/", "\\", "\0"} & set(self.name) or self.name in (".", ".."):
-            raise ConfigError(f"name becomes a folder's name, without a slash, got {self.name!r}")
+        if {"/", "\\"} & set(self.name) or self.name in (".", "..") or not self.name.isprintable():
+            raise ConfigError(f"name becomes a folder's name, without a slash or control character, got {self.name!r}")
+        if not 0 < len(self.name.encode(errors="replace")) <= _NAME:
+            raise ConfigError(f"name becomes a folder's name of 1 to {_NAME} bytes, got {self.name[:40]!r}")
+
+    def check(self) -> None:
+        """Raises ConfigError for values that do not go together: asked of a whole recipe before it is trained."""
+        if self.optim.min_lr > self.optim.lr:
+            raise ConfigError(
+                f"optim.min_lr is from 0 to optim.lr={self.optim.lr:g}, the peak, got {self.optim.min_lr:g}"
+            )
+        if self.optim.name in _NESTEROV and not self.optim.momentum:
+            raise ConfigError(
+                f"optim.momentum is a number above 0 and below 1 for optim.name={self.optim.name}, Nesterov's, got "
+                f"{self.optim.momentum:g}: plain SGD is optim.name=momentum"
+            )
+        for one in self.evals:
+            one.check_training(self.train)
 
 
-# NumPy's legacy generators take no larger seed.
-_SEEDS = 2**32 - 1
-# A slip of the exponent beyond which float32 weights overflow within a few steps.
-_LARGEST_LR = 1e6
-
-
-def _at_least(config: Any, lowest: int, *names: str) -> None:
-    for name in names:
-        value = getattr(config, name)
-        if value is not None and not lowest <= value < math.inf:
-            raise ConfigError(f"{name} is {lowest} or more, got {value}")
-
-
-def _at_most(config: Any, highest: float, *names: str) -> None:
-    for name in names:
-        value = getattr(config, name)
-        if value is not None and not 0 <= value <= highest:
-            raise ConfigError(f"{name} is from 0 to {highest:.10g}, got {value}")
-
-
-def _below(config: Any, limit: int, *names: str) -> None:
-    for name in names:
-        value = getattr(config, name)
-        if value is not None and not value < limit:
-            raise ConfigError(f"{name} is below {limit}, got {value}")
+def _check_argument(name: str, value: Any) -> None:
+    """Refuses an argument of a network's constructor that no constructor takes: a number that is not finite, and a
+    rate of dropout that is none. Errors: ConfigError."""
+    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else ()
+    for part in parts:
+        _check_argument(name, part)
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return
+    if not abs(value) <= _LARGEST_ARGUMENT:
+        limit = f"{_LARGEST_ARGUMENT:g}"
+        raise ConfigError(f"kwargs.{name} is a number from -{limit} to {limit}, got {value!r}")
+    if ("drop" in name or name.endswith("_prob")) and not 0 <= value < 1:
+        raise ConfigError(f"kwargs.{name} is a probability from 0 to below 1, got {value!r}")

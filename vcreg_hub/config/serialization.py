@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,9 @@ from ..files import JSON
 from .old_forms import renewed
 from .recipe import Recipe
 from .tagged import Family, is_tagged, tag_of, tagged_class
+
+# Characters of a wrong value that an error shows.
+_SHOWN = 200
 
 
 def differences(one: Recipe, other: Recipe) -> list[str]:
@@ -63,7 +67,7 @@ def from_json(text: str) -> Recipe:
     """The recipe of a JSON text by `to_json`. An unknown field, a missing one or a wrong type is a ConfigError."""
     try:
         values = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also a number of thousands of digits
         raise ConfigError(f"a recipe is JSON; this is not: {error}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"a recipe is a JSON object, got {type(values).__name__}")
@@ -86,7 +90,11 @@ def _from_dict(kind: type, values: Mapping[str, Any], path: str) -> Any:
     missing = [name for name in required if name not in values]
     if missing:
         raise ConfigError(f"{path or 'the recipe'} lacks {', '.join(missing)}")
-    return kind(**{name: checked(hints[name], value, path + name) for name, value in values.items()})
+    fields = {name: checked(hints[name], value, path + name) for name, value in values.items()}
+    try:
+        return kind(**fields)
+    except ConfigError as error:
+        raise ConfigError(f"{path}{error}") from None
 
 
 def checked(hint: Any, value: Any, path: str) -> Any:
@@ -98,13 +106,14 @@ def checked(hint: Any, value: Any, path: str) -> Any:
     if origin in (typing.Union, types.UnionType):
         return _checked_union(args, value, path)
     if origin is Literal:
-        if value not in args:
-            raise ConfigError(f"{path} is one of {', '.join(map(repr, args))}, got {value!r}")
+        # True equals 1, and is none of its choices.
+        if not any(type(value) is type(one) and value == one for one in args):
+            raise ConfigError(f"{path} is one of {', '.join(map(repr, args))}, got {_shown(value)}")
         return value
     if origin is tuple and isinstance(value, (list, tuple)):
         items = args[:1] * len(value) if len(args) == 2 and args[1] is Ellipsis else args
         if len(items) != len(value):
-            raise ConfigError(f"{path} has {len(items)} values, got {len(value)}: {value!r}")
+            raise ConfigError(f"{path} has {len(items)} values, got {len(value)}: {_shown(value)}")
         return tuple(checked(item, part, f"{path}[{i}]") for i, (item, part) in enumerate(zip(items, value)))
     if is_tagged(hint):
         return _checked_tagged(hint, value, path)
@@ -116,10 +125,22 @@ def checked(hint: Any, value: Any, path: str) -> Any:
     if origin is dict and isinstance(value, Mapping):
         return dict(value)
     if hint is Any or (isinstance(hint, type) and type(value) is hint):
-        return value
-    if hint is float and type(value) is int:
+        return _checked_text(value, path) if hint is str else value
+    if hint is float and type(value) is int and abs(value) <= sys.float_info.max:
         return float(value)
-    raise ConfigError(f"{path} is {_type_name(hint)}, got {value!r}")
+    raise ConfigError(f"{path} is {_type_name(hint)}, got {_shown(value)}")
+
+
+def _checked_text(value: str, path: str) -> str:
+    """Text that a file's name and a file can hold."""
+    if any(one == "\0" or "\ud800" <= one <= "\udfff" for one in value):
+        raise ConfigError(f"{path} is text in UTF-8 without a zero byte, got {_shown(value)}")
+    return value
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def _checked_tagged(family: type[Family], value: Any, path: str) -> Any:
@@ -129,12 +150,12 @@ def _checked_tagged(family: type[Family], value: Any, path: str) -> Any:
     if isinstance(value, Mapping):
         tag = value.get("type", family.default_tag)
         if not isinstance(tag, str):
-            raise ConfigError(f"{path}.type is text, got {tag!r}")
+            raise ConfigError(f"{path}.type is text, got {_shown(tag)}")
         fields = {name: part for name, part in value.items() if name != "type"}
         return _from_dict(tagged_class(family, tag, path), fields, f"{path}.")
     if isinstance(value, family):
         return value
-    raise ConfigError(f"{path} is {_type_name(family)}, got {value!r}")
+    raise ConfigError(f"{path} is {_type_name(family)}, got {_shown(value)}")
 
 
 def _checked_union(choices: tuple[Any, ...], value: Any, path: str) -> Any:
@@ -148,7 +169,7 @@ def _checked_union(choices: tuple[Any, ...], value: Any, path: str) -> Any:
             return checked(choice, value, path)
         except ConfigError:
             continue
-    raise ConfigError(f"{path} is {' or '.join(map(_type_name, choices))}, got {value!r}")
+    raise ConfigError(f"{path} is {' or '.join(map(_type_name, choices))}, got {_shown(value)}")
 
 
 def _type_name(hint: Any) -> str:

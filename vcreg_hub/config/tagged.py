@@ -7,6 +7,7 @@ that room and is found by being there; a class of one's own is addressed as `mod
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import importlib.util
 from pathlib import Path
@@ -49,7 +50,7 @@ def tagged_class(family: type[Family], name: str, path: str = "") -> Any:
     module, colon, attribute = name.partition(":")
     if colon:
         return _addressed(family, module, attribute, at)
-    if name.isidentifier() and importlib.util.find_spec(f"{family.room}.{name}") is not None:
+    if name in _tags(family):
         defined = vars(importlib.import_module(f"{family.room}.{name}"))
         for kind in defined.values():
             if _is_member(kind, family) and kind.tag == name:
@@ -66,8 +67,8 @@ def default_of(family: type[Family]) -> Any:
 def _addressed(family: type[Family], module: str, attribute: str, at: str) -> Any:
     try:
         kind = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"{at}{module}:{attribute} cannot be had: {error}") from None
+    except Exception as error:  # a module of one's own may fail in any way
+        raise ConfigError(f"{at}{module}:{attribute} cannot be had: {type(error).__name__}: {error}") from error
     if not _is_member(kind, family):
         raise ConfigError(f"{at}{module}:{attribute} is no {_kind(family)}: expected a dataclass below {_kind(family)}")
     return kind
@@ -77,6 +78,7 @@ def _is_member(kind: Any, family: type[Family]) -> bool:
     return isinstance(kind, type) and issubclass(kind, family) and kind is not family and dataclasses.is_dataclass(kind)
 
 
+@functools.cache
 def _tags(family: type[Family]) -> list[str]:
     """Every tag of a room, read from its files: importing them all may cost seconds."""
     spec = importlib.util.find_spec(family.room)

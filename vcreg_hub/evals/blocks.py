@@ -7,9 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from ..config import Evaluation, Metric, Place
+from ..config import COUNT, Evaluation, Metric, Place, number
 from ..data.module import DataModule
-from ..errors import ConfigError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,11 +38,7 @@ class Blocks(Evaluation):
 
     where: str = "blocks"
     label_sets: tuple[str, ...] = ()
-    samples: int = 2000
-
-    def __post_init__(self) -> None:
-        if self.samples < 2:
-            raise ConfigError(f"samples is 2 or more, got {self.samples}")
+    samples: int = number(2000, at_least=2, at_most=COUNT)
 
     def run(self, context: Context) -> Iterator[tuple[str, float, Place]]:
         data = context.data(self)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..config import Evaluation, Metric
+from ..config import Evaluation, Metric, number
 from ..errors import ConfigError
 
 if TYPE_CHECKING:
@@ -37,11 +37,7 @@ class Boundary(Evaluation):
     }
     uses_classifier = True
 
-    overlap: float = 0.4
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.overlap <= 1:
-            raise ConfigError(f"overlap is from 0 to 1, got {self.overlap}")
+    overlap: float = number(0.4, at_least=0, at_most=1)
 
     def run(self, context: Context) -> Iterator[tuple[str, float]]:
         import torch

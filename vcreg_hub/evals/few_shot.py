@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from ..config import Evaluation, Metric
-from ..errors import ConfigError
+from ..config import COUNT, Evaluation, Metric, number
 from .accuracy import accuracies
 from .samples import check_classes, check_rows
 
@@ -39,12 +37,8 @@ class FewShot(Evaluation):
     }
 
     labels: str | None = "class"
-    draws: int = 5
-    penalty: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.draws < 1 or not 0 < self.penalty < math.inf:
-            raise ConfigError(f"draws is 1 or more and penalty above 0, got {self.draws} and {self.penalty}")
+    draws: int = number(5, at_least=1, at_most=10_000)
+    penalty: float = number(1.0, above=0, at_most=COUNT)
 
     def check(self, data: DataModule) -> None:
         check_classes(data, each=max(_SHOTS))

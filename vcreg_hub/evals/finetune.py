@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from ..config import Evaluation, Metric, Optim, Train
+from ..config import COUNT, LARGEST_SEED, Evaluation, Metric, Optim, Train, number
 from ..errors import ConfigError, DivergedError
 from .accuracy import score_answers
 from .samples import check_classes
@@ -39,20 +38,18 @@ class Finetune(Evaluation):
     }
 
     labels: str | None = "class"
-    rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3)
-    layer_decays: tuple[float, ...] = (1.0, 0.75)
-    epochs: int = 20
-    batch_size: int = 64
-    weight_decay: float = 0.05
-    seed: int = 0
+    rates: tuple[float, ...] = number((1e-4, 3e-4, 1e-3), above=0, at_most=1_000_000)
+    layer_decays: tuple[float, ...] = number((1.0, 0.75), above=0, at_most=1)
+    epochs: int = number(20, at_least=1, at_most=1_000_000)
+    batch_size: int = number(64, at_least=1, at_most=COUNT)
+    weight_decay: float = number(0.05, at_least=0, at_most=1000)
+    seed: int = number(0, at_least=0, at_most=LARGEST_SEED)
 
     def __post_init__(self) -> None:
-        if not self.rates or not all(0 < rate < math.inf for rate in self.rates):
-            raise ConfigError(f"rates are numbers above 0, got {list(self.rates)}")
-        if not self.layer_decays or not all(0 < decay <= 1 for decay in self.layer_decays):
-            raise ConfigError(f"layer_decays are numbers above 0 and at most 1, got {list(self.layer_decays)}")
-        if self.epochs < 1 or self.batch_size < 1:
-            raise ConfigError(f"epochs and batch_size are 1 or more, got {self.epochs} and {self.batch_size}")
+        super().__post_init__()
+        for name in ("rates", "layer_decays"):
+            if not getattr(self, name):
+                raise ConfigError(f"{name} is one number or more, got none")
 
     def check(self, data: DataModule) -> None:
         check_classes(data)

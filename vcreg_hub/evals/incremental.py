@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from ..config import Evaluation, Metric
+from ..config import COUNT, Evaluation, Metric, Train, number
 from ..errors import ConfigError
 
 if TYPE_CHECKING:
@@ -30,11 +30,7 @@ class Incremental(Evaluation):
     }
     uses_classifier = True
 
-    groups: int = 5
-
-    def __post_init__(self) -> None:
-        if self.groups < 1:
-            raise ConfigError(f"groups is 1 or more, got {self.groups}")
+    groups: int = number(5, at_least=1, at_most=COUNT)
 
     def run(self, context: Context) -> Iterator[tuple[str, float]]:
         import torch
@@ -56,6 +52,13 @@ class Incremental(Evaluation):
         known, unknown = accuracy_by_group(torch.cat(rows), torch.cat(targets), self.groups)
         yield "known_top1", known.mean().item()
         yield "unknown_top1", unknown.mean().item()
+
+    def check_training(self, train: Train) -> None:
+        if self.groups != train.class_groups:
+            raise ConfigError(
+                f"evals.incremental.groups is train.class_groups={train.class_groups}, in which the classes are shown, "
+                f"got {self.groups}: --set evals.incremental.groups={train.class_groups}"
+            )
 
     def check(self, data: DataModule) -> None:
         if data.num_classes % self.groups:

@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from ..config import Evaluation, Metric, Place
-from ..errors import ConfigError
+from ..config import COUNT, Evaluation, Metric, Place, number
 
 if TYPE_CHECKING:
     from .context import Context
@@ -30,12 +29,8 @@ class Information(Evaluation):
     }
 
     where: str = "blocks"
-    samples: int = 2000
-    steps: int = 1000
-
-    def __post_init__(self) -> None:
-        if self.samples < 4 or self.steps < 1:
-            raise ConfigError(f"samples is 4 or more and steps 1 or more, got {self.samples} and {self.steps}")
+    samples: int = number(2000, at_least=4, at_most=COUNT)
+    steps: int = number(1000, at_least=1, at_most=COUNT)
 
     def run(self, context: Context) -> Iterator[tuple[str, float, Place]]:
         from ..analysis.information import mutual_information

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from ..config import Evaluation, Metric
-from ..errors import ConfigError, DataError
+from ..config import Evaluation, Metric, number
+from ..errors import DataError
 from .accuracy import accuracies
 from .samples import check_classes, check_rows
 
@@ -34,11 +34,7 @@ class KNN(Evaluation):
     }
 
     labels: str | None = "class"
-    temperature: float = 0.07
-
-    def __post_init__(self) -> None:
-        if not 0 < self.temperature < float("inf"):
-            raise ConfigError(f"temperature is a number above 0, got {self.temperature}")
+    temperature: float = number(0.07, above=0, at_most=1_000_000)
 
     def check(self, data: DataModule) -> None:
         check_classes(data)

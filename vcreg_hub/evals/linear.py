@@ -8,12 +8,11 @@ the same features, which are most of the cost.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from ..config import Evaluation, Metric
+from ..config import COUNT, LARGEST_SEED, Evaluation, Metric, number
 from ..errors import ConfigError
 from .samples import check_classes
 
@@ -44,22 +43,18 @@ class Linear(Evaluation):
     }
 
     labels: str | None = "class"
-    rates: tuple[float, ...] = (0.003, 0.01, 0.03, 0.1)
-    epochs: int = 84
-    milestones: tuple[int, ...] = (24, 48, 72)
-    batch_size: int = 256
-    weight_decay: float = 5e-4
+    rates: tuple[float, ...] = number((0.003, 0.01, 0.03, 0.1), above=0, at_most=1_000_000)
+    epochs: int = number(84, at_least=1, at_most=1_000_000)
+    milestones: tuple[int, ...] = number((24, 48, 72), at_least=0, at_most=1_000_000)
+    batch_size: int = number(256, at_least=1, at_most=COUNT)
+    weight_decay: float = number(5e-4, at_least=0, at_most=1000)
     batchnorm: bool = True
-    seed: int = 0
+    seed: int = number(0, at_least=0, at_most=LARGEST_SEED)
 
     def __post_init__(self) -> None:
-        if not self.rates or not all(0 < rate < math.inf for rate in self.rates):
-            raise ConfigError(f"rates are numbers above 0, got {list(self.rates)}")
-        if self.epochs < 1 or self.batch_size < 1 or self.weight_decay < 0:
-            raise ConfigError(
-                f"epochs and batch_size are 1 or more and weight_decay 0 or more, got {self.epochs}, "
-                f"{self.batch_size} and {self.weight_decay}"
-            )
+        super().__post_init__()
+        if not self.rates:
+            raise ConfigError("rates is one number or more, got none")
 
     def check(self, data: DataModule) -> None:
         check_classes(data)

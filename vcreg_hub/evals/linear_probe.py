@@ -7,14 +7,12 @@ given, not searched, so the test images never choose it.
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from ..config import Evaluation, Metric
-from ..errors import ConfigError
+from ..config import COUNT, Evaluation, Metric, number
 from .accuracy import accuracies
 from .samples import check_classes, check_rows
 
@@ -37,11 +35,7 @@ class LinearProbe(Evaluation):
     }
 
     labels: str | None = "class"
-    penalty: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.penalty < math.inf:
-            raise ConfigError(f"penalty is a number above 0, got {self.penalty}")
+    penalty: float = number(1.0, above=0, at_most=COUNT)
 
     def check(self, data: DataModule) -> None:
         check_classes(data)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from ..config import Evaluation, Metric
+from ..config import COUNT, Evaluation, Metric, number
 from ..errors import ConfigError, DataError
 from .accuracy import accuracies
 from .samples import check_classes, check_rows
@@ -70,15 +70,14 @@ class LogReg(Evaluation):
 
     labels: str | None = "class"
     judged_by: Literal["top1", "mean_per_class"] | None = None
-    lowest: float = 1e-5
-    highest: float = 1e5
-    count: int = 45
+    lowest: float = number(1e-5, above=0, at_most=COUNT)
+    highest: float = number(1e5, above=0, at_most=COUNT)
+    count: int = number(45, at_least=1, at_most=10_000)
 
     def __post_init__(self) -> None:
-        if not 0 < self.lowest <= self.highest < float("inf") or self.count < 1:
-            raise ConfigError(
-                f"penalties run from a number above 0 upwards, got {self.count} from {self.lowest} to {self.highest}"
-            )
+        super().__post_init__()
+        if self.lowest > self.highest:
+            raise ConfigError(f"penalties run upwards from lowest to highest, got {self.lowest} to {self.highest}")
         if self.judged_by not in (None, "top1", "mean_per_class"):
             raise ConfigError(f"judged_by is 'top1', 'mean_per_class' or null, got {self.judged_by!r}")
 

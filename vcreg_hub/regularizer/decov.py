@@ -5,11 +5,10 @@ Features z: (n, d). With X = z - mean(z) and C = X'X / n the loss is weight / 2 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..errors import ConfigError
+from .ranges import number
 from .vcreg import Regularizer
 
 if TYPE_CHECKING:
@@ -22,11 +21,7 @@ class DeCov(Regularizer):
 
     tag = "decov"
 
-    weight: float = 0.1
-
-    def __post_init__(self) -> None:
-        if isinstance(self.weight, bool) or not isinstance(self.weight, int | float) or not 0 <= self.weight < math.inf:
-            raise ConfigError(f"DeCov.weight is a number from 0 on, not {self.weight!r}")
+    weight: float = number(0.1, at_least=0, at_most=10**9)
 
     def loss_of(self, z: Tensor) -> Tensor:
         """The penalty of z: (n, d), a differentiable scalar in z's type or float32, whichever is wider."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ..errors import ConfigError, unknown_name
+from .ranges import COUNT, check_ranges, number
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+# A slip of the exponent: the task's gradient would be lost beside it in float32.
+_LARGEST = 10**9
 
 
 class Regularizer:
@@ -22,6 +25,10 @@ class Regularizer:
     tag: ClassVar[str] = ""
     room: ClassVar[str] = "vcreg_hub.regularizer"
     default_tag: ClassVar[str] = "vcreg"
+
+    def __post_init__(self) -> None:
+        if is_dataclass(self):
+            check_ranges(self)
 
     def loss_of(self, z: Tensor) -> Tensor:
         """The loss of rows z: (n, d), a differentiable scalar."""
@@ -57,19 +64,15 @@ class VCReg(Regularizer):
 
     tag = "vcreg"
 
-    alpha: float = 0.64
-    beta: float = 0.08
-    delta: float | None = 1.0
-    eps: float = 1e-4
+    alpha: float = number(0.64, at_least=0, at_most=_LARGEST)
+    beta: float = number(0.08, at_least=0, at_most=_LARGEST)
+    delta: float | None = number(1.0, above=0, at_most=COUNT)
+    eps: float = number(1e-4, above=0, at_most=COUNT)
     gradient: Literal["loss", "algorithm1"] = "loss"
     sync: bool = False
 
     def __post_init__(self) -> None:
-        _require_number("alpha", self.alpha, positive=False)
-        _require_number("beta", self.beta, positive=False)
-        _require_number("eps", self.eps, positive=True)
-        if self.delta is not None:
-            _require_number("delta", self.delta, positive=True, otherwise=" or None (the plain square)")
+        super().__post_init__()
         if self.gradient not in ("loss", "algorithm1"):
             raise ConfigError(f"VCReg.gradient is 'loss' or 'algorithm1', not {self.gradient!r}")
         if not isinstance(self.sync, bool):
@@ -89,12 +92,6 @@ class VCReg(Regularizer):
     def clamp(self) -> float | None:
         """The bound of the gradient's covariances, or None. Algorithm 1 knows no delta."""
         return None if self.gradient == "algorithm1" else self.delta
-
-
-def _require_number(field: str, value: object, *, positive: bool, otherwise: str = "") -> None:
-    numeric = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not numeric or value < 0 or (positive and value == 0):  # type: ignore[operator]
-        raise ConfigError(f"VCReg.{field} is a number {'> 0' if positive else '>= 0'}{otherwise}, not {value!r}")
 
 
 def checked_vcreg(vcreg: Regularizer | Mapping[str, Any] | bool | None) -> Regularizer | None:

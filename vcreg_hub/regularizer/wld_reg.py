@@ -7,11 +7,11 @@ Features z: (n, d). The loss is lambda1 J(S) + lambda2 mean_i |z_i|^2 with S_km 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import ConfigError
+from .ranges import number
 from .vcreg import Regularizer
 
 if TYPE_CHECKING:
@@ -35,19 +35,14 @@ class WLDReg(Regularizer):
     tag = "wld_reg"
 
     form: Literal["direct", "det", "logdet"] = "direct"
-    similarity_weight: float = 1e-3
-    norm_weight: float | None = None
-    gamma: float = 10.0
+    similarity_weight: float = number(1e-3, at_least=0, at_most=10**9)
+    norm_weight: float | None = number(None, at_least=0, at_most=10**9)
+    gamma: float = number(10.0, at_least=0, at_most=10**9)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.form not in ("direct", "det", "logdet"):
             raise ConfigError(f"WLDReg.form is 'direct', 'det' or 'logdet', not {self.form!r}")
-        for name in ("similarity_weight", "norm_weight", "gamma"):
-            value = getattr(self, name)
-            if value is None and name == "norm_weight":
-                continue
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-                raise ConfigError(f"WLDReg.{name} is a number from 0 on, not {value!r}")
 
     def loss_of(self, z: Tensor) -> Tensor:
         """The penalty of z: (n, d), a differentiable scalar. Memory grows with d * d, never with n * d * d."""

@@ -29,6 +29,7 @@ def preview(recipe: Recipe) -> dict[str, str]:
     The data are read, the network is built and the regularizer attached, as `train` does. Errors: those of `train`
     before its first step.
     """
+    recipe.check()
     accelerator = make_accelerator(recipe)
     notes: list[str] = []
     recipe = with_view_of_weights(recipe, notes.append)

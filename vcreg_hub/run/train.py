@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -16,7 +17,7 @@ from torch import nn
 from ..config import Recipe, continued
 from ..data.module import DataModule
 from ..env import describe_env
-from ..errors import ConfigError, StoppedError
+from ..errors import ConfigError, StoppedError, VCRegError
 from ..evals import classification
 from ..evals.context import Context
 from ..files import replacing, tensors_sha256, write_json, write_text
@@ -73,6 +74,7 @@ def train(
         out = recipe if out is None and Path(recipe).is_dir() else out
         recipe = read_recipe(recipe)
     before, recipe = recipe, continued(recipe, continue_with)
+    recipe.check()
     check_tracker(tracker)
     accelerator = make_accelerator(recipe)
     log = log if accelerator.is_main_process else _silent
@@ -176,7 +178,10 @@ def _fitted(
                  blocks=_blocks(recipe, network), beside=beside, stop=signals.asked)  # fmt: skip
     progress_bar = _Bar(bar and accelerator.is_main_process)
     journal = _Started(folder, accelerator)
-    with _compiled_code_forgotten(recipe.train.compile), closing(events), progress_bar as shown, signals.deferred():
+    with (
+        _changed_in_place_told(recipe.where), _compiled_code_forgotten(recipe.train.compile), closing(events),
+        progress_bar as shown, signals.deferred(),
+    ):  # fmt: skip
         for event in events:
             journal.start(event)
             match event:
@@ -294,6 +299,20 @@ def _compiled_code_forgotten(compiled: bool) -> Iterator[None]:
     finally:
         if compiled:
             torch.compiler.reset()
+
+
+@contextmanager
+def _changed_in_place_told(where: str) -> Iterator[None]:
+    """A place that the next layer overwrites is torch's RuntimeError in the first forward pass."""
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, VCRegError) or not (found := re.search(r"VCReg at (.+?): .*inplace", str(error))):
+            raise
+        raise ConfigError(
+            f"where={where!r} has the place {found[1]}, whose output the next layer overwrites in place, so that it "
+            "cannot be regularized: leave it out, or take blocks"
+        ) from error
 
 
 class _Bar:

@@ -6,12 +6,11 @@ logits. Each works with any network and in any recipe: `--set task.projector=[25
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..config import Task, Train
+from ..config import Task, Train, number
 from ..errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -35,17 +34,12 @@ class Classification(Task):
 
     tag = "classification"
 
-    projector: tuple[int, ...] = ()
-    etf_length: float | None = None
-    spectral_decoupling: float = 0.0
+    projector: tuple[int, ...] = number((), at_least=1, at_most=1_000_000)
+    etf_length: float | None = number(None, above=0, at_most=1_000_000)
+    spectral_decoupling: float = number(0.0, at_least=0, at_most=1_000_000)
 
     def __post_init__(self) -> None:
-        if any(width < 1 for width in self.projector):
-            raise ConfigError(f"task.projector is widths of 1 or more, got {list(self.projector)}")
-        if self.etf_length is not None and not 0 < self.etf_length < math.inf:
-            raise ConfigError(f"task.etf_length is a number above 0, or null, got {self.etf_length}")
-        if not 0 <= self.spectral_decoupling < math.inf:
-            raise ConfigError(f"task.spectral_decoupling is a number from 0 on, got {self.spectral_decoupling}")
+        super().__post_init__()
         if self.projector and self.etf_length is not None:
             raise ConfigError("task.projector and task.etf_length: the network learns through one classifier, pick one")
 

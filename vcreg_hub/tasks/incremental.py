@@ -13,12 +13,11 @@ information at each one's end, sum_c p_c (d log p_c / d theta_i)^2 averaged over
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..config import Task, Train
+from ..config import COUNT, Task, Train, number
 from ..errors import ConfigError
 
 if TYPE_CHECKING:
@@ -40,20 +39,10 @@ class Incremental(Task):
     monitor = "train_loss"
     lower_is_better = True
 
-    ewc: float = 0.0
-    lwf: float = 0.0
-    temperature: float = 2.0
-    fisher_images: int = 300
-
-    def __post_init__(self) -> None:
-        for name in ("ewc", "lwf"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ConfigError(f"task.{name} is a number from 0 on, got {getattr(self, name)}")
-        if not 0 < self.temperature < math.inf or self.fisher_images < 1:
-            raise ConfigError(
-                f"task.temperature is above 0 and task.fisher_images 1 or more, got {self.temperature} and "
-                f"{self.fisher_images}"
-            )
+    ewc: float = number(0.0, at_least=0, at_most=COUNT)
+    lwf: float = number(0.0, at_least=0, at_most=COUNT)
+    temperature: float = number(2.0, above=0, at_most=1_000_000)
+    fisher_images: int = number(300, at_least=1, at_most=COUNT)
 
     def heads(self, network: nn.Module, example_input: Tensor) -> Mapping[str, nn.Module]:
         if not self.ewc and not self.lwf:

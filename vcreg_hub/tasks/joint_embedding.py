@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from ..config import Task, Train
+from ..config import Task, Train, number
 from ..errors import ConfigError
 
 if TYPE_CHECKING:
@@ -35,12 +35,13 @@ class JointEmbedding(Task):
 
     views: ClassVar[int] = 2
 
-    projector: tuple[int, ...] = (2048, 256)
+    projector: tuple[int, ...] = number((2048, 256), at_least=1, at_most=100_000)
     projector_norm: Literal["all", "hidden", "none"] = "all"
 
     def __post_init__(self) -> None:
-        if not self.projector or min(self.projector) < 1:
-            raise ConfigError(f"task.projector is the widths of its layers, each above 0, got {list(self.projector)}")
+        super().__post_init__()
+        if not self.projector:
+            raise ConfigError("task.projector is the widths of its layers, one or more, got none")
 
     def compare(self, one: Tensor, two: Tensor) -> dict[str, Tensor]:
         """{"loss": ..., and what else is shown} of this process's embeddings (b, e), row i of both from one image."""

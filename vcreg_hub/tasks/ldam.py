@@ -9,12 +9,11 @@ and from the deferred epoch on, it is weighted by (1 - b) / (1 - b^n_y), scaled 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..config import Task, Train
+from ..config import Task, Train, number
 from ..errors import ConfigError
 from .classification import check_targets
 
@@ -35,21 +34,10 @@ class LDAM(Task):
 
     tag = "ldam"
 
-    max_margin: float = 0.5
-    scale: float = 30.0
-    deferral: float = 0.8
-    effective: float = 0.9999
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.max_margin < math.inf or not 0 < self.scale < math.inf:
-            raise ConfigError(
-                f"task.max_margin is a number from 0 on and task.scale above 0, got {self.max_margin} and {self.scale}"
-            )
-        if not 0 <= self.deferral <= 1 or not 0 <= self.effective < 1:
-            raise ConfigError(
-                f"task.deferral is from 0 to 1 and task.effective from 0 to below 1, got {self.deferral} and "
-                f"{self.effective}"
-            )
+    max_margin: float = number(0.5, at_least=0, at_most=1000)
+    scale: float = number(30.0, above=0, at_most=1_000_000)
+    deferral: float = number(0.8, at_least=0, at_most=1)
+    effective: float = number(0.9999, at_least=0, below=1)
 
     def heads(self, network: nn.Module, example_input: Tensor) -> Mapping[str, nn.Module]:
         from ..models.etf import linear_classifier

@@ -14,7 +14,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..errors import ConfigError
+from ..config import number
 from .joint_embedding import JointEmbedding
 
 if TYPE_CHECKING:
@@ -27,12 +27,7 @@ class SimCLR(JointEmbedding):
 
     tag = "simclr"
 
-    temperature: float = 0.1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 < self.temperature < math.inf:
-            raise ConfigError(f"task.temperature is a number above 0, got {self.temperature}")
+    temperature: float = number(0.1, above=0, at_most=1_000_000)
 
     def compare(self, one: Tensor, two: Tensor) -> dict[str, Tensor]:
         import torch

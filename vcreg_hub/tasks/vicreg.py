@@ -9,11 +9,10 @@ VCReg divides its covariance term by e (e - 1), so that covariance * c is VCReg'
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..errors import ConfigError
+from ..config import number
 from .joint_embedding import JointEmbedding
 
 if TYPE_CHECKING:
@@ -31,19 +30,11 @@ class VICReg(JointEmbedding):
 
     tag = "vicreg"
 
-    projector: tuple[int, ...] = (8192, 8192)
-    invariance: float = 25.0
-    variance: float = 25.0
-    covariance: float = 1.0
-    eps: float = 1e-4
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("invariance", "variance", "covariance"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ConfigError(f"task.{name} is 0 or more, got {getattr(self, name)}")
-        if not 0 < self.eps < math.inf:
-            raise ConfigError(f"task.eps is a number above 0, got {self.eps}")
+    projector: tuple[int, ...] = number((8192, 8192), at_least=1, at_most=100_000)
+    invariance: float = number(25.0, at_least=0, at_most=10_000)
+    variance: float = number(25.0, at_least=0, at_most=10_000)
+    covariance: float = number(1.0, at_least=0, at_most=10_000)
+    eps: float = number(1e-4, above=0, at_most=1)
 
     def compare(self, one: Tensor, two: Tensor) -> dict[str, Tensor]:
         from torch.nn import functional as F

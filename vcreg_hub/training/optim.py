@@ -36,7 +36,7 @@ def build_optimizer(module: nn.Module, optim: Optim, lr: float, blocks: Sequence
     blocks: names of the network's blocks in the order of its forward pass, for `layer_decay` where it has no
     `group_matcher`.
     `optim.name` is timm's: `adamw` is torch's AdamW, `momentum` SGD with classical momentum, `sgd` SGD with Nesterov's.
-    Errors: UnknownNameError; ConfigError when nothing is trainable.
+    Errors: UnknownNameError; ConfigError when nothing is trainable, or with the optimizer's own words.
     """
     from timm.optim import create_optimizer_v2, get_optimizer_info, list_optimizers
 
@@ -52,9 +52,12 @@ def build_optimizer(module: nn.Module, optim: Optim, lr: float, blocks: Sequence
         settings["betas"] = optim.betas
     if info.has_eps:
         settings["eps"] = optim.eps
-    return create_optimizer_v2(
-        groups, optim.name, lr=lr, weight_decay=optim.weight_decay, momentum=optim.momentum, **settings
-    )
+    try:
+        return create_optimizer_v2(
+            groups, optim.name, lr=lr, weight_decay=optim.weight_decay, momentum=optim.momentum, **settings
+        )
+    except (AssertionError, TypeError, ValueError) as error:
+        raise ConfigError(f"optim.name={optim.name} cannot be made of these settings of optim: {error}") from error
 
 
 def _parameter_groups(module: nn.Module, optim: Optim, blocks: Sequence[str] = ()) -> list[dict[str, Any]]:

@@ -133,5 +133,5 @@ def test_what_is_in_no_file_is_not_checked() -> None:
 
 
 def test_a_limit_is_a_whole_number_from_zero() -> None:
-    with pytest.raises(ConfigError, match="max_failed is 0 or more"):
+    with pytest.raises(ConfigError, match="max_failed is a whole number from 0"):
         Data("folder", max_failed=-1)

@@ -14,7 +14,7 @@ from torch import nn
 from ...checkpoints.find import Weights, resolve
 from ...checkpoints.load import load_tensors
 from ...config import Model
-from ...errors import ConfigError, UsageError
+from ...errors import ConfigError, UsageError, VCRegError
 from ...files import JSON
 from ...placement.dry_run import examples
 from ...placement.sites import find_blocks
@@ -185,8 +185,9 @@ def construct(name: str, kwargs: Mapping[str, Any], build: Callable[[], nn.Modul
     """The network of `build` for a recipe's `kwargs`. Errors: ConfigError with its library's words on them."""
     try:
         return build()
-    except (TypeError, AssertionError, ValueError) as error:
-        if isinstance(error, UsageError):
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError,
+            ValueError) as error:  # fmt: skip
+        if isinstance(error, VCRegError):
             raise
         raise ConfigError(f"{name} cannot be built with {kwargs} for these images: {error}") from error
 
