@@ -105,6 +105,9 @@ def test_layer_groups_cover_every_parameter_in_order():
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated")
+@pytest.mark.filterwarnings(
+    "ignore:The TorchScript type system doesn't support:UserWarning"
+)  # torch's own graph module
 @pytest.mark.parametrize("name", ["resnet32_cifar", "resnet32_cifar_vcreg"])
 def test_scripts(name):
     model = timm.create_model(name, scriptable=True).eval()
