@@ -30,6 +30,9 @@ TIMM = {
     "mixer_b16_224": (12, "blocks.0", {-1}),
     "poolformer_s12": (12, "stages.0.blocks.0", {1}),
     "pvt_v2_b0": (8, "stages.0.blocks.0", {-1}),
+    "twins_pcpvt_small": (16, "blocks.0.0", {-1}),  # without the position encodings, as pvt_v2
+    "twins_svt_small": (18, "blocks.0.0", {-1}),
+    "iformer_t": (21, "stages.0.blocks.0", {1}),
     "nest_tiny": (12, "levels.0.transformer_encoder.0", {-1}),
     "mobilevitv2_050": (15, "stages.0.0", {1}),
     "mambaout_femto": (18, "stages.0.blocks.0", {-1}),
@@ -47,6 +50,7 @@ TORCHVISION = {
     "convnext_tiny": (18, "features.1.0", 1),
     "vit_b_32": (12, "encoder.layers.encoder_layer_0", -1),
     "swin_t": (12, "features.1.0", -1),
+    "maxvit_t": (11, "blocks.0.layers.0", 1),
     "r3d_18": (8, "layer1.0", 1),
     "swin3d_t": (12, "features.0.0", -1),
 }

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import copy
+import re
 
 import pytest
 import timm
 import torch
+import torchvision
 from torch import nn
 
 from vcreg_hub.errors import BlocksNotFoundError, UnknownNameError, UsageError
 from vcreg_hub.models.build import build_on_meta
 from vcreg_hub.placement.sites import Site, describe_sites, find_blocks
 from vcreg_hub.placement.tracing import trace
+from vcreg_hub.regularizer.attachment import attach
+from vcreg_hub.regularizer.vcreg import VCReg
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -97,14 +101,58 @@ def test_errors_say_what_to_pass():
         find_blocks(build_on_meta("vit_tiny_patch16_224"), "block")
     with pytest.raises(BlocksNotFoundError, match="nearest: blocks"):
         find_blocks(model, "block")
-    with pytest.raises(BlocksNotFoundError, match=r"no residual block in VGG \(0 of \d+ modules.*where='<glob"):
-        find_blocks(build_on_meta("vgg11"))
+    with pytest.raises(BlocksNotFoundError, match=r"no residual block in Sequential.*where='<glob"):
+        find_blocks(nn.Sequential(nn.Flatten(), nn.Linear(48, 4)), example_input=torch.zeros(1, 3, 4, 4))
     with pytest.raises(BlocksNotFoundError, match=r"match where='layers'.*calls none of them"):
         find_blocks(Uncalled(), "layers")
     with pytest.raises(BlocksNotFoundError, match=r"input \(1, 3, 17, 17\) failed.*Pass example_input"):
         find_blocks(build_on_meta("vit_base_patch32_224"), example_input=torch.zeros(1, 3, 17, 17))
     with pytest.raises(BlocksNotFoundError, match="lazy layers"):
         find_blocks(nn.LazyLinear(3))
+
+
+@pytest.mark.parametrize("name", ["vgg11", "vgg11_bn", "torchvision:alexnet", "torchvision:vgg11"])
+def test_networks_without_blocks_are_answered_with_a_glob_that_trains(name):
+    bare = name.removeprefix("torchvision:")
+    model = timm.create_model(name) if bare == name else torchvision.models.get_model(bare)
+    with pytest.raises(BlocksNotFoundError, match=r"no residual block in \w+ \(0 of .*") as error:
+        find_blocks(model)
+    where = re.search(r"Pass where='(.*?)'", str(error.value))[1]
+    sites = find_blocks(model, where)
+    assert where == "features.*" and sites[-1].name == f"features.{len(model.features) - 1}"
+    # A convolution whose ReLU overwrites it is the ReLU's site: by the time of the backward pass it is gone.
+    overwritten = {f"features.{i}" for i, m in enumerate(model.features) if getattr(m, "inplace", False)}
+    assert overwritten <= set(names(sites)) and not {f"features.{int(n[9:]) - 1}" for n in overwritten} & set(
+        names(sites)
+    )
+    with attach(model, VCReg(), where) as vc:
+        vc.watch(model(torch.randn(2, 3, 96, 96)).square().mean()).backward()
+        assert all(row["backwards"] == 1 for row in vc.statistics())
+
+
+def test_reprs_are_one_line():
+    sites = find_blocks(build_on_meta("resnet50"))
+    assert repr(sites[0]) == "Site('layer1.0', Bottleneck, channel_axis=1)"
+    assert repr(sites) == f"[{', '.join(map(repr, sites))}]" and "\n" not in repr(sites)
+    (final,) = find_blocks(build_on_meta("resnet50"), "final")
+    assert repr(final) == "Site('fc', Linear, channel_axis=-1, side='input')"
+
+
+class LightningModule(nn.Module):
+    """Lightning's name for what holds a network; its forward is the user's to write, and most leave it out."""
+
+
+class Lit(LightningModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net, self.criterion = timm.create_model("test_resnet"), nn.CrossEntropyLoss()
+
+
+@pytest.mark.parametrize("find", [find_blocks, lambda model: attach(model, VCReg())])
+def test_a_lightning_module_is_answered_with_the_network_inside(find):
+    with pytest.raises(BlocksNotFoundError, match=r"give the network inside it, Lit's net$"):
+        find(Lit())
+    assert len(find_blocks(Lit().net)) == 4
 
 
 class Uncalled(nn.Module):

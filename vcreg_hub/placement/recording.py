@@ -27,6 +27,7 @@ A block, and what is known while it runs:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -49,6 +50,7 @@ _LAYOUT = frozenset(
 _OF_FIRST = _LAYOUT | {"expand", "expand_as"}  # a second tensor only lends its shape, dtype or device
 _OF_NONE = frozenset("zeros_like ones_like empty_like full_like rand_like randn_like new_zeros new_ones".split())
 _JOIN = frozenset(("cat", "concat", "concatenate"))
+_NUMBER = re.compile(r"\d")
 _ADD = frozenset(("add", "add_", "__add__", "__radd__", "__iadd__"))
 
 
@@ -58,12 +60,14 @@ class Call:
 
     name: dotted module name; kind: the module's class; parent: index of the call it happened inside (-1: none).
     element: the module is an element of a Sequential, ModuleList or ModuleDict.
-    matrices: how many of its parameters have two or more dimensions; widths: the first dimension of each parameter.
+    matrices: how many of its parameters have two or more dimensions; mixing: of these, how many make a channel of
+    several (all but depthwise convolutions); widths: the first dimension of each parameter.
     input / output: shape of the first floating-point tensor received / returned, None without one.
     skip: the module added a tensor it received to an activation of the same shape.
     projected: it so added what one of its children made of a received tensor; bypass: and what it added that to had
         gone deeper (a shortcut with weights, not one of several parallel branches).
     joined: the module concatenated activations.
+    tensor: the identity of the output in this run; overwritten: an operation in place changed it after the call.
     """
 
     name: str
@@ -78,6 +82,9 @@ class Call:
     projected: bool = False
     bypass: bool = False
     joined: bool = False
+    mixing: int = 1
+    tensor: int = 0
+    overwritten: bool = False
 
 
 class _Fact(NamedTuple):
@@ -108,6 +115,7 @@ class Recorder(TorchFunctionMode):
         self._model = model
         self._elements = _elements(model)
         self._handles: list[RemovableHandle] = []
+        self._returned: list[tuple[Call, Tensor, int]] = []  # with the version that the tensor had
         self._stack: list[_Frame] = []
         self._facts = {id(t): _Fact(t, id(t), True, frozenset()) for t in tensors_of(model)}
 
@@ -131,7 +139,9 @@ class Recorder(TorchFunctionMode):
         super().__exit__(*error)  # type: ignore[no-untyped-call]
         for handle in self._handles:
             handle.remove()
-        self._handles = []
+        for call, tensor, version in self._returned:
+            call.tensor, call.overwritten = id(tensor), tensor._version > version
+        self._handles, self._returned = [], []
 
     def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -159,6 +169,7 @@ class Recorder(TorchFunctionMode):
             self._stack[-1].index if self._stack else -1,
             element=module in self._elements,
             matrices=sum(parameter.dim() >= 2 for parameter in module.parameters()),
+            mixing=sum(parameter.dim() >= 2 and parameter.shape[1] > 1 for parameter in module.parameters()),
             widths=frozenset(parameter.shape[0] for parameter in module.parameters() if parameter.dim()),
             input=_shape_of(inputs),
         )
@@ -170,6 +181,9 @@ class Recorder(TorchFunctionMode):
         """Forward hook of every module."""
         frame = self._stack.pop()
         self.calls[frame.index].output = _shape_of(output)
+        first = first_float(output)
+        if first is not None:
+            self._returned.append((self.calls[frame.index], first, first._version))
         made = [self._fact(tensor) for tensor in _tensors(output)]
         if self._stack:
             outer = self._stack[-1]
@@ -220,9 +234,11 @@ class Recorder(TorchFunctionMode):
 
 
 def _elements(model: nn.Module) -> set[nn.Module]:
-    """Elements of lists. A model that is a ModuleDict itself is no list: timm's feature nets hold their stages so."""
+    """Elements of lists. A model that is a ModuleDict itself is no list: timm's feature nets hold their stages so. Nor
+    is a Sequential of parts with names but no numbers, such as the convolution and the attentions of a MaxViT layer."""
     lists = [m for m in model.modules() if isinstance(m, nn.Sequential | nn.ModuleList | nn.ModuleDict)]
-    return {child for m in lists if m is not model or isinstance(m, nn.Sequential) for child in m.children()}
+    counted = [m for m in lists if not isinstance(m, nn.Sequential) or any(map(_NUMBER.search, m._modules))]
+    return {child for m in counted if m is not model or isinstance(m, nn.Sequential) for child in m.children()}
 
 
 def _is_layer(module: nn.Module) -> bool:

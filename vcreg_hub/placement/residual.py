@@ -5,7 +5,8 @@
 2. Each stands for the innermost list element around it (`layer1.0`, `stages.2.blocks.4`); where such elements nest,
    the innermost count, and one beside them if its class does. One outside every list stands for the call around it
    whose class is already a block, or for itself. A class that occurs with weighted shortcuts only is added where its
-   calls neither hold nor sit in one of these.
+   calls neither hold nor sit in one of these. A class whose only weights are depthwise (position encodings by a
+   convolution, as in Twins) counts where there is no other.
 3. If nothing at all is residual, shortcuts with weights count; if there are none either, modules that concatenate
    (dense and Inception blocks); at last the innermost list elements with two or more weight matrices.
 
@@ -52,6 +53,8 @@ def residual_blocks(trace: Trace) -> tuple[str, list[int]]:
     """(tier, indices into trace.calls); tier is "skip", "projection", "concat", "list" or "none", with no indices."""
     calls = list(enumerate(trace.calls))
     skips = _blocks(trace, [i for i, call in calls if call.skip])
+    mixing = {trace.calls[i].kind for i in skips if trace.calls[i].mixing}
+    skips = [i for i in skips if trace.calls[i].kind in mixing] or skips
     if skips:
         # Blocks around a shortcut with weights, apart from those found (HRNet's first stage, CoaT's serial blocks).
         more = _blocks(trace, [i for i, call in calls if call.bypass])

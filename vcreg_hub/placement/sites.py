@@ -40,6 +40,11 @@ class Site:
     channel_axis: int
     side: Literal["output", "input"] = "output"
 
+    def __repr__(self) -> str:
+        """The module's class in place of the module, whose own repr has a line for each layer."""
+        side = "" if self.side == "output" else f", side={self.side!r}"
+        return f"Site({self.name!r}, {type(self.module).__name__}, channel_axis={self.channel_axis}{side})"
+
 
 def find_blocks(model: nn.Module, where: str = "blocks", example_input: Any = None) -> list[Site]:
     """The sites of `where` in `model`, in the order they are called; the model, on any device, is left as found.
@@ -47,7 +52,8 @@ def find_blocks(model: nn.Module, where: str = "blocks", example_input: Any = No
     where: "blocks", the output of every residual block; "downsample", the output of the layers with weights between
         blocks that leave fewer positions than they were given (a ResNet's shortcut is not one); "blocks+downsample",
         both; "final", the input of the classifier; else a glob over module names (`*` also matches dots; of nested
-        matches the outermost counts), whose outputs are taken. These are the placements of the paper's Table 7.
+        matches the outermost counts, of a layer and an activation that overwrites its output in place the activation),
+        whose outputs are taken. These are the placements of the paper's Table 7.
     example_input: what the dry run feeds a copy of the model on the meta device: a tensor, a tuple of arguments or a
         dict of keyword arguments. None takes sizes from the model's own configuration.
     Raises BlocksNotFoundError when nothing answers to `where`, or the dry run fails.
@@ -68,7 +74,7 @@ def sites_in(model: nn.Module, seen: Trace, where: str) -> list[Site]:
     if not blocks:
         raise BlocksNotFoundError(
             f"no residual block in {type(model).__name__} (0 of {len(seen.modules)} modules adds its input to what it "
-            f"computed, and no list holds blocks). Pass where='<glob over module names>'; it has {_outline(seen)}"
+            f"computed, and no list holds blocks). Pass {_glob(seen)}; it has {_outline(seen)}"
         )
     downsample = _downsample(seen, blocks) if where != "blocks" else []
     if where != "blocks" and not downsample:
@@ -179,6 +185,8 @@ def _matching(seen: Trace, where: str, model: nn.Module) -> list[int]:
     called = [i for i, call in enumerate(seen.calls) if call.name in names and len(call.output or ()) >= 2]
     matched = set(called)
     found = [i for i in called if not matched.intersection(seen.chains[i][1:])]
+    last = {seen.calls[i].tensor: i for i in found}
+    found = [i for i in found if not seen.calls[i].overwritten or last[seen.calls[i].tensor] == i]
     if found:
         return found
     if names:
@@ -192,6 +200,18 @@ def _matching(seen: Trace, where: str, model: nn.Module) -> list[int]:
         f"where={where!r} is none of {', '.join(PLACEMENTS)} and matches none of the {len(seen.modules)} modules of "
         f"{type(model).__name__}; nearest: {', '.join(nearest) or _outline(seen)}"
     )
+
+
+def _glob(seen: Trace) -> str:
+    """The glob over the elements of the list with most weights, as in `where='features.*'`."""
+    weights: dict[str, int] = defaultdict(int)
+    for call in seen.calls:
+        if call.element and "." in call.name:
+            weights[call.name.rpartition(".")[0]] += call.matrices
+    best = max(weights, key=lambda name: weights[name], default="")
+    if not best:
+        return "where='<glob over module names>'"
+    return f"where='{best}.*', the outputs of its longest list of layers, or another glob over module names"
 
 
 def _outline(seen: Trace) -> str:

@@ -60,8 +60,17 @@ def trace(model: nn.Module, example_input: Any = None) -> Trace:
     raise BlocksNotFoundError(
         f"the dry run of {type(model).__name__} with input {shown} failed: "
         f"{type(first).__name__}: {str(first).strip().splitlines()[0] if str(first).strip() else 'no message'}. "
-        "Pass example_input=... (a tensor, a tuple of arguments or a dict of keyword arguments) that it accepts"
+        f"{_cure(model)}"
     ) from first
+
+
+def _cure(model: nn.Module) -> str:
+    if any(kind.__name__ == "LightningModule" for kind in type(model).__mro__):
+        inside = [name for name, child in model.named_children() if any(True for _ in child.parameters())]
+        return "A LightningModule is the training around a network: give the network inside it" + (
+            f", {type(model).__name__}'s {' or '.join(inside[:4])}" if inside else ""
+        )
+    return "Pass example_input=... (a tensor, a tuple of arguments or a dict of keyword arguments) that it accepts"
 
 
 def _run(model: nn.Module, example: Example, device: torch.device) -> Trace:
