@@ -1,7 +1,9 @@
 """timm's own tests of its models are the referee: a `*_vcreg` name does in each of them what its stock name does.
 
-git clone --depth 1 --branch v1.0.28 https://github.com/huggingface/pytorch-image-models   # the tag nearest to timm's version
+git clone https://github.com/huggingface/pytorch-image-models     # at the tag nearest to the installed timm
 VCREG_TIMM_TESTS=pytorch-image-models/tests/test_models.py scripts/test -m slow tests/models/test_timm_suite.py
+
+VCREG_TIMM_NAMES, architectures with commas between, takes others.
 """
 
 from __future__ import annotations
