@@ -235,6 +235,8 @@ class Train:
         and again, but not below 8 samples; None leaves it.
     accumulation: micro-batches per optimizer step.
     precision: `no` is float32; `bf16` and `fp16` are mixed precision.
+    on_nan: at a loss or gradient that is not finite the run ends (`stop`), leaves the step out (`skip`), or goes back
+        to the weights last saved and on with the next batches (`rollback`).
     clip_norm: the gradient's largest length; None for no limit.
     label_smoothing: share of a target that is spread over all classes.
     ema_decay: decay of the exponential moving average of the weights, None for none.
@@ -259,6 +261,7 @@ class Train:
     batch_size: int = number(128, at_least=1, at_most=_BATCH)
     accumulation: int = number(1, at_least=1, at_most=_BATCH)
     precision: Literal["no", "bf16", "fp16"] = "no"
+    on_nan: Literal["stop", "skip", "rollback"] = "stop"
     clip_norm: float | None = number(None, above=0, at_most=COUNT)
     label_smoothing: float = number(0.0, at_least=0, below=1)
     mixup: float = number(0.0, at_least=0, at_most=1000)

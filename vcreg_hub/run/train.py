@@ -17,7 +17,7 @@ from torch import nn
 from ..config import Recipe, continued
 from ..data.module import DataModule
 from ..env import describe_env
-from ..errors import ConfigError, StoppedError, VCRegError
+from ..errors import ConfigError, StoppedError, VCRegError, counted
 from ..evals import classification
 from ..evals.context import Context
 from ..files import replacing, tensors_sha256, write_json, write_text
@@ -27,6 +27,7 @@ from ..regularizer.attachment import Attachment
 from ..results.rows import Result
 from ..rundir import START, RunDir
 from ..tasks.task import TaskModule
+from ..training.divergence import LeftOut
 from ..training.journal import Journal
 from ..training.loop import EpochEnd, Finished, Saved, Step, Stopped, fit
 from ..training.optim import says_its_layers
@@ -42,6 +43,8 @@ from .signals import Signals
 
 _Log = Callable[[str], None]
 
+# The columns of each site's share of the gradient.
+_SHARES = "vcreg_gradient_share/"
 # Characters of the line that tells an epoch.
 _LINE = 100
 # What a person calls the parts of a data set.
@@ -192,11 +195,16 @@ def _fitted(
                         refuse_lost()
                     shown.step(event, recipe.train.epochs)
                     journal.progress(event, recipe.train.batch_size)
+                case LeftOut(step, place, steps):
+                    undone = f"{counted(steps, 'step')} {'left out' if recipe.train.on_nan == 'skip' else 'undone'}"
+                    log(f"warning: step {step} was not finite, first seen in {place}: {undone} (train.on_nan)")
                 case EpochEnd(final, row):
                     shown.close()
                     refuse_lost()
                     recipe.task.end_epoch(module, final, batches)
                     row.update(_regularizer_row(attachment))
+                    if row["epoch"] == 1:
+                        _warn_of_strength(row, log)
                     if held_out is not None:
                         found = classification.evaluate(final, held_out, accelerator, data.num_classes)
                         row.update({f"val_{name}": value for name, value in found})
@@ -386,6 +394,19 @@ def _regularizer_row(attachment: Attachment | None) -> Row:
     return means | each
 
 
+def _warn_of_strength(row: Row, log: _Log) -> None:
+    """Say it once where the regularizer's gradient is longer than the task's from the start: late in a training, when
+    the task's is short, that is normal."""
+    strong = {name.partition("/")[2]: share for name, share in row.items() if name.startswith(_SHARES) and share > 1}
+    if strong:
+        most = max(strong, key=lambda site: strong[site])
+        log(
+            f"warning: in the first epoch the regularizer's gradient is longer than the task's at "
+            f"{counted(len(strong), 'site')}, {strong[most]:.3g} times at {most or 'the model'}: lower its alpha "
+            "and beta"
+        )
+
+
 def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
@@ -448,6 +469,10 @@ def _finish(
     }
     if base := library_of(recipe.model.name).base_model(recipe.model):
         training["base_model"] = base
+    if broken := Journal(folder.path).lines("diverged"):
+        training["not_finite"] = [
+            {name: line[name] for name in line if name not in ("time", "event")} for line in broken
+        ]
     if start := _noted_start(folder):
         training["start_sha256"] = start
     if learned := [*lost.get("train", ()), *lost.get("val", ())]:

@@ -8,7 +8,7 @@ Each has "time" (UTC) and "event":
     saved       a state is whole in state/: "step"
     best        the weights of an "epoch" became best.safetensors: "sha256" of them
     signal      "name" asked the run to stop, after "step"
-    diverged    a loss was not finite at "step"
+    diverged    a loss or gradient was not finite at "step", first seen at "place"; "action" is `train.on_nan`
     measuring   the training has ended; its network is being evaluated
     end         results.json is written
 

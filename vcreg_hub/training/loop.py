@@ -23,12 +23,13 @@ import torch
 from torch import Tensor, nn
 
 from ..config import Recipe
-from ..errors import ConfigError, DivergedError
+from ..errors import ConfigError
 from ..rundir import RunDir
+from .divergence import Guard, LeftOut
 from .ema import build_ema
 from .optim import build_optimizer
 from .schedule import lr_at, peak_lr
-from .snapshots import Counting, Progress, Resumed, Row, Snapshots, random_state_kept
+from .snapshots import Counting, Progress, Resumed, Row, Snapshots
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def fit(
     blocks: Sequence[str] = (),
     beside: Mapping[str, Counting] | None = None,
     stop: Callable[[], bool] = lambda: False,
-) -> Generator[Resumed | Step | EpochEnd | Saved | Stopped | Finished]:
+) -> Generator[Resumed | Step | LeftOut | EpochEnd | Saved | Stopped | Finished]:
     """Train `module` in place as `recipe` says, or go on from the state in `folder`.
 
     module: called with a batch, gives {"loss": ...}, and told the epoch; its `network` is what is evaluated and saved
@@ -101,9 +102,9 @@ def fit(
     before it is scaled for accumulation. blocks: of the network, for layer-wise decay where it does not say its own.
     beside: what counts along and is part of the state, by name. stop: whether to save a state and end; asked after
     every step, or of several processes at most 5 seconds or 25 steps apart.
-    Errors: DivergedError with step and place when a loss is not finite (the weights of the epoch before stay in
-    last.safetensors); ConfigError when the batches of an epoch do not fill one optimizer step; RunFolderError where
-    the state cannot be used; StorageError where there is no room for one.
+    Errors: DivergedError with step and place when a loss or gradient is not finite and `train.on_nan` does not go on
+    (the weights of the epoch before stay in last.safetensors); ConfigError when the batches of an epoch do not fill one
+    optimizer step; RunFolderError where the state cannot be used; StorageError where there is no room for one.
     """
     train, optim, device = recipe.train, recipe.optim, accelerator.device
     peak = peak_lr(optim, train.batch_size)
@@ -130,6 +131,8 @@ def fit(
     # The wrapper of several processes comes last, when hooks are on and the network is compiled.
     wrapped, optimizer = accelerator.prepare(module, optimizer)
     final = ema.module if ema is not None else network
+    guard = Guard(run, device)
+    guard.remember(run.sums, progress.place - progress.left_out)
 
     if not train.epochs:
         run.save(final, {})
@@ -143,12 +146,13 @@ def fit(
         batches.set_epoch(epoch, seen * train.accumulation)
         module.set_epoch(epoch)  # type: ignore[operator]
         module.train()
-        bad = torch.zeros((), device=device, dtype=torch.long)  # 1 + first step of a loss that is not finite
         steps = seen
         for group in _groups(batches, train.accumulation, steps_per_epoch - seen):
             lr = lr_at(optim, progress.step % steps_per_schedule, steps_per_epoch, epochs_per_schedule, peak)
             for parameters in optimizer.param_groups:
                 parameters["lr"] = lr * parameters.get("lr_scale", 1.0)
+            guard.before_step()
+            before = dict(sums)
             for i, batch in enumerate(group):
                 batch = _to(batch, device, train.channels_last)
                 last = i == len(group) - 1
@@ -157,106 +161,58 @@ def fit(
                     accelerator.backward(watch(out["loss"]) / train.accumulation)
                 for name, value in out.items():
                     sums[name] = sums.get(name, 0) + value.detach() / train.accumulation
-                bad = torch.where((bad == 0) & ~torch.isfinite(out["loss"].detach()), progress.step + 1, bad)
+                guard.see_loss(out["loss"])
+            guard.see_gradient()
             steps += 1
-            agreed = run.meets()
-            if agreed:
-                _stop_if_bad(run, bad, batch)
+            agreed = run.meets() or guard.every_step
+            left_out = guard.judge(batch, before, steps) if agreed else None
             loss = out["loss"].detach()
             yield Step(epoch + 1, steps, steps_per_epoch, progress.step + 1, int(steps_in_all), agreed, loss)
-            if train.clip_norm is not None:
-                accelerator.clip_grad_norm_(module.parameters(), train.clip_norm)
-            optimizer.step()
+            if left_out is not None:
+                sums = before
+                yield left_out
+            else:
+                if train.clip_norm is not None:
+                    accelerator.clip_grad_norm_(module.parameters(), train.clip_norm)
+                optimizer.step()
+                guard.went_well()
             optimizer.zero_grad(set_to_none=True)
             progress.step += 1
-            if ema is not None:
+            if ema is not None and left_out is None:
                 ema.update(network, progress.step)
             if ended() or steps == steps_per_epoch:
                 break
             if run.due():
-                _stop_if_bad(run, _still_finite(module, batch, bad, progress.step), batch)
+                guard.see_weights(batch)
+                if left_out := guard.judge(batch, sums, steps, taken=True):
+                    yield left_out
                 run.save_within(steps, sums, time.monotonic() - started)
+                guard.remember(sums, steps - progress.left_out)
                 if run.stopping:
                     yield Stopped(progress.step)
                     return
         # On every process alike: a synchronised norm waits for all of them.
-        _stop_if_bad(run, _still_finite(module, batch, bad, progress.step), batch)
+        guard.see_weights(batch)
+        if left_out := guard.judge(batch, sums, steps, taken=True):
+            yield left_out
 
         batches.set_epoch(epoch)
         progress.epoch += 1
         progress.seconds += time.monotonic() - started
+        taken, progress.left_out = max(1, steps - progress.left_out), 0
         row: Row = {"epoch": progress.epoch, "step": progress.step, "lr": lr}
-        row |= {f"train_{name}": accelerator.reduce(value / steps, "mean").item() for name, value in sums.items()}
+        row |= {f"train_{name}": accelerator.reduce(value / taken, "mean").item() for name, value in sums.items()}
         speed = (steps - seen) * train.batch_size / (time.monotonic() - started)
         row |= {"seconds": round(progress.seconds, 2), "samples_per_second": round(speed, 1)}
         yield EpochEnd(final, row)
         progress.rows.append(row)
         yield Saved(row, run.save(final, row))
-        run.meet(bad)
+        guard.remember({})
+        run.meet(guard.bad)
         if run.stopping:
             yield Stopped(progress.step)
             return
     yield Finished(final, progress)
-
-
-def _stop_if_bad(run: Snapshots, bad: Tensor, batch: Any) -> None:
-    """Errors: DivergedError where any process met a loss that is not finite; `bad` is 1 + the step, or 0."""
-    step = run.meet(bad)
-    if not step:
-        return
-    epoch, path = run.progress.epoch, run.folder.path
-    run.note("diverged", step=step)
-    kept = f"the weights after epoch {epoch} are in {path / 'last.safetensors'}"
-    raise DivergedError(
-        f"the loss of step {step} (epoch {epoch + 1}) is not finite; first seen in "
-        f"{_first_nonfinite(run.module, batch)}. "
-        f"Lower optim.lr or the regularizer's alpha and beta, or set train.clip_norm "
-        f"(vcreg train {path} --continue-with optim.lr=... goes on from the last state); "
-        + (kept if epoch else "no epoch had ended, so no weights were saved")
-    )
-
-
-def _first_nonfinite(module: nn.Module, batch: Any) -> str:
-    """Where a non-finite value first appears when the batch is run forward: "weights of <name>", "output of <name>"
-    or "the loss". Costs one forward pass; for the message of a diverged run."""
-    for name, parameter in module.named_parameters():
-        if not torch.isfinite(parameter).all():
-            return f"weights of {name.removeprefix('network.')}"
-    found: list[str] = []
-
-    def look(name: str) -> Callable[..., None]:
-        def hook(_module: nn.Module, _args: Any, output: Any) -> None:
-            value = output[0] if isinstance(output, (tuple, list)) and output else output
-            if not found and isinstance(value, Tensor) and not torch.isfinite(value).all():
-                found.append(f"output of {name or 'the model'}")
-
-        return hook
-
-    network = module.get_submodule("network")
-    handles = [inner.register_forward_hook(look(name)) for name, inner in network.named_modules()]
-    try:
-        with torch.no_grad():
-            module(batch)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return found[0] if found else "the loss"
-
-
-@torch.no_grad()
-def _still_finite(module: nn.Module, batch: Any, bad: Tensor, step: int) -> Tensor:
-    """`bad`, or 1 + `step` where the loss is no longer finite after the last step, which no later one looks at: what
-    that step broke must not take the place of a good state. Leaves the network and the random numbers as they are."""
-    # As in training, where batch normalisation depends on this batch alone: after few steps its running statistics
-    # say little. They are put back.
-    kept = {name: buffer.clone() for name, buffer in module.named_buffers()}
-    try:
-        with random_state_kept(bad.device):
-            found: Tensor = module(batch)["loss"]
-        return torch.where((bad == 0) & ~torch.isfinite(found), step + 1, bad)
-    finally:
-        for name, buffer in module.named_buffers():
-            buffer.copy_(kept[name])
 
 
 def _groups(batches: Iterable[Any], size: int, count: int) -> Iterator[list[Any]]:

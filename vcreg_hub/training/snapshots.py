@@ -51,7 +51,7 @@ class Counting(Protocol):
 @dataclass
 class Progress:
     """How far a run is; part of its state. epoch: whole ones. place: steps taken of the next one. best_sha256: of
-    best.safetensors, where it is kept for the end."""
+    best.safetensors, where it is kept for the end. left_out: steps of the running epoch that are not in its sums."""
 
     epoch: int = 0
     step: int = 0
@@ -61,6 +61,7 @@ class Progress:
     rows: list[Row] = field(default_factory=list)
     place: int = 0
     best_sha256: str | None = None
+    left_out: int = 0
 
 
 @dataclass(frozen=True)
