@@ -123,9 +123,10 @@ def test_a_resumed_training_and_not_a_plain_one(photos, tmp_path):
 
 
 def test_any_script_knows_the_names(photos, tmp_path):
-    arguments = ["--data-dir", photos, "--split", "validation", "--model", "resnet32_cifar_vcreg", "--device", "cpu"]
+    arguments = ["--data-dir", photos, "--split", "validation", "--model", "test_resnet_vcreg", "--device", "cpu"]
     printed = run(
-        "validate.py", *arguments, "--num-classes", 10, "--batch-size", 4, "--workers", 0, "--no-prefetcher",
+        "validate.py", *arguments, "--num-classes", 2, "--input-size", 3, 32, 32, "--batch-size", 4,
+        "--workers", 0, "--no-prefetcher",
         module="vcreg_hub.loops.script", cwd=tmp_path,
     )  # fmt: skip
-    assert "--result" in printed and "resnet32_cifar_vcreg" in printed
+    assert "--result" in printed and "test_resnet_vcreg" in printed

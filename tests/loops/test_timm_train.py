@@ -12,7 +12,6 @@ from timm.task import ClassificationTask, LogitDistillationTask
 from torch import nn
 
 import vcreg_hub
-import vcreg_hub.loops.timm_train
 from vcreg_hub.loops import timm_train  # watches from here on, as with --device-modules
 from vcreg_hub.placement.sites import find_blocks
 
