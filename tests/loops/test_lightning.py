@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from small_models import EXACT, STRONG, Map, Tokens, distance, explicit_gradients, gradients, network, sites_of
@@ -138,3 +141,20 @@ def test_what_cannot_be_watched_is_refused():
 
     with pytest.raises(UsageError, match=r"by hand.*network\.vcreg\.watch\(loss\) in training_step"):
         fit(ByHand(), 1, VCRegLightningCallback())
+
+
+@pytest.mark.parametrize("name", ["lightning.pytorch", "pytorch_lightning"])
+def test_both_names_of_lightning_serve(name):
+    program = f"import {name} as pl\nfrom vcreg_hub.loops import VCRegLightningCallback as V\nprint(issubclass(V, pl.Callback))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == "True", done.stderr
+
+
+def test_without_lightning_the_extra_is_named():
+    program = (
+        "import sys; sys.modules['lightning'] = sys.modules['pytorch_lightning'] = None\n"
+        "try:\n    from vcreg_hub.loops import VCRegLightningCallback\n"
+        "except Exception as error:\n    print(type(error).__name__, error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert "vcreg_hub[lightning]" in done.stdout and done.stdout.startswith("UsageError"), done.stdout + done.stderr

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import importlib
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -13,18 +15,22 @@ from ..regularizer.attachment import Attachment, attach
 from ..regularizer.vcreg import Regularizer
 from .networks import AttachedNetworks, loss_in
 
-try:
-    from lightning.pytorch import Callback
-except ImportError:
-    try:
-        from pytorch_lightning import Callback  # type: ignore[assignment,unused-ignore]
-    except ImportError as error:
-        raise UsageError(
-            "VCRegLightningCallback needs Lightning: pip install 'vcreg_hub[lightning]', or pip install lightning"
-        ) from error
+
+def _callback_class() -> Any:
+    """Lightning's Callback, of the package that the program has imported already: it goes by two names."""
+    names = sorted(("lightning.pytorch", "pytorch_lightning"), key=lambda name: name not in sys.modules)
+    for name in names:
+        try:
+            return importlib.import_module(name).Callback
+        except ModuleNotFoundError:
+            continue
+    raise UsageError("VCRegLightningCallback needs Lightning: pip install 'vcreg_hub[lightning]'")
 
 
-class VCRegLightningCallback(Callback):
+_Callback: Any = _callback_class()
+
+
+class VCRegLightningCallback(_Callback):  # type: ignore[misc]
     """Trains the networks within a LightningModule with VCReg: `Trainer(callbacks=[VCRegLightningCallback()])`.
 
     cfg: a regularizer to attach at `where` to the submodule that `network` names, up to the end of the fit; None where
