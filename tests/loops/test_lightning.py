@@ -145,7 +145,8 @@ def test_what_cannot_be_watched_is_refused():
 
 @pytest.mark.parametrize("name", ["lightning.pytorch", "pytorch_lightning"])
 def test_both_names_of_lightning_serve(name):
-    program = f"import {name} as pl\nfrom vcreg_hub.loops import VCRegLightningCallback as V\nprint(issubclass(V, pl.Callback))"
+    ours = "from vcreg_hub.loops import VCRegLightningCallback"
+    program = f"import {name} as pl\n{ours}\nprint(issubclass(VCRegLightningCallback, pl.Callback))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
     assert done.stdout.strip() == "True", done.stderr
 
