@@ -30,7 +30,7 @@ HOUSE: dict[str, set[str]] = {
     "tasks": {"config", "models", "regularizer"},
     "evals": {"analysis", "config", "data", "files", "models", "placement", "regularizer", "results"},
     "training": {"config", "files", "models", "regularizer", "rundir"},
-    "loops": {"regularizer"},
+    "loops": {"models", "regularizer"},
     "run": {
         "analysis", "checkpoints", "config", "data", "env", "evals", "files", "models", "placement", "recipes",
         "regularizer", "results", "rundir", "tasks", "training",

@@ -22,7 +22,7 @@ from timm.task import TrainingTask
 from torch import nn
 from torch.nn.modules.module import register_module_module_registration_hook
 
-from .. import register_model
+from ..models.zoo import register_model
 from .networks import AttachedNetworks, loss_in
 
 

@@ -20,7 +20,7 @@ from ..errors import AttachError
 from ..placement.sites import Site
 from .gradient import add_gradient, no_autocast
 from .loss import covariance, rows, too_few_rows
-from .loss_scale import LossScale
+from .loss_scale import LossScale, functorch_runs, refuse_transforms
 from .statistics import Statistics
 from .vcreg import Regularizer, VCReg
 
@@ -76,6 +76,9 @@ class Injection:
 
     def through(self, index: int, z: Tensor) -> Tensor:
         """z unchanged, with the gradient of site `index` waiting in its backward."""
+        if self.paused and functorch_runs():
+            return z
+        refuse_transforms(self.names[index])
         autocast = _autocast(z.device.type)
         if torch.compiler.is_compiling():
             if not z.requires_grad:
@@ -141,6 +144,7 @@ class Injection:
         """grad plus the regularizer's gradient of site `index`, times the scale in `cell`."""
         if self.paused:
             return grad
+        refuse_transforms(self.names[index], grad)
         reached = self.scale.bind(cell)
         if reached == "idle":  # a walk that no watched loss of this forward pass began
             return grad

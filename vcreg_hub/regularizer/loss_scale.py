@@ -39,6 +39,7 @@ One step with accumulation over four:
 
 from __future__ import annotations
 
+import sys
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -51,6 +52,7 @@ from torch.autograd import Variable
 from ..errors import AttachError
 
 _NO_TASK = -1
+_BATCHED = torch._C._dispatch_key_parse("Batched")  # type: ignore[attr-defined, unused-ignore]
 # What a backward pass finds in a cell: its watched losses run, none of them runs, or it has none.
 Reached = Literal["running", "idle", "unwatched"]
 
@@ -155,6 +157,7 @@ class LossScale:
                 self._tell_apart(last)
 
         def record(grad: Tensor) -> None:
+            refuse_transforms("the watched loss", grad)
             # A loss of several elements is reduced later: their gradients sum to the scale of the reduced one.
             total = torch.ones(()) if grad.is_meta else grad.sum() * weight
             self._start()
@@ -224,6 +227,34 @@ class LossScale:
                 "code, reentrant checkpointing and forward passes without gradients hide it). "
                 "Watch the total once: loss = vc.watch(a + b)."
             )
+
+
+def functorch_runs() -> bool:
+    """Whether a transform of torch.func is running."""
+    return bool(torch._C._are_functorch_transforms_active())
+
+
+def refuse_transforms(where: str, grad: Tensor | None = None) -> None:
+    """AttachError where a backward pass is transformed or traced instead of run, so that nothing could be added to it.
+
+    where: the site, or "the watched loss"; grad: what arrived there.
+    """
+    if _compiled_autograd():
+        raise AttachError(
+            f"VCReg at {where} is added in a backward pass that runs, and compiled autograd traces it instead. Leave "
+            "torch._dynamo.config.compiled_autograd off; torch.compile of the model works without it."
+        )
+    if functorch_runs() or (grad is not None and torch._C._dispatch_keys(grad).has(_BATCHED)):
+        raise AttachError(
+            f"VCReg at {where} is added in a backward pass, which torch.func (grad, vjp, vmap, ...) and "
+            "is_grads_batched=True replace by their own. Do it in eval mode or within `with vc.paused():`, or call "
+            "vc.detach() and add vcreg_hub.vcreg_loss of the features to the loss."
+        )
+
+
+def _compiled_autograd() -> bool:
+    compiled = sys.modules.get("torch._dynamo.compiled_autograd")
+    return compiled is not None and bool(compiled.compiled_autograd_enabled)
 
 
 def _nodes_below(node: Any) -> Iterator[Any]:
