@@ -17,7 +17,9 @@ file or the new one. Weights trained elsewhere can be published by writing the f
 
 from __future__ import annotations
 
+import csv
 import json
+import math
 import re
 import shutil
 from pathlib import Path
@@ -96,6 +98,17 @@ class RunDir:
     def env(self) -> JSON:
         return self._json("env.json")
 
+    def epochs(self) -> list[dict[str, float]]:
+        """The numbers of metrics.csv, a row an epoch; what is no number is left out, and there is none without it."""
+        path = self.path / "metrics.csv"
+        if not path.is_file():
+            return []
+        with path.open(encoding="utf-8", newline="") as file:
+            return [
+                {name: float(value) for name, value in row.items() if name and value and _is_number(value)}
+                for row in csv.DictReader(file)
+            ]
+
     def tensors(self, name: str = "model.safetensors") -> dict[str, torch.Tensor]:
         """The tensors of one safetensors file, on the CPU."""
         return read_tensors(self.path / name)
@@ -116,3 +129,10 @@ class RunDir:
         if not isinstance(value, dict):
             raise RunFolderError(f"{self.path / name} holds a {type(value).__name__}, expected an object")
         return value
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False

@@ -13,6 +13,7 @@ from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import model_index_to_eval_results
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from tasks.two_views import TwoViews
 
 from vcreg_hub.config import Data, Model, Video, override
@@ -388,7 +389,7 @@ def test_our_own_architecture_says_that_it_needs_this_package(tmp_path):
     card = render_card(run, licence="mit")
     assert "import vcreg_hub  # this architecture is not timm's" in card
     assert "so that package is needed" in card
-    assert "transformers, through its wrapper" not in card
+    assert "import vcreg_hub  # registers this architecture\nfrom transformers import pipeline" in card
 
 
 def test_the_papers_averages_are_those_of_its_rows():
@@ -448,24 +449,25 @@ def test_the_loading_snippets_run_as_they_are_printed(tmp_path, monkeypatch):
 
     folder = make_loadable(tmp_path / "export")
     snippets = re.findall(r"```python\n(.*?)\n```", (folder / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    assert len(snippets) == 2
+    assert len(snippets) == 4
     monkeypatch.chdir(folder)
-    timm_names: dict = {}
-    exec(compile(snippets[0], "card", "exec"), timm_names)
-    assert timm_names["logits"].shape == (1, 3)
-    wrapped: dict = {}
-    exec(compile(snippets[1], "card", "exec"), wrapped)
-    with torch.no_grad():
-        theirs = wrapped["model"](timm_names["images"]).logits
+    Image.effect_noise((40, 36), 80).convert("RGB").save("picture.png")
+    names: dict = {}
+    for snippet in snippets[:3]:
+        exec(compile(snippet, "card", "exec"), names)
+    assert names["logits"].shape == (1, 3) and names["features"].ndim == 4
+    torch.testing.assert_close(names["model"].get_classifier()(names["embeddings"]), names["logits"])
+    piped: dict = {}
+    exec(compile(snippets[3], "card", "exec"), piped)
     # The same weights; another address in memory may take another kernel, so equal to the last bits only.
-    torch.testing.assert_close(theirs, timm_names["logits"], rtol=1e-5, atol=1e-7)
-    ours = timm_names["model"].state_dict()
-    assert all(
-        torch.equal(ours[name.removeprefix("timm_model.")], t) for name, t in wrapped["model"].state_dict().items()
-    )
+    assert {one["label"]: one["score"] for one in piped["answers"]} == pytest.approx(names["answers"], rel=1e-4)
+    ours = names["model"].state_dict()
+    theirs = piped["classify"].model.state_dict()
+    assert all(torch.equal(ours[name.removeprefix("timm_model.")], t) for name, t in theirs.items())
 
 
 def test_a_transformers_snippet_runs_as_it_is_printed(tmp_path, monkeypatch):
+    import torch
     from transformers import ResNetConfig, ResNetForImageClassification
 
     config = ResNetConfig(
@@ -474,12 +476,14 @@ def test_a_transformers_snippet_runs_as_it_is_printed(tmp_path, monkeypatch):
     run = make_run(tmp_path / "run", weights=False)
     ResNetForImageClassification(config).save_pretrained(run)
     write_card(run, licence="mit")
-    (snippet,) = re.findall(r"```python\n(.*?)\n```", (run / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    snippet, features = re.findall(r"```python\n(.*?)\n```", (run / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     assert "AutoModelForImageClassification" in snippet
     monkeypatch.chdir(run)
     names: dict = {}
-    exec(compile(snippet, "card", "exec"), names)
-    assert names["logits"].shape == (1, 3)
+    for code_ in (snippet, features):
+        exec(compile(code_, "card", "exec"), names)
+    assert names["logits"].shape == (1, 3) and names["features"].shape[:2] == (1, 8)
+    torch.testing.assert_close(names["last"](names["embeddings"]), names["logits"])
 
 
 # ---- text that anybody may have written ---------------------------------------------------------------------------
@@ -548,12 +552,16 @@ def test_no_name_can_write_yaml_or_markup_of_its_own(tmp_path, names):
 
 SECTIONS = {
     library: [
-        "## What VCReg is", "## How to load", "## VCReg in this model", "## Results", "### The paper's numbers",
-        "## Training", "## Data and licence", "## Environment", "## Limitations", "## Citation",
+        "## What VCReg is", "## How to load", *titles, "## The network", "## VCReg in this model", "## Results",
+        "### The paper's numbers", "## Plots", "## Training", "## Data and licence", "## Environment",
+        "## Limitations", "## Citation",
     ]
-    for library in ("timm", "transformers")
+    for library, titles in {
+        "timm": ["### One picture", "### Features and embeddings", "### In transformers' pipeline"],
+        "transformers": ["### Features and embeddings"],
+    }.items()
 }  # fmt: skip
-FENCES = {"timm": 6, "transformers": 4}
+FENCES = {"timm": 10, "transformers": 6}
 
 
 def _nasty_run(folder, values, names):

@@ -7,10 +7,13 @@ from pathlib import Path
 
 from hub.folders import make_run, results, row
 
-from vcreg_hub.hub.card import PICTURE, write_card
+from vcreg_hub.hub.card import write_card
 from vcreg_hub.hub.download import download
 from vcreg_hub.hub.index import _write_release, read_records
+from vcreg_hub.hub.pictures import PICTURES
 from vcreg_hub.hub.runs import collect
+
+PICTURE = PICTURES["results"]
 
 
 def test_seeds_and_twins_are_drawn_side_by_side(tmp_path: Path) -> None:

@@ -17,14 +17,12 @@ from typing import Any
 
 from ..errors import HubError, IntegrityError, UsageError, VCRegError
 from ..files import write_json, write_text
-from ..results.figures import draw_metrics
 from .card_metadata import card_data, eval_result_files
 from .card_sections import card_context, results_table
+from .pictures import PICTURES, draw_pictures, picture_names
 from .record import Record, addressed, is_smoke_test
 from .runs import SEEDS, collect
 
-# Its results beside the baseline's.
-PICTURE = "results_of_all_seeds.png"
 # A repo as the snippets of a card name it.
 _NAMED = re.compile(r'"(?:hf-hub:)?([\w.-]+/[\w.-]+)"')
 
@@ -36,7 +34,7 @@ def render_card(folder: str | Path, *, licence: str | None = None, **about: Any)
 
 def write_card(folder: str | Path, *, licence: str | None = None, record: Record | None = None, **about: Any) -> Path:
     """Render the card into `folder`/README.md, and its metrics into `folder`/.eval_results; returns the card's path.
-    What it says of other seeds and of twins is kept beside it, in seeds.json, and drawn (`PICTURE`).
+    What it says of other seeds and of twins is kept beside it, in seeds.json, and drawn (`draw_pictures`).
 
     record: what `runs.collect` gathered already, in place of `licence` and `about`.
 
@@ -44,8 +42,8 @@ def write_card(folder: str | Path, *, licence: str | None = None, record: Record
     """
     folder = Path(folder)
     record = record or collect(folder, licence=licence, **about)
-    compared = len(record.runs) > 1 or bool(record.baselines)
-    plots = {*record.plots} - {PICTURE} | ({PICTURE} if compared else set())
+    pictures = picture_names(record)
+    plots = {*record.plots} - {PICTURES["results"]} | {*pictures.values()}
     record = replace(record, plots=tuple(sorted(plots)))
     card, results = render(record), eval_result_files(record)
     for stale in (folder / ".eval_results").glob("*.yaml"):
@@ -53,11 +51,12 @@ def write_card(folder: str | Path, *, licence: str | None = None, record: Record
             stale.unlink()
     for path, text in results.items():
         write_text(folder / path, text)
-    (folder / PICTURE).unlink(missing_ok=True)
-    if compared:
+    if "results" in pictures:
         kept = record.to_json()
         write_json(folder / SEEDS, {name: kept[name] for name in ("runs", "twins")})
-        draw_metrics(record.pictured(), folder / PICTURE)
+    else:
+        (folder / PICTURES["results"]).unlink(missing_ok=True)
+    draw_pictures(record, folder)
     write_text(folder / "README.md", card)
     return folder / "README.md"
 

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from ..paper import ARXIV, TITLE, paper_numbers
 from ..results.tables import Table
 from .markdown import code, number, one_line, prose, spread
+from .pictures import picture_names
 from .record import Document, Record, RunNumbers, Score
 
 
 def card_context(record: Record) -> dict[str, object]:
     """The variables of card.md.j2, each a text or a list of texts, with the record's markdown signs escaped."""
-    snippet, *wrapped = _snippets(record)
+    snippet, *others = _snippets(record).items()
     architecture, data = record.architecture, record.recipe["data"]["name"]
     vcreg = record.recipe["vcreg"]
     classes = [prose(name) for name in record.results["data"].get("classes") or []]
@@ -23,8 +24,9 @@ def card_context(record: Record) -> dict[str, object]:
         "arxiv": ARXIV,
         "paper_title": TITLE,
         "load_note": _load_note(record),
-        "snippet": snippet,
-        "transformers_snippet": wrapped[0] if wrapped else None,
+        "snippet": snippet[1],
+        "snippets": others,
+        "network": _network(record),
         "class_count": len(classes),
         "classes": ", ".join(classes) if 0 < len(classes) <= 200 else "",
         "vcreg": vcreg_table(vcreg, record.recipe["where"]) if vcreg else None,
@@ -34,6 +36,7 @@ def card_context(record: Record) -> dict[str, object]:
         "paper": _paper_table(architecture, record.recipe["data"]),
         "no_paper": f"The paper reports no number for {prose(architecture)} trained on {prose(data)}.",
         "plots": record.plots,
+        "unrecorded": [text for kind, text in _UNRECORDED.items() if kind not in picture_names(record)],
         "training": _training(record),
         "again": _again(record),
         "recipe": _recipe_table(record.recipe),
@@ -43,9 +46,9 @@ def card_context(record: Record) -> dict[str, object]:
     }
 
 
-def _snippets(record: Record) -> tuple[str, ...]:
-    """The few lines that load the weights, from their repo or from the card's own folder. A test runs them as they are
-    printed."""
+def _snippets(record: Record) -> dict[str, str]:
+    """Title -> lines of Python: the first loads the weights, from their repo or from the card's own folder. A test runs
+    them as they are printed."""
     from ..models.build import load_snippets
     from ..models.libraries.library import Loader, SnippetSource
 
@@ -60,18 +63,52 @@ def _snippets(record: Record) -> tuple[str, ...]:
             packaged=record.packaged is not None,
             in_chans=int(data.get("in_chans") or 3),
             image_size=int(data.get("image_size") or 224),
+            stride=int(data.get("stride") or 1),
         )
     )
 
 
 def _summary(record: Record) -> str:
     what = "trained with VCReg" if record.recipe["vcreg"] else "trained without VCReg (the baseline)"
-    weights = record.weights
-    size = f" {weights.values / 1e6:.2f} million values, {weights.bytes / 1e6:.2f} MB." if weights else ""
     return (
         f"{prose(record.architecture)} for {record.task.replace('-', ' ')}, {what} on "
-        f"{prose(record.recipe['data']['name'])} by recipe {code(record.recipe['name'])}.{size}"
+        f"{prose(record.recipe['data']['name'])} by recipe {code(record.recipe['name'])}."
     )
+
+
+def _network(record: Record) -> list[str]:
+    data, size, weights = record.results["data"], record.results.get("network"), record.weights
+    shown = [data.get(name) for name in ("in_chans", "image_size")]
+    lines = ["input: not recorded"]
+    if None not in shown:
+        channels, side = map(prose, shown)
+        grey = " (grey)" if shown[0] == 1 else ""
+        clip = (
+            ""
+            if data.get("frames") is None
+            else f"clips of {prose(data['frames'])} frames, {prose(data['stride'])} apart, "
+        )
+        what = f"{clip}{channels} channel{'s' * (shown[0] != 1)}{grey}, {side} x {side} pixels"
+        normalised = [code(_json(data[name])) for name in ("mean", "std") if data.get(name) is not None]
+        of_pixels = (
+            f"; pixels in [0, 1] minus {normalised[0]}, divided by {normalised[1]}" if len(normalised) == 2 else ""
+        )
+        lines = [f"input: {what}{of_pixels}"]
+    counted = "not counted yet: `vcreg export` does"
+    if size is not None:
+        sample = "clip" if record.task.startswith("video") else "image"
+        counted = f"{int(size['parameters']):,}; multiply-adds for one {sample}: {int(size['macs']) / 1e9:.4g} GMACs"
+        counted += ", in convolutions, matrix products and attention (torch.utils.flop_counter)"
+    lines.append(f"parameters: {counted}")
+    if weights is not None:
+        lines.append(f"weights: {code(weights.file)}, {weights.bytes / 1e6:.2f} MB, SHA-256 {code(weights.sha256)}")
+    return lines
+
+
+_UNRECORDED = {
+    "training": "training curve: not recorded",
+    "blocks": "features block by block: not recorded",
+}
 
 
 def _load_note(record: Record) -> str:

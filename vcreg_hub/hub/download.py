@@ -97,8 +97,7 @@ def _copy_to(folder: Path, to: Path, force: bool = False, card: Path | None = No
     there = {name: path for name, path in there.items() if path.is_file() and is_release_file(name)}
     if card is not None:
         there[CARD] = card
-        if (picture := card.with_suffix(".png")).is_file():
-            there[picture.name] = picture
+        there |= {picture.name: picture for picture in card.parent.glob(f"{card.stem}.*png")}
     sums = {name: sha256(path) for name, path in sorted(there.items())}
     for name, digest in sums.items():
         target = to / name

@@ -4,7 +4,8 @@
     model.safetensors     the plain network's state dict
     (video_)preprocessor_config.json   for a transformers network
     recipe.json results.json env.json and the plots, as the run has them, without this machine's paths; results.json
-                          also holds the SHA-256 of the others, the plots aside
+                          also holds the SHA-256 of the others, the plots aside, the network's size, and what
+                          the card draws of metrics.csv
 
 The card is written into that folder afterwards, by `card.write_card`.
 """
@@ -23,13 +24,14 @@ from ..checkpoints.checksums import EXPORTED
 from ..checkpoints.find import refuse_only_pickles
 from ..config import to_dict
 from ..errors import RunFolderError, UsageError
-from ..files import replacing_folder, sha256, write_json
+from ..files import JSON, replacing_folder, sha256, write_json
 from ..models.build import library_of, load_network
 from ..models.checkpoint import run_network, run_view
 from ..models.libraries.library import Preprocessing
 from ..models.outputs import logits
 from ..rundir import RunDir
 from .licence import known_licence
+from .pictures import recorded
 from .privacy import private_fields, without_paths
 
 # Every name that an export folder can have.
@@ -77,7 +79,8 @@ def write_export(
         write_json(folder / "env.json", env)
         # What is published or loaded later can then be compared with what was loaded back here.
         hashes = {path.name: sha256(path) for path in sorted(folder.iterdir())}
-        write_json(folder / "results.json", {**results, EXPORTED: hashes})
+        told = {**results, "network": network_size(written, view), **recorded(source.epochs())}
+        write_json(folder / "results.json", {**told, EXPORTED: hashes})
         for plot in source.path.glob("*.png"):
             shutil.copyfile(plot, folder / plot.name)
         _refuse_private(folder)
@@ -96,15 +99,32 @@ def _refuse_private(folder: Path) -> None:
 def refuse_other_logits(loaded: nn.Module, model: nn.Module, view: Preprocessing) -> None:
     """RunFolderError unless the exported network computes what `model` does."""
     generator = torch.Generator().manual_seed(0)
-    frames = getattr(getattr(model, "config", None), "num_frames", None)
-    clip = () if frames is None else (frames,)
-    x = torch.randn(2, *clip, view.in_chans, view.image_size, view.image_size, generator=generator)
+    x = torch.randn(2, *_sample_shape(model, view), generator=generator)
     expected, found = logits(model.eval()(x)), logits(loaded(x))
     if expected.shape != found.shape or not torch.equal(expected, found):
         raise RunFolderError(
             "the exported folder does not give the network's logits when it is loaded back "
             f"({tuple(found.shape)}, expected {tuple(expected.shape)}); nothing was exported"
         )
+
+
+@torch.no_grad()
+def network_size(model: nn.Module, view: Preprocessing) -> JSON:
+    """What results.json says of a network: "parameters" without buffers; "macs", the multiply-adds of one sample's
+    forward pass in convolutions, matrix products and attention; "input", the shape of a sample."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    shape = _sample_shape(model, view)
+    with FlopCounterMode(display=False) as counter:
+        model.eval()(torch.zeros(1, *shape))
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return {"parameters": parameters, "macs": counter.get_total_flops() // 2, "input": list(shape)}
+
+
+def _sample_shape(model: nn.Module, view: Preprocessing) -> tuple[int, ...]:
+    """(channels, size, size) of an image; frames first of a clip."""
+    frames = getattr(getattr(model, "config", None), "num_frames", None)
+    return (*(() if frames is None else (frames,)), view.in_chans, view.image_size, view.image_size)
 
 
 def _check_target(to: Path, overwrite: bool) -> None:

@@ -24,7 +24,7 @@ from ..models.outputs import logits
 from ..placement.dry_run import unwrap
 from ..releases import CARD, MODULE, WEIGHTS
 from .card_sections import vcreg_table
-from .export import refuse_other_logits
+from .export import network_size, refuse_other_logits
 from .licence import check_licence
 from .markdown import one_line, prose
 
@@ -126,9 +126,10 @@ def _card(
     config = read_config(folder)
     loader = loader_of(config, name, video=view.frames is not None)
     processor = any(folder.glob("*preprocessor_config.json"))
-    snippet, *_ = load_snippets(
+    snippet, *others = load_snippets(
         SnippetSource(repo_id.partition("/")[2], repo_id, loader, processor, False, view.in_chans, view.image_size)
-    )
+    ).items()
+    size = network_size(model, view)
     task = f"{'video' if loader.video else 'image'}-classification"
     extra: dict[str, Any] = {
         f"license_{part}": licence[f"licence_{part}"] for part in ("name", "link") if licence["licence"] == "other"
@@ -145,8 +146,9 @@ def _card(
         "title": prose(repo_id.partition("/")[2]),
         "architecture": prose(loader.architecture),
         "task": task.replace("-", " "),
-        "values": f"{sum(tensor.numel() for tensor in model.state_dict().values()) / 1e6:.2f} million values",
-        "snippet": snippet,
+        "values": f"{size['parameters']:,} parameters, {size['macs'] / 1e9:.4g} GMACs for one sample",
+        "snippet": snippet[1],
+        "snippets": others,
         "repo": prose(repo_id),
         "sha256": sha256(folder / WEIGHTS),
         "view": f"{_view(view)} ({how})",

@@ -19,11 +19,11 @@ from ..checkpoints.locations import PACKAGED
 from ..errors import RunFolderError, WeightsNotFoundError, unknown_name
 from ..files import sha256, write_json, write_text
 from ..releases import CONFIG, RELEASES, WEIGHTS, Release, cards_folder, find_release
-from ..results.figures import draw_metrics
 from ..results.tables import Table
 from ..rundir import RunDir
 from .card import render
 from .markdown import prose, spread
+from .pictures import draw_pictures, picture_names
 from .record import FORMAT, Record, Score
 from .runs import collect
 
@@ -70,9 +70,9 @@ def make_release(
 
 def _write_release(record: Record, folder: str | Path) -> Path:
     """Write the numbers, picture and card of one release into `folder`, and its index anew; returns the card's path."""
-    folder, picture = Path(folder), f"{record.name}.png"
-    draw_metrics(record.pictured(), folder / picture)
-    record = dataclasses.replace(record, plots=(picture,))
+    folder = Path(folder)
+    draw_pictures(record, folder, record.name)
+    record = dataclasses.replace(record, plots=tuple(picture_names(record, record.name).values()))
     write_json(folder / f"{record.name}.json", record.to_json())
     write_text(folder / f"{record.name}.md", render(record))
     write_text(folder / "README.md", _render_index(read_records(folder)))
@@ -105,12 +105,10 @@ def refresh(folder: str | Path) -> list[str]:
     for name in changed:
         write_text(Path(folder) / name, texts[name])
     for record in read_records(folder):
-        picture = Path(folder) / f"{record.name}.png"
-        if picture.name not in record.plots:
-            continue
-        before = picture.read_bytes() if picture.is_file() else b""
-        draw_metrics(record.pictured(), picture)
-        changed += [picture.name] if picture.read_bytes() != before else []
+        pictures = [Path(folder) / name for name in record.plots]
+        before = [path.read_bytes() if path.is_file() else b"" for path in pictures]
+        draw_pictures(record, Path(folder), record.name)
+        changed += [path.name for path, old in zip(pictures, before, strict=True) if path.read_bytes() != old]
     return changed
 
 

@@ -122,8 +122,8 @@ def loader_of(config: Mapping[str, Any] | None, model: str, *, video: bool = Fal
     return (library or LIBRARIES["timm"]).loader(config, model, video=video)
 
 
-def load_snippets(source: SnippetSource) -> tuple[str, ...]:
-    """Python to load published weights and compute logits; then other ways to load them, if any."""
+def load_snippets(source: SnippetSource) -> dict[str, str]:
+    """Title -> Python that users run; the first, without a title, loads published weights and computes logits."""
     # Our own architectures are registered with timm.
     return LIBRARIES.get(source.loader.library, LIBRARIES["timm"]).snippets(source)
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ..rundir import RunDir
 from .aggregate import Sample, differences
 from .comparison import Comparison
 from .figures import telling
@@ -91,7 +88,7 @@ class Charts:
 def charts_of(one: Comparison, gallery: Gallery) -> Charts:
     """Makes what a report draws of a comparison, from results.json, metrics.csv and the gallery of its networks."""
     colors = _colors(one)
-    rows = {group: [list(_rows(run)) for run in runs] for group, runs in one.runs.items()}
+    rows = {group: [run.epochs() for run in runs] for group, runs in one.runs.items()}
     curves = [_curve(column, title, rows, one.labels, colors) for column, title in _CURVES.items()]
     live = [_live(column, title, rows, one.labels, colors) for column, title in _LIVE.items()]
     read = list(_read(gallery, colors))
@@ -129,23 +126,6 @@ def _dots(one: Comparison, colors: Mapping[str, int]) -> Iterator[_Dots]:
 
 def _row(name: str, color: int, of: Sample) -> _Row:
     return _Row(name, color, of.mean, of.values, of.interval)
-
-
-def _rows(run: RunDir) -> Iterator[dict[str, float]]:
-    """The numbers of metrics.csv, a row an epoch; what is no number is left out."""
-    path = run.path / "metrics.csv"
-    if not path.is_file():
-        return
-    with path.open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            yield {name: float(value) for name, value in row.items() if name and value and _is_number(value)}
-
-
-def _is_number(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
 
 
 _Table = Mapping[str, Sequence[Sequence[Mapping[str, float]]]]

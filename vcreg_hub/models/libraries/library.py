@@ -67,6 +67,7 @@ class SnippetSource:
     """A card's facts on the weights of its snippet.
 
     repo_id: None for the folder that holds the card. packaged: whether they ship inside this package, under `name`.
+    stride: of a clip's frames in the video.
     """
 
     name: str
@@ -76,6 +77,49 @@ class SnippetSource:
     packaged: bool
     in_chans: int
     image_size: int
+    stride: int = 1
+
+    @property
+    def mode(self) -> str:
+        """What PIL calls an image with as many channels."""
+        return "L" if self.in_chans == 1 else "RGB"
+
+    def in_pipeline(self, *imports: str) -> str:
+        """Python to classify a picture by transformers' own pipeline; a test runs it as it is printed."""
+        place = f'"{self.repo_id or "."}"'
+        lines = [*imports, "from transformers import pipeline"]
+        if self.packaged:
+            place = "str(folder)"
+            lines += ["from vcreg_hub.checkpoints.find import find_weights", ""]
+            lines += [f'folder = find_weights("{self.name}").folder']
+        else:
+            lines += [""]
+        lines += [f'classify = pipeline("image-classification", model={place})']
+        if self.mode == "L":
+            lines += [
+                "prepare = classify.image_processor",
+                "# The pipeline opens every picture in colour; this network takes grey ones.",
+                'classify.image_processor = lambda images, **how: prepare(images.convert("L"), **how)',
+            ]
+        return "\n".join([*lines, 'answers = classify("picture.png", top_k=3)  # [{"label": ..., "score": ...}, ...]'])
+
+
+# Titles of snippets. The first loads the weights; the last stands alone, the others go on from the first.
+LOAD, PICTURE, FEATURES, PIPELINE = "", "One picture", "Features and embeddings", "In transformers' pipeline"
+# Prints the best three classes; `shares` and `names` stand before it.
+TOP_3 = "answers = {names[int(n)]: float(shares[n]) for n in shares.argsort(descending=True)[:3]}"
+
+
+def embeddings_of(layer: str, call: str) -> list[str]:
+    """Lines of Python that keep what enters a layer, of the expression `layer`, while `call` runs."""
+    return [
+        "kept = []",
+        f"hook = {layer}.register_forward_hook(lambda layer, given, logits: kept.append(given[0].flatten(1)))",
+        "with torch.no_grad():",
+        f"    {call}",
+        "hook.remove()",
+        "(embeddings,) = kept  # (1, d): what the classifier reads",
+    ]
 
 
 class Library(ABC):
@@ -151,8 +195,8 @@ class Library(ABC):
         """The loader of a recipe's network files. config: of its export; None before there is one."""
 
     @abstractmethod
-    def snippets(self, source: SnippetSource) -> tuple[str, ...]:
-        """Python to load published weights and compute logits; then other ways to load them, if any."""
+    def snippets(self, source: SnippetSource) -> dict[str, str]:
+        """Title -> Python that users run, `LOAD` first: it loads published weights and computes logits."""
 
     def recipe_name(self, config: Mapping[str, Any]) -> str:
         """How a recipe names the network of an exported config.json, in words of an error message."""

@@ -20,6 +20,11 @@ from .. import zoo
 from ..head import classes_in_config, remember_classes
 from ..video_networks import NETWORKS
 from .library import (
+    FEATURES,
+    LOAD,
+    PICTURE,
+    PIPELINE,
+    TOP_3,
     Library,
     Loader,
     Preprocessing,
@@ -98,7 +103,7 @@ class Timm(Library):
         own = timm.is_model(architecture) and timm.model_entrypoint(architecture).__module__.startswith("vcreg_hub.")
         return Loader("vcreg_hub" if own else self.name, architecture, video=video)
 
-    def snippets(self, source: SnippetSource) -> tuple[str, ...]:
+    def snippets(self, source: SnippetSource) -> dict[str, str]:
         own = source.loader.library != self.name
         place = f"hf-hub:{source.repo_id}" if source.repo_id else "local-dir:."
         lines = ["import timm", "import torch"]
@@ -116,14 +121,28 @@ class Timm(Library):
             "with torch.no_grad():",
             "    logits = model(images)  # (1, classes)",
         ]
-        if own or source.packaged:
-            return ("\n".join(lines),)
-        wrapped = [
-            "from transformers import AutoModelForImageClassification",
+        picture = [
+            "from PIL import Image",
             "",
-            f'model = AutoModelForImageClassification.from_pretrained("{source.repo_id or "."}").eval()',
+            f'picture = transform(Image.open("picture.png").convert("{source.mode}"))  # a file of yours',
+            "with torch.no_grad():",
+            "    shares = model(picture.unsqueeze(0)).softmax(-1)[0]",
+            'names = model.pretrained_cfg["label_names"]',
+            TOP_3,
         ]
-        return "\n".join(lines), "\n".join(wrapped)
+        features = [
+            "with torch.no_grad():",
+            "    features = model.forward_features(images)  # at every position, before they are pooled",
+            "    embeddings = model.forward_head(features, pre_logits=True)  # (1, d): what the classifier reads",
+        ]
+        # Of a packaged network the import that finds it registers our architectures.
+        registers = ["import vcreg_hub  # registers this architecture"] if own and not source.packaged else []
+        return {
+            LOAD: "\n".join(lines),
+            PICTURE: "\n".join(picture),
+            FEATURES: "\n".join(features),
+            PIPELINE: source.in_pipeline(*registers),
+        }
 
     def recipe_name(self, config: Mapping[str, Any]) -> str:
         return "a timm architecture"

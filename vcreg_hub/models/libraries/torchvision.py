@@ -22,6 +22,10 @@ from ...config import Model
 from ...errors import UsageError, unknown_name
 from ...files import JSON, read_tensors, write_json, write_tensors
 from .library import (
+    FEATURES,
+    LOAD,
+    PICTURE,
+    TOP_3,
     Library,
     Loader,
     Preprocessing,
@@ -29,6 +33,7 @@ from .library import (
     SnippetSource,
     construct,
     construct_on_meta,
+    embeddings_of,
     fill,
     input_of,
     recoloured,
@@ -114,7 +119,7 @@ class Torchvision(Library):
             return Timm().loader(None, EQUIVALENTS[name], video=video)
         return Loader(self.name, name, video=video)
 
-    def snippets(self, source: SnippetSource) -> tuple[str, ...]:
+    def snippets(self, source: SnippetSource) -> dict[str, str]:
         refit = [  # torchvision's constructors know three channels only
             "name, first = next((n, m) for n, m in model.named_modules() if isinstance(m, torch.nn.Conv2d))",
             f"sizes = ({source.in_chans}, first.out_channels, first.kernel_size, first.stride, first.padding)",
@@ -138,7 +143,31 @@ class Torchvision(Library):
             "with torch.no_grad():",
             f"    logits = model(torch.rand(1, {source.in_chans}, size, size))  # (1, classes)",
         ]
-        return ("\n".join(lines),)
+        picture = [
+            "from PIL import Image",
+            "from torchvision import transforms",
+            "",
+            'view = config["preprocessing"]',
+            "transform = transforms.Compose(",
+            "    [",
+            '        transforms.Resize(view["resize"], transforms.InterpolationMode(view["interpolation"])),',
+            '        transforms.CenterCrop(view["image_size"]),',
+            "        transforms.ToTensor(),",
+            '        transforms.Normalize(view["mean"], view["std"]),',
+            "    ]",
+            ")",
+            f'picture = transform(Image.open("picture.png").convert("{source.mode}"))  # a file of yours',
+            "with torch.no_grad():",
+            "    shares = model(picture.unsqueeze(0)).softmax(-1)[0]",
+            'names = config["label_names"]',
+            TOP_3,
+        ]
+        image = f"torch.rand(1, {source.in_chans}, size, size)"
+        features = [
+            "last = list(model.children())[-1]  # the classifier, and what pools for it where that is a part of it",
+            *embeddings_of("last", f"model({image})"),
+        ]
+        return {LOAD: "\n".join(lines), PICTURE: "\n".join(picture), FEATURES: "\n".join(features)}
 
 
 def _stated(folder: Path) -> JSON:

@@ -22,12 +22,18 @@ from ..video import build_video_model, finish_classifier
 from ..video_networks import NETWORKS, NORMALISATION, OPTIONS, check_geometry, classifier_of, video_processor
 from ..zoo import SUFFIX
 from .library import (
+    FEATURES,
+    LOAD,
+    PICTURE,
+    PIPELINE,
+    TOP_3,
     Library,
     Loader,
     Preprocessing,
     Sizes,
     SnippetSource,
     construct,
+    embeddings_of,
     input_of,
     numbered_classes,
 )
@@ -133,7 +139,7 @@ class Transformers(Library):
         architecture = model if model in NETWORKS else str((config or {}).get("model_type") or self.bare(model))
         return Loader(self.name, architecture, _auto_class(video), video)
 
-    def snippets(self, source: SnippetSource) -> tuple[str, ...]:
+    def snippets(self, source: SnippetSource) -> dict[str, str]:
         kind, place = source.loader.auto_class, f'"{source.repo_id or "."}"'
         processor = "AutoVideoProcessor" if source.loader.video else "AutoImageProcessor"
         names = sorted([processor, kind] if source.processor else [kind])
@@ -153,7 +159,20 @@ class Transformers(Library):
         else:
             lines += [f"pixels = torch.rand(1, config.num_channels, {source.image_size}, {source.image_size})"]
         lines += ["with torch.no_grad():", "    logits = model(pixel_values=pixels).logits  # (1, classes)"]
-        return ("\n".join(lines),)
+        found = {LOAD: "\n".join(lines)}
+        if source.processor:
+            found[PICTURE] = "\n".join(_sample(source))
+        features = [
+            "with torch.no_grad():",
+            "    states = model(pixel_values=pixels, output_hidden_states=True).hidden_states",
+            "features = states[-1]  # at every position of the last block",
+            "last = [layer for layer in model.modules() if isinstance(layer, torch.nn.Linear)][-1]  # the classifier",
+            *embeddings_of("last", "model(pixel_values=pixels)"),
+        ]
+        found[FEATURES] = "\n".join(features)
+        if source.processor and not source.loader.video:
+            found[PIPELINE] = source.in_pipeline()
+        return found
 
     def recipe_name(self, config: Mapping[str, Any]) -> str:
         return "hf:<the same folder or id>"
@@ -290,6 +309,31 @@ def _is_native(source: str) -> bool:
     if path.exists():
         return path.is_dir() and (path / "config.json").is_file()
     return not source.partition(".")[0].endswith(SUFFIX) and path.suffix != ".safetensors"
+
+
+def _sample(source: SnippetSource) -> list[str]:
+    """Lines of Python that classify a picture or a clip from its file."""
+    clip = [
+        "import av",
+        "",
+        'with av.open("clip.mp4") as video:  # a file of yours',
+        '    frames = [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]',
+        f"frames = frames[::{source.stride}][: config.num_frames]  # of the video's beginning",
+        'prepared = processor(frames, return_tensors="pt")',
+    ]
+    picture = [
+        "from PIL import Image",
+        "",
+        f'picture = Image.open("picture.png").convert("{source.mode}")  # a file of yours',
+        'prepared = processor(picture, return_tensors="pt")',
+    ]
+    return [
+        *(clip if source.loader.video else picture),
+        "with torch.no_grad():",
+        "    shares = model(**prepared).logits.softmax(-1)[0]",
+        "names = config.id2label",
+        TOP_3,
+    ]
 
 
 def _image_processor(view: Preprocessing) -> Any:
