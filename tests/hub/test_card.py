@@ -572,10 +572,16 @@ def _nasty_run(folder, values, names):
         values=values,
         where_it_ran=env(device=device, commit=labels, packages={labels: device}),
         weights=False,
-        name="r" + re.sub(r"[/\\\0]", "|", recipe_name),  # the names that a recipe refuses itself
-        model=replace(made.model, name=model),
-        data=replace(made.data, name=data, labels=labels),
+        # The names that a recipe refuses itself.
+        name="r" + "".join(c if c.isprintable() and c not in "/\\" else "|" for c in recipe_name),
+        model=replace(made.model, name=_text(model)),
+        data=replace(made.data, name=_text(data), labels=_text(labels)),
     )
+
+
+def _text(text: str) -> str:
+    """What a recipe takes of any text."""
+    return text.replace("\0", "|").encode("utf-8", "replace").decode()
 
 
 @given(text=NASTY)

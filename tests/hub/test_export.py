@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,10 +17,12 @@ import timm
 import torch
 from PIL import Image
 
+import vcreg_hub
 from vcreg_hub.config import Data, Model, Recipe, Video
 from vcreg_hub.data.image.transforms import test_transform as view_of_the_run
 from vcreg_hub.errors import RunFolderError, UnknownNameError, UsageError
 from vcreg_hub.files import write_json, write_tensors
+from vcreg_hub.hub.card import write_card
 from vcreg_hub.hub.export import _check_target, write_export
 from vcreg_hub.models.build import build_model
 from vcreg_hub.models.libraries.timm import _crop_share
@@ -276,6 +279,22 @@ def test_torchvision_without_a_twin_says_how_it_is_loaded(tmp_path, monkeypatch)
     monkeypatch.chdir(out)
     exec(config["note"].partition("this: ")[2], scope)
     assert torch.equal(scope["model"].eval()(fixed_input(3, 32)), run_logits(run))
+
+
+@pytest.mark.parametrize("in_chans", [1, 3])
+def test_the_card_of_torchvision_s_own_network_runs_as_it_is_printed(tmp_path, monkeypatch, in_chans):
+    run = make_run(tmp_path / "run", "torchvision:mobilenet_v2", in_chans=in_chans)
+    out = write_export(run, tmp_path / "out", licence="mit")
+    card = write_card(out, licence="mit").read_text(encoding="utf-8")
+    loads, shows, looks = re.findall(r"```python\n(.*?)\n```", card, re.DOTALL)
+    monkeypatch.chdir(out)
+    Image.effect_noise((40, 36), 80).convert("RGB").save("picture.png")
+    names: dict = {}
+    for snippet in (loads, shows, looks):
+        exec(compile(snippet, "card", "exec"), names)
+    assert names["logits"].shape == (1, 4) and names["embeddings"].shape == (1, 1280)
+    (ours,) = vcreg_hub.predict(out, "picture.png", top_k=3)
+    assert names["answers"] == pytest.approx(dict(ours.classes), rel=1e-3)
 
 
 def test_other_weights_come_without_the_metrics_of_these(tmp_path):

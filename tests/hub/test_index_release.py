@@ -95,7 +95,7 @@ def test_an_unfinished_run_or_an_unknown_name_makes_nothing(study, tmp_path):
 )
 def test_the_card_of_what_ships_loads_it_as_printed(name):
     card = read_card(name)
-    (snippet,) = re.findall(r"```python\n(.*?)\n```", card, re.DOTALL)
+    snippet, *_ = re.findall(r"```python\n(.*?)\n```", card, re.DOTALL)
     names: dict = {}
     exec(compile(snippet, name, "exec"), names)
     (record,) = [record for record in read_records(cards_folder()) if record.name == name]

@@ -91,8 +91,8 @@ class Toy(Library):
     def loader(self, config: Mapping[str, Any] | None, model: str, *, video: bool) -> Loader:
         return Loader(self.name, self.bare(model))
 
-    def snippets(self, source: SnippetSource) -> tuple[str, ...]:
-        return (f'import toy\n\nmodel = toy.load("{source.repo_id or "."}")',)
+    def snippets(self, source: SnippetSource) -> dict[str, str]:
+        return {"": f'import toy\n\nmodel = toy.load("{source.repo_id or "."}")'}
 
 
 @pytest.fixture(autouse=True)
