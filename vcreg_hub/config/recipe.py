@@ -165,6 +165,8 @@ class Video:
     max_failed: how many training and validation clips may fail to decode before a run stops, over all its processes
         together. A test clip that fails counts as wrong, however many there are.
     decoder: `pyav`, or another library, which is used for the files on which it agrees with PyAV.
+    antialias: whether training crops and test frames are resized with antialiasing, as by the video processors of
+        transformers; VideoMAE's own code has none. It matters where frames shrink.
     """
 
     split: int = number(1, at_least=1, at_most=1000)
@@ -179,6 +181,7 @@ class Video:
     noise_seed: int = number(0, at_least=0, at_most=LARGEST_SEED)
     max_failed: int = number(10, at_least=0, at_most=COUNT)
     decoder: Literal["pyav", "torchcodec", "decord"] = "pyav"
+    antialias: bool = True
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -1,10 +1,11 @@
 """HMDB51: Kinetics-400/710 networks fine-tuned on 51 actions, Table 2 of the paper.
 
 The settings are those of VideoMAE's HMDB51 fine-tuning (Tong et al., 2022), which the paper says it follows. That code
-base has no HMDB51 script, so they come from its paper's appendix as others quote it; where they disagree or are silent,
-the value here is that of its UCF101 script, and `Recipe.assumed` names it, in recipe.json and on the card. ViViT takes
-them over. The original trains in fp16; here it is bf16, which needs no loss scaling. The paper gives the grid it
-searched (alpha in 1, 3, 5; beta in 0.1, 0.3, 0.5) and not the values it chose: 3 and 0.3 are the middle of that grid.
+base has no HMDB51 script: what all its fine-tuning shares is its code's default, read there. The rest comes from its
+paper's appendix as others quote it; where they disagree or are silent, the value here is that of its UCF101 script.
+`Recipe.assumed` names every such second-hand value, in recipe.json and on the card. ViViT takes them over. The original
+trains in fp16; here it is bf16, which needs no loss scaling. The paper gives the grid it searched (alpha in 1, 3, 5;
+beta in 0.1, 0.3, 0.5) and not the values it chose: 3 and 0.3 are the middle of that grid.
 
 `vcreg data hmdb51 --source ARCHIVES --out DIR` prepares the videos, `--set data.root=DIR` says where they are,
 `--set video.split=2` takes another of the three splits. None of these has been run by us yet.
@@ -17,13 +18,19 @@ from dataclasses import replace
 from ..config import Data, Eval, Model, Optim, Recipe, Train, Video
 from ..evals.multi_view import MultiView
 
-# What the sources leave open, or say differently.
+# What is known at second hand, left open, or differs from the original.
 _ASSUMED = (
+    "train.epochs",
+    "train.batch_size",
+    "optim.lr",
     "optim.layer_decay",
     "optim.min_lr",
     "model.kwargs.drop_path",
     "model.kwargs.head_dropout",
+    "video.frames",
+    "video.stride",
     "video.repeats",
+    "video.antialias",
     "train.precision",
 )
 
@@ -95,7 +102,7 @@ def _recipe(network: str) -> Recipe:
         # 1e-3 for each 256 clips of a batch; a repeated view does not count. Warmup from zero.
         optim=Optim("adamw", lr=1e-3, lr_base_batch=256, weight_decay=0.05, norm_weight_decay=0.0,
                     bias_weight_decay=0.0, layer_decay=0.7, schedule_per="step", warmup_epochs=5, warmup_start=0.0,
-                    min_lr=1e-6),
+                    min_lr=1e-5),
         train=Train(epochs=50, batch_size=128, precision="bf16", label_smoothing=0.1, mixup=0.8, cutmix=1.0),
         eval=Eval(batch_size=30),
         evals=(MultiView(),),

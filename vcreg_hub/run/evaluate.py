@@ -34,7 +34,7 @@ _EVALUATED = (
     "eval.",
     "evals",
     "data.",
-    *(f"video.{name}" for name in ("stride", "clips", "crops", "merge", "noise", "max_failed", "decoder")),
+    *(f"video.{name}" for name in ("stride", "clips", "crops", "merge", "noise", "max_failed", "decoder", "antialias")),
 )
 
 # Classes of the smallest ImageNet.

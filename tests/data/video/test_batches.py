@@ -19,11 +19,12 @@ from vcreg_hub.data.failures import Failures
 from vcreg_hub.data.video.action_shapes import ActionShapes, make
 from vcreg_hub.data.video.batches import video_test_loader, video_train_loader, video_val_loader
 from vcreg_hub.data.video.datasets import ClipList, VideoData, load_videos
-from vcreg_hub.data.video.decode import UnreadableVideoError
+from vcreg_hub.data.video.decode import UnreadableVideoError, decode_frames
 from vcreg_hub.data.video.hmdb51 import prepare
 from vcreg_hub.data.video.index import TEST, TRAIN, Clip
-from vcreg_hub.data.video.sampling import _evaluation_clips, carve_by_source
-from vcreg_hub.data.video.transforms import resize_short
+from vcreg_hub.data.video.noise import normalise
+from vcreg_hub.data.video.sampling import _evaluation_clips, carve_by_source, distinct_views, training_indices
+from vcreg_hub.data.video.transforms import centre, resize_short
 from vcreg_hub.errors import ConfigError, DataError, UnknownNameError
 
 SPEC = ActionShapes(sources=8, clips_per_source=2, height=24, width=32, min_frames=2, max_frames=50)
@@ -345,3 +346,28 @@ def test_action_shapes_is_made_where_nothing_is_given(tmp_path: Path, monkeypatc
     stamp = (videos.index.root.parent / "index.parquet").stat().st_mtime_ns
     load_videos(Data("action_shapes"), VIDEO)
     assert (videos.index.root.parent / "index.parquet").stat().st_mtime_ns == stamp
+
+
+@pytest.mark.parametrize("antialias", [True, False])
+def test_views_are_the_bits_of_resizing_the_whole_file_at_once(root: Path, antialias: bool) -> None:
+    """As it was done before frames were resized one by one as they are decoded."""
+    cfg, video = data(root), replace(VIDEO, antialias=antialias)
+    videos = load_videos(cfg, video)
+
+    def at_once(clip: Clip, indices: list[int]) -> torch.Tensor:
+        frames = decode_frames(videos.index.root / clip.path, indices).permute(0, 3, 1, 2)
+        return resize_short(frames, cfg.image_size, cfg.interpolation, antialias)
+
+    for item in video_test_loader(videos, cfg, video):
+        clip = videos.index.clips[item.number]
+        views = distinct_views(
+            clip.frames, clip.height, clip.width, frames=video.frames, stride=video.stride, size=cfg.image_size,
+            clips=video.clips, crops=video.crops,
+        )  # fmt: skip
+        assert torch.equal(item.frames, at_once(clip, sorted({i for chosen in views.clips for i in chosen})))
+    for clips, _, numbers in video_val_loader(videos, cfg, video, 4):
+        for shown, number in zip(clips, numbers.tolist(), strict=True):
+            clip = videos.index.clips[number]
+            indices = training_indices(clip.frames, video.frames, video.stride)
+            whole = centre(at_once(clip, indices), cfg.image_size)
+            assert torch.equal(shown, normalise(whole, videos.mean, videos.std))

@@ -5,16 +5,24 @@ decoding."""
 from __future__ import annotations
 
 import os
+import struct
+import weakref
 from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 import torch
+from data.mutations import mutated, outcomes
+from PIL import Image
 
-from vcreg_hub.data.video.decode import decode_frames, measure, write_video
+from vcreg_hub.data.video import decode
+from vcreg_hub.data.video.decode import UnreadableVideoError, decode_frames, measure, write_video
+from vcreg_hub.data.video.folder import SUFFIXES
+from vcreg_hub.data.video.transforms import resize_short
 from vcreg_hub.errors import DataError
 
 BITS = 8
@@ -73,7 +81,7 @@ def test_every_frame_is_the_one_asked_for(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     WRITERS[name](path, numbered(50))
     full = full_decoding(path)
-    assert measure(path) == (50, 96, 128) and len(full) == 50
+    assert measure(path)[:3] == (50, 96, 128) and len(full) == 50
     for indices in ([0], [49], [17, 3, 3, 40], list(range(50)), list(range(11, 43, 2))):
         frames = decode_frames(path, indices)
         assert frames.dtype == torch.uint8 and frames.shape == (len(indices), 96, 128, 3)
@@ -179,3 +187,150 @@ def test_writing_refuses_other_arrays_and_leaves_nothing_behind(tmp_path: Path) 
 def test_indices_must_be_given(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="at least one index"):
         decode_frames(tmp_path / "x.avi", [])
+
+
+# ---- what a container says besides its frames ----
+
+
+def patched(path: Path, old: bytes, new: bytes) -> None:
+    content = path.read_bytes()
+    assert old in content and len(old) == len(new)
+    path.write_bytes(content.replace(old, new))
+
+
+def test_metadata_that_is_not_utf8_costs_no_video(tmp_path: Path) -> None:
+    path = tmp_path / "latin.mp4"
+    with av.open(str(path), "w") as container:
+        container.metadata["title"] = "caf_ au lait"
+        stream = container.add_stream("mpeg4", rate=30, width=32, height=32, pix_fmt="yuv420p")
+        for picture in numbered(4, 32, 32):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    patched(path, b"caf_ au", b"caf\xe9 au")
+    with pytest.raises(UnicodeDecodeError), av.open(str(path)):
+        pass  # what is passed over
+    assert measure(path).frames == len(decode_frames(path, range(4))) == 4
+
+
+def test_an_unknown_codec_is_named_with_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "odd.avi"
+    write_video(path, numbered(5))
+    patched(path, b"XVID", b"ZZZZ")
+    for read in (measure, lambda p: decode_frames(p, [0])):
+        with pytest.raises(UnreadableVideoError, match=r"odd\.avi: no decoder is known for its video stream"):
+            read(path)
+
+
+UNIT = 1 << 16
+# A display matrix (a, b, c, d) of MP4, and how NumPy turns the stored picture to what players show.
+ROTATIONS = {
+    "phone held upright": ((0, UNIT, -UNIT, 0), -1),
+    "phone upside down": ((0, -UNIT, UNIT, 0), 1),
+    "camera upside down": ((-UNIT, 0, 0, -UNIT), 2),
+    "not turned": ((UNIT, 0, 0, UNIT), 0),
+    "half a right angle": ((46341, 46341, -46341, 46341), 0),
+}
+
+
+@pytest.mark.parametrize("case", ROTATIONS)
+def test_frames_are_turned_as_the_file_says(tmp_path: Path, case: str) -> None:
+    (a, b, c, d), turns = ROTATIONS[case]
+    path = tmp_path / "clip.mp4"
+    write_video(path, numbered(3, 64, 96))
+    stored = full_decoding(path)
+    content = bytearray(path.read_bytes())
+    place = content.index(b"tkhd") + 44  # past version, times, id, duration, layer and volume
+    content[place : place + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(bytes(content))
+    shown = decode_frames(path, [0, 2]).numpy()
+    assert np.array_equal(shown, np.stack([np.rot90(stored[i], turns) for i in (0, 2)]))
+    assert measure(path)[:3] == (3, *shown.shape[1:3])
+
+
+@pytest.mark.parametrize("name", ["clip.ts", "clip.mts", "clip.m2ts"])
+def test_transport_streams_are_read(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    with av.open(str(path), "w", format="mpegts") as container:
+        stream = container.add_stream("mpeg2video", rate=25, width=128, height=96, pix_fmt="yuv420p")
+        for picture in numbered(20):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    assert path.suffix in SUFFIXES
+    assert measure(path) == (20, 96, 128, 0, 0), "its header promises nothing"
+    assert [number_shown(p) for p in decode_frames(path, [0, 7, 19])] == [0, 7, 19]
+    # Its clock does not begin at zero; seconds are counted from the first frame all the same.
+    assert measure(path, 0.4, 0.6) == (5, 96, 128, 0, 10)
+
+
+def test_a_part_is_taken_by_seconds(tmp_path: Path) -> None:
+    path = tmp_path / "clip.avi"
+    write_video(path, numbered(60), b_frames=2)  # 30 frames a second
+    found = measure(path, 0.5, 1.0)
+    assert (found.frames, found.first, found.promised) == (15, 15, 0)
+    assert number_shown(decode_frames(path, [found.first])[0]) == 15
+    assert measure(path, None, 0.5)[0::4] == (15, 0) and measure(path, 1.5)[0::4] == (15, 45)
+    with pytest.raises(UnreadableVideoError, match=r"clip\.avi: no frame from second 9 on; the last one is at 1\.97"):
+        measure(path, 9.0)
+
+
+def test_a_folder_of_images_is_a_video(tmp_path: Path) -> None:
+    folder = tmp_path / "clip"
+    folder.mkdir()
+    frames = numbered(12)
+    for index, picture in enumerate(frames):
+        Image.fromarray(picture).save(folder / f"{index + 1}.png")
+    assert measure(folder)[:3] == (12, 96, 128)
+    assert np.array_equal(decode_frames(folder, [9, 0, 11]), frames[[9, 0, 11]]), "10.png comes after 9.png"
+    (folder / "4.png").write_bytes(b"no image")
+    with pytest.raises(UnreadableVideoError, match=r"clip: .*4\.png does not decode as an image"):
+        measure(folder)
+    (folder / "4.png").unlink()
+    with pytest.raises(UnreadableVideoError, match="have no times"):
+        measure(folder, 0.5)
+
+
+def test_frames_shrink_as_they_are_decoded_to_the_same_bits(tmp_path: Path) -> None:
+    path = tmp_path / "clip.avi"
+    write_video(path, numbered(24, 96, 130))
+    indices = [3, 20, 20, 11]
+    for antialias in (True, False):
+        for interpolation in ("bilinear", "bicubic", "nearest"):
+            for short in (24, 97):
+                shrink = partial(resize_short, short=short, interpolation=interpolation, antialias=antialias)
+                whole = shrink(decode_frames(path, indices).permute(0, 3, 1, 2))
+                assert torch.equal(decode_frames(path, indices, shrink), whole)
+
+
+def test_one_frame_at_a_time_is_held_in_its_full_size(tmp_path: Path) -> None:
+    path = tmp_path / "clip.avi"
+    write_video(path, numbered(24))
+    seen: list[weakref.ref[torch.Tensor]] = []
+
+    def shrink(frame: torch.Tensor) -> torch.Tensor:
+        seen.append(weakref.ref(frame))
+        assert sum(one() is not None for one in seen) == 1
+        return resize_short(frame, 24)
+
+    assert decode_frames(path, range(24), shrink).shape == (24, 3, 24, 32) and len(seen) == 24
+
+
+def test_a_header_that_claims_huge_frames_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "clip.avi"
+    write_video(path, numbered(3))
+    monkeypatch.setattr(decode, "_MOST_PIXELS", 96 * 128 - 1)
+    with pytest.raises(UnreadableVideoError, match=r"frames of 128 x 96 pixels, more than the 12,287 that are read"):
+        measure(path)
+
+
+def test_mutated_videos_are_read_or_refused(tmp_path: Path) -> None:
+    """200 AVI and 100 MP4 files, half of the latter H.264, damaged by a seed; none may hang or raise anything else."""
+    made = {"b_frames.avi": 120, "plain.avi": 80, "b_frames.mp4": 50, "-variable [rate] #1;&!.mp4": 50}
+    videos = tmp_path / "mutated"
+    videos.mkdir()
+    for name, count in made.items():
+        path, frames = tmp_path / name, numbered(8, 32, 48)
+        WRITERS[name](path, frames)
+        for seed in range(count):
+            (videos / f"{seed:03}-{name[:6].strip()}{path.suffix}").write_bytes(mutated(path.read_bytes(), seed))
+    found = outcomes(videos, "video.decode", "measure", "UnreadableVideoError")
+    assert len(found) == 300 and set(found.values()) == {"read", "refused"}

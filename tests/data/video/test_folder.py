@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from data.video.own_videos import clip, load, paths
+from PIL import Image
 
 from vcreg_hub.data.video import folder as video_folder
 from vcreg_hub.errors import ConfigError, DataError
@@ -135,3 +136,18 @@ def test_folders_that_are_wrong(tmp_path: Path, case: str) -> None:
 def test_a_root_is_needed(name: str) -> None:
     with pytest.raises(ConfigError, match=r"data\.root is not set"):
         load(name, None)
+
+
+def test_folders_of_frames_are_clips_of_their_class(tmp_path: Path) -> None:
+    for name in ("run", "walk"):
+        for number in range(5):
+            for frame in range(number + 2):
+                path = tmp_path / "set" / name / f"clip {number}" / f"{frame}.jpg"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.new("RGB", (16, 16), (9, 9, 9)).save(path)
+    clip(tmp_path / "set" / "walk" / "z.avi")
+    videos = load("video_folder", tmp_path / "set")
+    assert {c.path: c.frames for c in videos.index.clips if c.path.startswith("run")} == {
+        f"run/clip {number}": number + 2 for number in range(5)
+    }
+    assert paths(videos, "test") == ["run/clip 4", "walk/clip 4"] and len(videos.train) == 9

@@ -71,6 +71,15 @@ def test_damage_is_found(tmp_path: Path) -> None:
     assert not tree(tmp_path / "out")
 
 
+def test_a_broken_header_of_the_second_entry_loses_no_entry_in_silence(tmp_path: Path) -> None:
+    content = bytearray(stored_rar({"one.avi": b"abc" * 50, "two.avi": b"def" * 50, "three.avi": b"ghi"}))
+    content[content.index(b"two.avi")] ^= 0xFF  # the name no longer agrees with the header's checksum
+    (tmp_path / "a.rar").write_bytes(bytes(content))
+    with pytest.raises(DataError, match=r"a\.rar: not a whole RAR archive \(BadRarFile: Header CRC error"):
+        unpack(tmp_path / "a.rar", tmp_path / "out")
+    assert not tree(tmp_path / "out")
+
+
 def test_compressed_entries_without_a_program_name_the_package(tmp_path: Path) -> None:
     (tmp_path / "a.rar").write_bytes(stored_rar({"clip.avi": b"abc"}, method=COMPRESSED))
     with pytest.raises(VCRegError, match="apt install unar"):

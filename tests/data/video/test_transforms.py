@@ -167,3 +167,30 @@ def test_what_videos_do_not_take_is_refused(wrong: dict) -> None:
 def test_impossible_noise_is_refused(wrong: dict) -> None:
     with pytest.raises(ConfigError, match=r"video\.noise"):
         Noise(**wrong)
+
+
+@pytest.mark.parametrize("size", [(48, 36), (36, 64), (25, 33)])
+def test_without_antialiasing_a_frame_is_read_at_points_between_four_pixels(size: tuple[int, int]) -> None:
+    """The original's resize: half-pixel centres, no average over what lies between, rounded. By hand, in float64."""
+    frames = torch.randint(0, 256, (3, 3, 90, 128), dtype=torch.uint8)
+    height, width = size
+    y = ((torch.arange(height).double() + 0.5) * 90 / height - 0.5).clamp(0, 89)
+    x = ((torch.arange(width).double() + 0.5) * 128 / width - 0.5).clamp(0, 127)
+    top, left = y.long().clamp(max=88), x.long().clamp(max=126)
+    down, right = (y - top)[:, None], (x - left)[None]
+    pixels = frames.double()
+    corner = [[pixels[..., top + i, :][..., left + j] for j in (0, 1)] for i in (0, 1)]
+    upper = corner[0][0] * (1 - right) + corner[0][1] * right
+    lower = corner[1][0] * (1 - right) + corner[1][1] * right
+    wanted = upper * (1 - down) + lower * down
+    found = resize(frames, height, width, antialias=False).double()
+    assert (found - wanted).abs().max() <= 1
+    assert (resize(frames, height, width).double() - wanted).abs().max() > 20, "antialiasing is another picture"
+
+
+def test_the_field_chooses_antialiasing_of_training_crops() -> None:
+    frames = torch.randint(0, 256, (2, 90, 128, 3), dtype=torch.uint8)
+    cfg = Data("hmdb51", image_size=24, hflip=0.0)
+    smooth, plain = (TrainClipView(cfg, MEAN, STD, Noise(), antialias)(frames, (3,)) for antialias in (True, False))
+    assert not torch.allclose(smooth, plain, atol=0.1)
+    assert torch.equal(smooth, TrainClipView(cfg, MEAN, STD, Noise())(frames, (3,))), "on where nothing is said"

@@ -82,7 +82,7 @@ def video_train_loader(
     if views > 1 and video.repeats > 1:
         raise ConfigError(f"video.repeats={video.repeats}: the task takes {views} views of a clip already")
     failures = failures or Failures(len(videos.index.clips), video.max_failed)
-    view = TrainClipView(data, videos.mean, videos.std, Noise.of(video))
+    view = TrainClipView(data, videos.mean, videos.std, Noise.of(video), video.antialias)
     clips = _TrainClips(videos.train, view, video, failures, max(views, video.repeats))
     order = Order(videos.train, 1, train.seed, rank, world)
     batches = batches_of_epoch(len(order), size, train, world, "clips")
@@ -152,7 +152,7 @@ class _TrainClips(Dataset):
             draws = torch.Generator().manual_seed(derive_seed(*key, attempt))
             indices = training_indices(clip.frames, self.video.frames, self.video.stride, draws)
             try:
-                frames = self.decode(self.clips.index.root / clip.path, indices)
+                frames = self.decode(self.clips.index.root / clip.path, [clip.first + i for i in indices])
                 break
             except UnreadableVideoError as error:
                 self.failures.add(number, error, "another clip takes its place")
@@ -185,11 +185,14 @@ class _MiddleClips(Dataset):
         indices = training_indices(max(clip.frames, 1), self.video.frames, self.video.stride)
         size = self.data.image_size
         try:
-            frames = self.decode(self.clips.index.root / clip.path, indices).permute(0, 3, 1, 2)
+            shown = self.decode(
+                self.clips.index.root / clip.path,
+                [clip.first + i for i in indices],
+                lambda frame: centre(_short(frame, self.data, self.video), size),
+            )
         except UnreadableVideoError as error:
             self.failures.add(number, error, "the clip counts as wrong")
             return torch.zeros(self.video.frames, len(self.mean), size, size), marked_lost(clip.label), number
-        shown = centre(resize_short(frames, size, self.data.interpolation), size)
         return normalise(shown, self.mean, self.std, Noise.of(self.video), (number,), indices), clip.label, number
 
 
@@ -229,16 +232,24 @@ class _TestFiles(Dataset):
                 crops=video.crops,
             )
             needed = sorted({index for indices in views.clips for index in indices})
-            frames = self.decode(self.clips.index.root / clip.path, needed).permute(0, 3, 1, 2)
+            frames = self.decode(
+                self.clips.index.root / clip.path,
+                [clip.first + i for i in needed],
+                lambda frame: _short(frame, self.data, video),
+            )
         except UnreadableVideoError as error:
             self.failures.add(number, error, "the clip counts as wrong")
             return _without_frames(clip.label, number)
-        frames = resize_short(frames, size, self.data.interpolation)
         if video.noise:
             frames = normalise(frames, self.mean, self.std, Noise.of(video), (number,), needed)
         return TestItem(
             frames, _positions(views, needed), torch.tensor(views.crops), views.weights(), clip.label, number
         )
+
+
+def _short(frame: Tensor, data: Data, video: Video) -> Tensor:
+    """A frame as test views see it. Each is resized as it is decoded: those of a minute of 1080p would fill 10 GB."""
+    return resize_short(frame, data.image_size, data.interpolation, video.antialias)
 
 
 def _positions(views: Views, needed: Sequence[int]) -> Tensor:

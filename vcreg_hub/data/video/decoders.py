@@ -63,19 +63,23 @@ class Decoder:
         if name != "pyav":
             _check_works(name)
 
-    def __call__(self, path: str | Path, indices: Sequence[int]) -> Tensor:
-        """uint8 (len(indices), h, w, 3). Errors: UnreadableVideoError."""
-        if self.name == "pyav":
-            return decode_frames(path, indices)
+    def __call__(
+        self, path: str | Path, indices: Sequence[int], shown: Callable[[Tensor], Tensor] | None = None
+    ) -> Tensor:
+        """uint8 (len(indices), h, w, 3); shown: see `decode_frames`, of the other libraries once all frames are there.
+        Errors: UnreadableVideoError."""
+        if self.name == "pyav" or Path(path).is_dir():
+            return decode_frames(path, indices, shown)
         if str(path) not in self.exact | self.refused:
             (self.exact if _is_exact(path, self.name) else self.refused).add(str(path))
         if str(path) in self.exact:
             try:
-                return DECODERS[self.name](path, indices)
+                frames = DECODERS[self.name](path, indices)
+                return frames if shown is None else torch.cat([shown(f[None].permute(0, 3, 1, 2)) for f in frames])
             except Exception:  # the file has changed since: PyAV says whether it can be read, in our own words
                 self.exact.discard(str(path))
                 self.refused.add(str(path))
-        return decode_frames(path, indices)
+        return decode_frames(path, indices, shown)
 
 
 def _is_exact(path: str | Path, name: str) -> bool:

@@ -12,9 +12,11 @@ from pathlib import Path
 
 from ...config import Data
 from ...errors import ConfigError, DataError, counted, some
-from .index import TEST, TRAIN, VALIDATION, Clip, VideoIndex, measured, read_index, write_index
+from .decode import is_frames
+from .index import TEST, TRAIN, VALIDATION, Clip, VideoIndex, measured, read_index, stamp, write_index
 
-SUFFIXES = (".avi", ".mp4", ".mkv", ".mov", ".webm", ".mpg", ".mpeg", ".m4v", ".wmv", ".flv", ".3gp")
+SUFFIXES = (".avi", ".mp4", ".mkv", ".mov", ".webm", ".mpg", ".mpeg", ".m4v", ".wmv", ".flv", ".3gp", ".ts",
+            ".mts", ".m2ts")  # fmt: skip
 PARTS = {TRAIN: ("train", "training"), VALIDATION: ("val", "valid", "validation"), TEST: ("test", "testing")}
 # Every how many-th file of a class is a test clip where the folder has no test part.
 _TEST_EVERY = 5
@@ -22,6 +24,7 @@ _TEST_EVERY = 5
 
 def class_folders(cfg: Data) -> VideoIndex:
     """`data.root` holds train/, val/ and test/ with one folder a class each, or the class folders themselves.
+    A video is a file, or a folder of images, its frames.
 
     Without test/, val/ is the test part; without either every fifth file of a class, in the order of names,
     is. A file is its own source video. Errors: ConfigError without a root; DataError for a class folder without
@@ -61,7 +64,7 @@ def _by_class(folder: Path) -> dict[str, list[Path]]:
         deep = some([name for name in classes if _holds_deeper(folder / name)])
         deeper = f"; those of {deep} lie deeper: expected directly in one folder a class" if deep else ""
         raise DataError(f"{folder}: no class folders with videos there {known}{deeper}")
-    if strays := _videos_in(folder):
+    if strays := [path for path in _videos_in(folder) if path.is_file()]:
         raise DataError(
             f"{folder}: {counted(len(strays), 'video')} outside the class folders, such as {strays[0].name}; "
             "expected one folder a class with its videos inside"
@@ -75,7 +78,9 @@ def _by_class(folder: Path) -> dict[str, list[Path]]:
 
 
 def _videos_in(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+    """Files, and folders of frames."""
+    found = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    return sorted(p for p in found if (p.suffix.lower() in SUFFIXES and p.is_file()) or is_frames(p))
 
 
 def _holds_deeper(folder: Path) -> bool:
@@ -102,10 +107,12 @@ def given_root(cfg: Data) -> Path:
     return Path(cfg.root)
 
 
-def own_clip(root: Path, path: Path, label: int, flag: int) -> Clip:
-    """A file as the only clip of its source video, in the only split."""
+def own_clip(
+    root: Path, path: Path, label: int, flag: int, start: float | None = None, end: float | None = None
+) -> Clip:
+    """A file, or a part of it in seconds, as a clip in the only split; the file is its source video."""
     inside = path.relative_to(root) if path.is_relative_to(root) else path
-    return Clip(inside.as_posix(), label, source=inside.as_posix(), flags=(flag,))
+    return Clip(inside.as_posix(), label, source=inside.as_posix(), flags=(flag,), start=start, end=end)
 
 
 def measured_once(name: str, root: Path, names: tuple[str, ...], clips: list[Clip], workers: int) -> VideoIndex:
@@ -115,8 +122,8 @@ def measured_once(name: str, root: Path, names: tuple[str, ...], clips: list[Cli
     """
     if len(names) < 2:
         raise DataError(f"{root}: expected two classes or more, found {counted(len(names), 'class')}: {some(names)}")
-    stats = [(root / clip.path).stat() for clip in clips]
-    listing = repr([(c.path, c.label, c.flags, s.st_size, s.st_mtime_ns) for c, s in zip(clips, stats, strict=True)])
+    # The first word changes with what is measured of a file.
+    listing = repr(["rotation"] + [(c.path, c.label, c.flags, c.start, c.end, *stamp(root / c.path)) for c in clips])
     key = hashlib.sha256(repr((str(root.resolve()), names, listing)).encode()).hexdigest()[:24]
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     cache = base / "vcreg_hub" / "videos" / key

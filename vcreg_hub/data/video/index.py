@@ -24,6 +24,8 @@ from .decode import UnreadableVideoError, measure
 
 UNUSED, TRAIN, TEST, VALIDATION = 0, 1, 2, 3
 INDEX, ABOUT = "index.parquet", "dataset.json"
+# Columns that the first indexes lack.
+_LATER = ("promised", "start", "end", "first")
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,9 @@ class Clip:
     """One file.
 
     path: relative to the index's `root`, with forward slashes. source: the film it was cut from; validation
-    clips are carved by it. frames: that decode, 0 when `error` says why none does. flags: TRAIN, TEST or
-    UNUSED in each split.
+    clips are carved by it. frames: that decode, 0 when `error` says why none does. promised: frames by the file's
+    header, 0 where it does not say. flags: TRAIN, TEST or UNUSED in each split. start, end: in seconds, of the part of
+    the file that is the clip; first: the number of its first frame in the file.
     """
 
     path: str
@@ -43,6 +46,10 @@ class Clip:
     height: int = 0
     width: int = 0
     error: str = ""
+    promised: int = 0
+    start: float | None = None
+    end: float | None = None
+    first: int = 0
 
 
 @dataclass(frozen=True)
@@ -70,6 +77,10 @@ class VideoIndex:
     def undecodable(self) -> list[Clip]:
         return [clip for clip in self.clips if clip.error]
 
+    def cut_short(self) -> list[Clip]:
+        """The clips with fewer frames than their headers say."""
+        return [clip for clip in self.clips if 0 < clip.frames < clip.promised]
+
     def summary(self) -> str:
         """A few lines for a person."""
         clips, classes = counted(len(self.clips), "clip"), counted(len(self.class_names), "class", "classes")
@@ -79,6 +90,12 @@ class VideoIndex:
             lines.append("split {}: {} train, {} validation, {} test, {} unused".format(split, *counts))
         if single := [clip for clip in self.clips if clip.frames == 1]:
             lines.append(f"with a single frame: {counted(len(single), 'clip')}, such as {single[0].path}")
+        if short := self.cut_short():
+            most = max(short, key=lambda clip: (clip.promised - clip.frames) / clip.promised)
+            lines.append(
+                f"with fewer frames than the header says: {counted(len(short), 'clip')}, the shortest by its header "
+                f"{most.path} ({most.frames} of {most.promised})"
+            )
         broken = self.undecodable()
         lines.append(not_decoding(len(broken)) + (":" if broken else ""))
         lines += [f"  {clip.error}" for clip in broken]
@@ -101,6 +118,10 @@ def write_index(folder: str | Path, index: VideoIndex) -> None:
         "height": [clip.height for clip in index.clips],
         "width": [clip.width for clip in index.clips],
         "error": [clip.error for clip in index.clips],
+        "promised": [clip.promised for clip in index.clips],
+        "start": [clip.start for clip in index.clips],
+        "end": [clip.end for clip in index.clips],
+        "first": [clip.first for clip in index.clips],
     }
     for split in range(index.splits):
         columns[f"split{split + 1}"] = [clip.flags[split] for clip in index.clips]
@@ -147,6 +168,7 @@ def read_index(folder: str | Path) -> VideoIndex:
                 height=row["height"],
                 width=row["width"],
                 error=row["error"],
+                **{name: row[name] for name in _LATER if name in row},
             )
             for row in rows
         )
@@ -197,7 +219,8 @@ def measured(
         for i, clip in zip(todo, loader, strict=True):
             found[i] = clip
             if notes is not None:
-                notes.write(json.dumps([*keys[i], clip.frames, clip.height, clip.width, clip.error]) + "\n")
+                learnt = clip.frames, clip.height, clip.width, clip.promised, clip.first, clip.error
+                notes.write(json.dumps([*keys[i], *learnt]) + "\n")
             tick(len(found), len(clips))
     finally:
         if notes is not None:
@@ -215,30 +238,40 @@ class _Measure(Dataset):
     def __getitem__(self, index: int) -> Clip:
         clip = self.clips[index]
         try:
-            frames, height, width = measure(self.root / clip.path)
+            found = measure(self.root / clip.path, clip.start, clip.end)
         except UnreadableVideoError as error:
-            return _filled(clip, (0, 0, 0, str(error)))
-        return _filled(clip, (frames, height, width, ""))
+            return _filled(clip, (0, 0, 0, 0, 0, str(error)))
+        return _filled(clip, (*found, ""))
 
 
-def _filled(clip: Clip, values: tuple[int, int, int, str]) -> Clip:
-    frames, height, width, error = values
-    return replace(clip, frames=frames, height=height, width=width, error=error)
+_Values = tuple[int, int, int, int, int, str]
+_Key = tuple[str, float | None, float | None, int, int]
 
 
-def _key(root: Path, clip: Clip) -> tuple[str, int, int]:
+def _filled(clip: Clip, values: _Values) -> Clip:
+    frames, height, width, promised, first, error = values
+    return replace(clip, frames=frames, height=height, width=width, promised=promised, first=first, error=error)
+
+
+def _key(root: Path, clip: Clip) -> _Key:
     try:
-        status = os.stat(root / clip.path)
+        size, changed = stamp(root / clip.path)
     except OSError:
-        return (clip.path, -1, -1)  # never written down: see _read
-    return (clip.path, status.st_size, status.st_mtime_ns)
+        size, changed = -1, -1  # never written down: see _read
+    return clip.path, clip.start, clip.end, size, changed
+
+
+def stamp(path: Path) -> tuple[int, int]:
+    """Size and time of change in nanoseconds of a file, of a folder of frames those of its files together."""
+    found = [entry.stat() for entry in os.scandir(path)] if path.is_dir() else [path.stat()]
+    return sum(one.st_size for one in found), max((one.st_mtime_ns for one in found), default=0)
 
 
 def _header(root: Path) -> str:
-    return json.dumps({"av": metadata.version("av"), "root": str(root.resolve())})
+    return json.dumps({"format": 2, "av": metadata.version("av"), "root": str(root.resolve())})
 
 
-def _read(journal: Path, header: str) -> dict[tuple[str, int, int], tuple[int, int, int, str]]:
+def _read(journal: Path, header: str) -> dict[_Key, _Values]:
     """What a journal under this header says; another's is started over. A last line cut short is dropped."""
     lines = journal.read_text(encoding="utf-8").splitlines(keepends=True) if journal.is_file() else []
     whole = [line for line in lines if line.endswith("\n")]
@@ -249,7 +282,7 @@ def _read(journal: Path, header: str) -> dict[tuple[str, int, int], tuple[int, i
     if len(whole) < len(lines):
         journal.write_text("".join(whole), encoding="utf-8")
     rows: list[Any] = [json.loads(line) for line in whole[1:]]
-    return {(path, size, time): (*numbers, error) for path, size, time, *numbers, error in rows if size >= 0}
+    return {tuple(row[:5]): tuple(row[5:]) for row in rows if row[3] >= 0}  # type: ignore[misc]
 
 
 def _as_is(item: Any) -> Any:

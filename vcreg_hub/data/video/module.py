@@ -74,7 +74,8 @@ class VideoModule(DataModule):
             return None
         shown = (
             cfg.image_size, cfg.interpolation, self.mean, self.std, video.frames, video.stride, video.noise,
-            video.noise_place, video.noise_seed, part.numbers.tolist(),
+            video.noise_place, video.noise_seed, part.numbers.tolist(), video.antialias, "upright",
+            [(part[place].start, part[place].end) for place in range(len(part))],
         )  # fmt: skip
         return hashlib.sha256(f"{files_fingerprint(paths)} {shown}".encode()).hexdigest()
 
@@ -100,6 +101,7 @@ class VideoModule(DataModule):
 
     def describe(self) -> JSON:
         left_out = [clip.path for clip in self.sets.left_out]
+        cut_short = [clip.path for clip in self.sets.index.cut_short()]
         return {
             **super().describe(),
             "split": self.video.split,
@@ -109,6 +111,7 @@ class VideoModule(DataModule):
             "stride": self.video.stride,
             "undecodable": len(self.sets.index.undecodable()),
             **({"left_out": left_out} if left_out else {}),
+            **({"cut_short": cut_short} if cut_short else {}),
         }
 
     def __str__(self) -> str:

@@ -38,7 +38,7 @@ def unpack(archive: str | Path, folder: str | Path, keep: Callable[[str], bool] 
     refuse_other_kinds(Path(archive))
     folder = Path(folder)
     try:
-        with rarfile.RarFile(str(archive), part_only=False) as opened:
+        with rarfile.RarFile(str(archive), part_only=False, errors="strict") as opened:
             if opened.needs_password():
                 raise DataError(f"{archive}: the archive is encrypted")
             members = {entry.filename: entry for entry in opened.infolist() if not entry.is_dir()}

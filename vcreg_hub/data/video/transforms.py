@@ -2,9 +2,9 @@
 
 The recipe is VideoMAE's fine-tuning: automatic augmentation, resized crop, flip and erasing are drawn once
 and shared by all frames of the clip. Pixels stay bytes until the last resize, with the channels innermost
-as they come from the decoder: that is where torch resizes several times faster. Resizing is antialiased, as
-it is in the video processors of transformers that a published model will be used with; the original code's
-is not.
+as they come from the decoder: that is where torch resizes several times faster. Resizing is antialiased unless
+`video.antialias` is false, as it is in the video processors of transformers that a published model will be used
+with; the original code's is not.
 """
 
 from __future__ import annotations
@@ -33,13 +33,15 @@ class TrainClipView:
     whose values videos do not take.
     """
 
-    def __init__(self, cfg: Data, mean: Sequence[float], std: Sequence[float], noise: Noise) -> None:
+    def __init__(
+        self, cfg: Data, mean: Sequence[float], std: Sequence[float], noise: Noise, antialias: bool = True
+    ) -> None:
         if cfg.crop not in ("random_resized", "none"):
             raise ConfigError(f"data.crop={cfg.crop}: videos take `random_resized` or `none`")
         if cfg.repeats != 1:
             raise ConfigError(f"data.repeats={cfg.repeats}: for videos set video.repeats, which has its own meaning")
         self.size = cfg.train_size or cfg.image_size
-        self.cfg, self.mean, self.std, self.noise = cfg, mean, std, noise
+        self.cfg, self.mean, self.std, self.noise, self.antialias = cfg, mean, std, noise, antialias
         self.augment = _frame_augmentation(cfg.augment, self.size)
         self.erase = v2.RandomErasing(cfg.random_erase, value="random") if cfg.random_erase else None
 
@@ -60,25 +62,27 @@ class TrainClipView:
 
     def _crop(self, frames: Tensor) -> Tensor:
         if self.cfg.crop == "none":
-            return centre(resize_short(frames, self.size, self.cfg.interpolation), self.size)
+            return centre(resize_short(frames, self.size, self.cfg.interpolation, self.antialias), self.size)
         top, left, height, width = RandomResizedCrop.get_params(frames, list(self.cfg.scale), list(self.cfg.ratio))
-        return resize(
-            frames[..., top : top + height, left : left + width], self.size, self.size, self.cfg.interpolation
-        )
+        part = frames[..., top : top + height, left : left + width]
+        return resize(part, self.size, self.size, self.cfg.interpolation, self.antialias)
 
 
-def resize_short(frames: Tensor, short: int, interpolation: str = "bilinear") -> Tensor:
-    """uint8 (t, c, h, w) with the shorter side `short`, the longer one truncated to an integer."""
+def resize_short(frames: Tensor, short: int, interpolation: str = "bilinear", antialias: bool = True) -> Tensor:
+    """uint8 (t, c, h, w) with the shorter side `short`, the longer one truncated to an integer. The same for all frames
+    at once and for one after another."""
     height, width = short_side_size(frames.shape[-2], frames.shape[-1], short)
-    return resize(frames, height, width, interpolation)
+    return resize(frames, height, width, interpolation, antialias)
 
 
-def resize(frames: Tensor, height: int, width: int, interpolation: str = "bilinear") -> Tensor:
-    """uint8 (t, c, h, w) to (t, c, height, width), antialiased."""
+def resize(frames: Tensor, height: int, width: int, interpolation: str = "bilinear", antialias: bool = True) -> Tensor:
+    """uint8 (t, c, h, w) to (t, c, height, width). antialias: average the pixels between when it shrinks."""
     if frames.shape[-2:] == (height, width):
         return frames
     how = v2.InterpolationMode(interpolation)
-    return v2.functional.resize(frames, [height, width], how, antialias=how is not v2.InterpolationMode.NEAREST)
+    return v2.functional.resize(
+        frames, [height, width], how, antialias=antialias and how is not v2.InterpolationMode.NEAREST
+    )
 
 
 def crop_at(frames: Tensor, offset: int, size: int) -> Tensor:
