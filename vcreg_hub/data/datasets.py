@@ -276,7 +276,7 @@ VIDEO_SETS = {
 # Files of the user's own, which need no preparing: `data.root` says where they are.
 OWN_VIDEOS = {
     "video_folder": "class folders of videos at data.root, with train/ and test/ or without",
-    "video_list": "train.csv and test.csv at data.root: a path, a space and a whole-number label a line",
+    "video_list": "train.csv and test.csv at data.root: lines of a path, a space and a label, or tables with a header",
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -45,3 +46,12 @@ class Failures:
 def marked_lost(label: int) -> int:
     """The label of an unreadable sample: negative, so that no prediction is right, and its own inverse."""
     return -1 - label
+
+
+def too_many_lost(paths: Mapping[str, Sequence[str]], noun: str, field: str, limit: int) -> str:
+    """What to say of more unreadable training and validation samples than a setting allows; nothing of fewer."""
+    learned = [*paths.get("train", ()), *paths.get("val", ())]
+    if len(learned) <= limit:
+        return ""
+    more = " ..." if len(learned) > 5 else ""
+    return f"{len(learned)} {noun} failed to decode, {field} is {limit}: {', '.join(learned[:5])}{more}"

@@ -151,12 +151,3 @@ class DataModule:
 
     def __str__(self) -> str:
         return f"{self.cfg.title}/{self.cfg.labels}"
-
-
-def too_many_lost(paths: Lost, noun: str, field: str, limit: int) -> str:
-    """What to say of more unreadable training and validation samples than a setting allows; nothing of fewer."""
-    learned = [*paths.get("train", ()), *paths.get("val", ())]
-    if len(learned) <= limit:
-        return ""
-    more = " ..." if len(learned) > 5 else ""
-    return f"{len(learned)} {noun} failed to decode, {field} is {limit}: {', '.join(learned[:5])}{more}"

@@ -24,8 +24,8 @@ from ...errors import ConfigError, DataError, counted
 from ...files import JSON
 from ..batches import TrainLoader
 from ..datasets import IMAGE_SETS, ImageSet, find_image_set, folder_of
-from ..failures import Failures
-from ..module import DataModule, Lost, too_many_lost
+from ..failures import Failures, too_many_lost
+from ..module import DataModule, Lost
 from ..splits import carve, long_tailed, stratified
 from . import cifar, digits, fashion_mnist, folder, hf, imagenet, listed, synthetic, table
 from .batches import test_loader, train_loader

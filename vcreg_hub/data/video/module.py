@@ -14,8 +14,8 @@ from ...config import Data, Train, Video
 from ...errors import ConfigError
 from ...files import JSON, files_fingerprint
 from ..batches import TrainLoader
-from ..failures import Failures
-from ..module import DataModule, Lost, too_many_lost
+from ..failures import Failures, too_many_lost
+from ..module import DataModule, Lost
 from .batches import video_test_loader, video_train_loader, video_val_loader
 from .datasets import ClipList, VideoData, load_videos
 from .decode import UnreadableVideoError
