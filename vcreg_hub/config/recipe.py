@@ -93,9 +93,9 @@ class Data:
         pretrained weights; results.json of the run says what they were. `data` takes none of them from there.
     workers: processes that load; 0 loads in the training's own.
     max_failed: how many training and validation images may fail to decode before a run stops, over all its processes
-        together: another image takes the place of one, results.json lists them, and a test image that fails counts as
-        wrong, however many there are. With 0 the first image that fails ends the run, a test image too. Of clips see
-        `video.max_failed`; a stream skips what does not decode, uncounted.
+        together: another image of its class takes the place of one, results.json lists them, and a test image that
+        fails counts as wrong, however many there are. With 0 the first image that fails ends the run, a test image too.
+        Of clips see `video.max_failed`; a stream skips what does not decode, uncounted.
     """
 
     name: str

@@ -241,7 +241,7 @@ def _training(record: Record) -> list[str]:
     if training.get("selected"):
         lines.append(f"weights kept: {prose(training['selected'])}")
     if undecodable := training.get("undecodable"):
-        lines.append(f"training clips that did not decode: {len(undecodable)}")
+        lines.append(f"training {_samples(record)} that did not decode: {len(undecodable)}")
     if assumed := record.recipe.get("assumed"):
         lines.append(f"assumed, because what the recipe follows does not confirm it: {', '.join(map(code, assumed))}")
     emitted = training.get("emissions_kg_co2eq")

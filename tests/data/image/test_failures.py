@@ -62,16 +62,16 @@ def test_images_that_fail_are_replaced_counted_and_named_once(
         for epoch in range(2):
             loader.set_epoch(epoch)
             batches = list(loader)
-            assert len(batches) == 3
+            assert len(batches) == 3 and sum(int(labels.sum()) for _, labels in batches) == 6, "the classes are kept"
             for images, labels in batches:
                 assert images.flatten(1).any(1).all()
                 assert images.shape == ((4, 3, 8, 8) if views == 1 else (4, 2, 3, 8, 8))
-                # The label is the replacement's own: class 1 is the brighter one.
+                # Class 1 is the brighter one.
                 assert ((images.flatten(1).mean(1) > -0.5).long() == labels).all()
-    assert sorted(data.lost_paths(data.lost())["train"]) == sorted(str(root / "train" / n) for n in BROKEN["train"])
+    assert sorted(data.lost_paths(data.lost())["train"]) == sorted(f"train/{name}" for name in BROKEN["train"])
     data.refuse_lost(data.lost_paths(data.lost()))
     if not workers:
-        assert sum("another image takes its place" in message for message in caplog.messages) == 2
+        assert sum("another image of its class takes its place" in message for message in caplog.messages) == 2
 
 
 def test_the_replacement_is_drawn_by_the_seed_and_changes_no_other_image(root: Path, tmp_path: Path) -> None:
@@ -93,6 +93,13 @@ def test_past_the_limit_images_are_zeros_and_the_run_is_refused(root: Path) -> N
         data.refuse_lost(data.lost_paths(data.lost()))
 
 
+def test_a_class_without_a_readable_image_is_replaced_by_another(root: Path) -> None:
+    for path in (root / "train" / "0").iterdir():
+        path.write_bytes(b"")
+    ((images, labels),) = module(root, max_failed=7).train_batches(Train(batch_size=12), 0, 1)
+    assert labels.tolist() == [1] * 12 and images.flatten(1).any(1).all()
+
+
 def test_none_left_is_an_error(root: Path) -> None:
     for path in (root / "train").rglob("*.png"):
         path.write_bytes(b"")
@@ -112,7 +119,7 @@ def test_of_an_evaluation_they_are_marked_wrong_and_listed_by_split(root: Path, 
         assert torch.equal(torch.where(labels < 0, -1 - labels, labels), true)
         assert not images[lost].any() and images.flatten(1).any(1).sum() == count - 1
     found = data.lost_paths(data.lost())
-    assert found == {split: [str(root / split / BROKEN[split][0])] for split in ("val", "test")}
+    assert found == {split: [f"{split}/{BROKEN[split][0]}"] for split in ("val", "test")}
     data.refuse_lost(found)  # a test image is no reason to stop
 
 

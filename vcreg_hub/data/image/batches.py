@@ -36,6 +36,9 @@ from .transforms import Transform, test_transform, train_transform
 if TYPE_CHECKING:
     from .module import ImageData, Images
 
+# Draws within the class of an unreadable image before any image will do: a whole class may be unreadable.
+_TRIES = 20
+
 
 def train_loader(
     images: ImageData,
@@ -131,22 +134,24 @@ class _TrainViews(Dataset):
         return self._seen(image, self.views[0], key), label, key
 
     def _read(self, key: Key, index: int) -> tuple[Image.Image | None, int]:
-        """The image, or one drawn in the place of an unreadable one; none past the limit."""
-        failures = self.failures
+        """The image, or one of its class drawn in the place of an unreadable one; none past the limit."""
+        failures, labels = self.failures, self.images.labels
+        others = np.arange(len(labels))
         for attempt in itertools.count():
             if failures is not None and failures.too_many():
-                return None, int(self.images.labels[index])
+                return None, int(labels[index])
             try:
                 return self.images[index]
             except UnreadableImageError as error:
                 if failures is None:
                     raise
-                failures.add(index, error, "another image takes its place")
-                if failures.none_left(np.arange(len(self.images))):
+                failures.add(index, error, "another image of its class takes its place")
+                if failures.none_left(others):
                     raise UnreadableImageError("no training image decodes") from error
+                alike = np.flatnonzero(labels == labels[index]) if attempt < _TRIES else others
                 # Its own draws, so that an image that is read has the same augmentation as ever.
                 draws = torch.Generator().manual_seed(derive_seed(*key, attempt))
-                index = int(torch.randint(len(self.images), (), generator=draws))
+                index = int(alike[int(torch.randint(len(alike), (), generator=draws))])
         raise AssertionError("unreachable")
 
     @staticmethod

@@ -13,6 +13,7 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -181,8 +182,15 @@ class ImageModule(DataModule):
             first = self._first(split)
             numbers = flags[first : first + self.size(split)].nonzero().flatten().tolist()
             if numbers:
-                found[split] = [self.where(split, number) for number in numbers]
+                found[split] = [self._inside(self.where(split, number)) for number in numbers]
         return found
+
+    def _inside(self, place: str) -> str:
+        """A place without the folder that the data lie in, which is nobody else's business."""
+        top = Path(self.sets.origin)
+        if not top.exists():
+            return place
+        return place.replace(f"{top if top.is_dir() else top.parent}{os.sep}", "").replace(str(top), top.name)
 
     def refuse_lost(self, paths: Lost) -> None:
         if said := too_many_lost(paths, self.noun, "data.max_failed", self.cfg.max_failed):

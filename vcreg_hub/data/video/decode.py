@@ -180,6 +180,8 @@ def _opened(path: str | Path) -> Iterator[tuple[Iterator[Any], int]]:
             stream.thread_type = "NONE"
             stream.codec_context.thread_count = 1
             yield _frames(container, stream, path), stream.frames
+    except VCRegError:  # some are ValueErrors
+        raise
     except (av.FFmpegError, EOFError, UnicodeDecodeError, ValueError, OverflowError, MemoryError) as error:
         reason = " ".join(str(error).split())
         raise UnreadableVideoError(
