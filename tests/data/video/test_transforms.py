@@ -184,7 +184,7 @@ def test_without_antialiasing_a_frame_is_read_at_points_between_four_pixels(size
     lower = corner[1][0] * (1 - right) + corner[1][1] * right
     wanted = upper * (1 - down) + lower * down
     found = resize(frames, height, width, antialias=False).double()
-    assert (found - wanted).abs().max() <= 1
+    assert (found - wanted).abs().max() < 0.501
     assert (resize(frames, height, width).double() - wanted).abs().max() > 20, "antialiasing is another picture"
 
 

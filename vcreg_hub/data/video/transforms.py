@@ -76,13 +76,16 @@ def resize_short(frames: Tensor, short: int, interpolation: str = "bilinear", an
 
 
 def resize(frames: Tensor, height: int, width: int, interpolation: str = "bilinear", antialias: bool = True) -> Tensor:
-    """uint8 (t, c, h, w) to (t, c, height, width). antialias: average the pixels between when it shrinks."""
+    """uint8 (t, c, h, w) to (t, c, height, width). antialias: average the pixels between when it shrinks; without, as
+    with `nearest`, they are left out."""
     if frames.shape[-2:] == (height, width):
         return frames
     how = v2.InterpolationMode(interpolation)
-    return v2.functional.resize(
-        frames, [height, width], how, antialias=antialias and how is not v2.InterpolationMode.NEAREST
-    )
+    if antialias or how is v2.InterpolationMode.NEAREST:
+        smooth = how is not v2.InterpolationMode.NEAREST
+        return v2.functional.resize(frames, [height, width], how, antialias=smooth)
+    # On bytes torch cuts the fraction off here, which darkens a frame by half a level.
+    return v2.functional.resize(frames.float(), [height, width], how, antialias=False).round().clamp(0, 255).byte()
 
 
 def crop_at(frames: Tensor, offset: int, size: int) -> Tensor:
