@@ -42,7 +42,7 @@ def test_class_folders(root: Path, tmp_path: Path) -> None:
     assert list(index.class_names) == sorted(index.class_names)
     for clip in index.clips:
         assert clip.path.split("/")[0] == index.class_names[clip.label]
-        assert (clip.frames, clip.height, clip.width) == measure(index.root / clip.path)
+        assert (clip.frames, clip.height, clip.width) == measure(index.root / clip.path)[:3]
         assert not clip.error
     for split in (1, 2, 3):
         counts = [len(index.flagged(split, flag)) for flag in (TRAIN, TEST, UNUSED)]
