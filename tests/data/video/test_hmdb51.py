@@ -98,11 +98,11 @@ def test_an_interrupted_preparation_goes_on_where_it_was(
         unpacked.extend([archive.stem] if archive.parent != packed else [])
         return made
 
-    def count_some(path: Path):
+    def count_some(path: Path, *part: float | None):
         if len(counted) == 20:
             raise KeyboardInterrupt
         counted.append(path.name)
-        return measure(path)
+        return measure(path, *part)
 
     monkeypatch.setattr(
         class_archives, "unpack", lambda archive, folder, keep: unpack_some(Path(archive), folder, keep)
@@ -117,7 +117,9 @@ def test_an_interrupted_preparation_goes_on_where_it_was(
         prepare(packed, out, video_set=ROW, log=lambda text: None)
     assert len(set(unpacked)) == len(unpacked) == 6 and not list(out.glob(".unpacking*"))
     assert not (out / "dataset.json").exists()
-    monkeypatch.setattr(video_index, "measure", lambda path: (counted.append(path.name), measure(path))[1])
+    monkeypatch.setattr(
+        video_index, "measure", lambda path, *part: (counted.append(path.name), measure(path, *part))[1]
+    )
     index = prepare(packed, out, video_set=ROW, log=lambda text: None)
     assert len(set(counted)) == len(counted) == len(index.clips) == 54
     assert index.clips == prepare(root, tmp_path / "plain", video_set=ROW, log=lambda text: None).clips
