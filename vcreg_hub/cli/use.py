@@ -30,6 +30,42 @@ Cache = Annotated[bool, typer.Option(help="Keep extracted features, and take wha
 Precision = Annotated[str, typer.Option(help="no, bf16 or fp16.")]
 
 
+@app.command("import")
+def import_(
+    checkpoint: Annotated[Path, typer.Argument(help="A file or folder of timm's train.py, Lightning, accelerate, ...")],
+    model: Annotated[str, typer.Option(help="The network, as recipes name it: a timm name, hf:ID, torchvision:NAME.")],
+    out: Annotated[Path, typer.Option(help="The run folder to write.")],
+    entry: Annotated[
+        str | None, typer.Option(help="Of the file, such as state_dict; averaged weights otherwise.")
+    ] = None,
+    classes: Annotated[Path | None, typer.Option(help="Class names, a line each, in the order of the logits.")] = None,
+    settings: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Turns a checkpoint of another program into a run folder, for eval, export, card and publish.
+
+    A pickle is read for its tensors alone; nothing in it is run. --set model.kwargs.* and data.* (image_size, resize,
+    mean, std, interpolation, fit) say what the file does not.
+    """
+    check_model(model)
+    if not checkpoint.exists():
+        raise UsageError(f"there is no {checkpoint}: expected a checkpoint file or a folder that holds one")
+    names = None if classes is None else _names(classes)
+    from ..run.imported import import_checkpoint
+
+    told: list[str] = []
+    log = told.append if as_json else print
+    run = import_checkpoint(checkpoint, model, out, entry=entry, classes=names, settings=settings or [], log=log)
+    print_json({"run": str(run.path), **run.results()}) if as_json else print(f"run folder: {quote(str(run.path))}")
+
+
+def _names(file: Path) -> list[str]:
+    try:
+        return [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file} cannot be read as class names, a line each: {error}") from None
+
+
 @app.command()
 def predict(
     model: Model,

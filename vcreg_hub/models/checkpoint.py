@@ -92,8 +92,13 @@ def view_of_weights(cfg: Model) -> tuple[str, Preprocessing]:
         folder = resolve(source).folder
         if (folder / CONFIG).is_file() or RunDir(folder).complete():
             return source, _view_in(folder)
-    about = library.preprocessing(build_on_meta(cfg.name), cfg.name if library.name == "torchvision" else bare)
-    return f"{library.name}'s {bare}", about
+    return f"{library.name}'s {bare}", view_of_architecture(cfg.name)
+
+
+def view_of_architecture(name: str) -> Preprocessing:
+    """How a library shows an image to its own weights for the architecture `name`, a recipe's model name."""
+    library = library_of(name)
+    return library.preprocessing(build_on_meta(name), name if library.name == "torchvision" else library.bare(name))
 
 
 def _view_in(folder: Path) -> Preprocessing:
