@@ -139,3 +139,33 @@ def test_an_export_has_its_card(tmp_path):
     assert (folder / "README.md").is_file() and (folder / "config.json").is_file()
     with pytest.raises(UsageError, match="unknown licence"):
         vcreg_hub.export(run, tmp_path / "other", licence="nosuch")
+
+
+def test_an_imported_checkpoint_is_shown_exported_and_published(hub, push, tmp_path):
+    from typer.testing import CliRunner
+
+    from vcreg_hub.cli import app
+    from vcreg_hub.run.imported import import_checkpoint
+
+    trained = network(patch_size=8).eval()
+    torch.save({"state_dict": trained.state_dict(), "epoch": 9}, tmp_path / "last.pth.tar")
+    settings = ["model.kwargs.patch_size=8", "model.kwargs.img_size=32", "data.image_size=32"]
+    run = import_checkpoint(tmp_path / "last.pth.tar", "test_vit", tmp_path / "run", settings=settings, log=quiet).path
+    shown = CliRunner().invoke(app, ["card", str(run), "--licence", "mit", "--repo", REPO]).stdout
+    for part in (
+        "license: mit",
+        "of the file last.pth.tar (sha256",
+        "epoch 9",
+        "entry state_dict",
+        "results: none was",
+    ):
+        assert part in shown, part
+    folder = vcreg_hub.export(run, tmp_path / "export", licence="mit")
+    assert "local-dir:." in (folder / "README.md").read_text(encoding="utf-8")
+    images = torch.randn(2, 1, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(load_network(folder)(images), trained(images))
+    assert push(run).verified
+    assert load_card(hub).strip() == shown.strip(), "the card that was shown"
+    again = push(folder, "me/other.mine", licence=None)
+    assert again.verified

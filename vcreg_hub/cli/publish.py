@@ -53,6 +53,7 @@ def card(
 ) -> None:
     """Prints a release's model card, or renders that of a run or export folder from its files alone."""
     from ..hub.card import render_card, write_card
+    from ..hub.foreign import imported_card, is_imported
     from ..hub.index import read_card
 
     if not Path(name).is_dir():
@@ -61,6 +62,12 @@ def card(
         _show_card(read_card(name), as_json)
         return
     about: dict[str, Any] = {"licence": licence, "repo_id": repo, "siblings": siblings or [], "twins": twins or []}
+    if is_imported(name) and not (Path(name) / "README.md").is_file():
+        if write:
+            raise UsageError(f"{name} was imported: its card is written with it, by vcreg export")
+        told = {"licence": licence, "licence_name": licence_name, "licence_link": licence_link}
+        _show_card(imported_card(name, repo, **told), as_json)
+        return
     about |= {"licence_name": licence_name, "licence_link": licence_link}
     if write:
         written = str(write_card(name, **about))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib import resources
@@ -18,11 +19,12 @@ from ..env import describe_env
 from ..errors import UsageError
 from ..files import replacing_folder, sha256, write_json, write_text
 from ..models.build import library_of, load_network, load_snippets, loader_of, read_config
-from ..models.checkpoint import load_checkpoint
+from ..models.checkpoint import load_checkpoint, run_network, run_view
 from ..models.libraries.library import Preprocessing, SnippetSource
 from ..models.outputs import logits
 from ..placement.dry_run import unwrap
-from ..releases import CARD, MODULE, WEIGHTS
+from ..releases import CARD, MODULE, RESULTS, WEIGHTS
+from ..rundir import RunDir
 from .card_sections import vcreg_table
 from .export import network_size, refuse_other_logits
 from .licence import check_licence
@@ -32,12 +34,13 @@ from .markdown import one_line, prose
 def export_module(
     network: nn.Module,
     to: str | Path,
-    repo_id: str,
+    repo_id: str | None,
     *,
     licence: str | None,
     licence_name: str | None = None,
     licence_link: str | None = None,
     architecture: str | None = None,
+    kwargs: Mapping[str, Any] | None = None,
     classes: Sequence[str] | None = None,
     preprocessing: Preprocessing | None = None,
     stated: Mapping[str, str] | None = None,
@@ -47,8 +50,9 @@ def export_module(
     The folder is loaded back by its library, and gives the network's logits bit for bit. Its card says what can be read
     off the network, repeats what `stated` says ("data": "Food-101") as its publisher's words, and names what nobody
     recorded: data, recipe, seeds, results.
-    architecture: a recipe's model name; None for what timm's or transformers' networks say themselves. classes: names
-    in the order of the logits. preprocessing: in place of the network's own.
+    repo_id: None for a folder that is not published yet. architecture: a recipe's model name; None for what timm's or
+    transformers' networks say themselves. kwargs: what it was built with; None for what timm notes. classes: names in
+    the order of the logits. preprocessing: in place of the network's own.
     Errors: UsageError for no licence, an architecture that is not known, other class names than logits, or a `to` that
     is not empty; RunFolderError where what is loaded back computes something else.
     """
@@ -68,7 +72,7 @@ def export_module(
     if len(names) != count:
         raise UsageError(f"{len(names)} class names were given, but the network has {count} logits")
     view = replace(view, classes=names)
-    cfg = Model(name, kwargs=_arguments(model))
+    cfg = Model(name, kwargs=_arguments(model) if kwargs is None else dict(kwargs))
     with replacing_folder(to) as folder:
         written = library_of(name).save(folder, model, cfg, view, licence)
         refuse_other_logits(load_network(folder), written, view)
@@ -81,6 +85,33 @@ def export_module(
         named = {"licence": licence, "licence_name": licence_name, "licence_link": licence_link}
         write_text(folder / CARD, _card(folder, repo_id, model, name, view, how, attachment, dict(stated or {}), named))
     return to
+
+
+def is_imported(run: str | Path) -> bool:
+    """Whether a run or export folder holds another program's weights, by `vcreg import` or `export_module`."""
+    return (RunDir(run).path / RESULTS).is_file() and RunDir(run).results().get("origin") == MODULE
+
+
+def export_imported(run: str | Path, to: str | Path, repo_id: str | None, **licence: str | None) -> Path:
+    """`export_module` for a run folder of `vcreg import`: what is stated of it is the file that it was made from."""
+    folder = RunDir(run)
+    recipe, results = folder.recipe(), folder.results()
+    view = run_view(recipe, results)
+    network = run_network(recipe.model, view, folder.path / WEIGHTS)
+    about = results.get("training", {}).get("imported", {})
+    words = (f"{key} {value}" for key, value in about.items() if key not in ("file", "left_out"))
+    stated = {"weights": f"of the file {about.get('file')} ({', '.join(words)})"}
+    told: Any = licence
+    return export_module(
+        network, to, repo_id, architecture=recipe.model.name, kwargs=recipe.model.kwargs, classes=view.classes,
+        preprocessing=view, stated=stated, **told,
+    )  # fmt: skip
+
+
+def imported_card(run: str | Path, repo_id: str | None, **licence: str | None) -> str:
+    """The card that `export_imported` writes."""
+    with tempfile.TemporaryDirectory(prefix="vcreg-card-") as scratch:
+        return (export_imported(run, Path(scratch) / "export", repo_id, **licence) / CARD).read_text(encoding="utf-8")
 
 
 def _architecture(model: Any) -> str:
@@ -112,7 +143,7 @@ def _example(view: Preprocessing) -> Any:
 
 def _card(
     folder: Path,
-    repo_id: str,
+    repo_id: str | None,
     model: nn.Module,
     name: str,
     view: Preprocessing,
@@ -123,11 +154,11 @@ def _card(
 ) -> str:
     from huggingface_hub import ModelCard, ModelCardData
 
-    config = read_config(folder)
+    config, title = read_config(folder), (repo_id or name).rpartition("/")[2]
     loader = loader_of(config, name, video=view.frames is not None)
     processor = any(folder.glob("*preprocessor_config.json"))
     snippet, *others = load_snippets(
-        SnippetSource(repo_id.partition("/")[2], repo_id, loader, processor, False, view.in_chans, view.image_size)
+        SnippetSource(title, repo_id, loader, processor, False, view.in_chans, view.image_size)
     ).items()
     size = network_size(model, view)
     task = f"{'video' if loader.video else 'image'}-classification"
@@ -143,13 +174,13 @@ def _card(
     )
     packages = describe_env(1).get("packages") or {}
     context: dict[str, Any] = {
-        "title": prose(repo_id.partition("/")[2]),
+        "title": prose(title),
         "architecture": prose(loader.architecture),
         "task": task.replace("-", " "),
         "values": f"{size['parameters']:,} parameters, {size['macs'] / 1e9:.4g} GMACs for one sample",
         "snippet": snippet[1],
         "snippets": others,
-        "repo": prose(repo_id),
+        "source": prose(f"hf-hub:{repo_id}") if repo_id else "local-dir:.",
         "sha256": sha256(folder / WEIGHTS),
         "view": f"{_view(view)} ({how})",
         "classes": ", ".join(map(prose, view.classes)) if len(view.classes) <= 200 else "",

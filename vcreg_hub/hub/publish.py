@@ -30,6 +30,7 @@ from ..rundir import RunDir
 from .bundle import Bundle, read_bundle, refuse_altered
 from .card import check_numbers, is_as_rendered, write_card
 from .export import write_export
+from .foreign import export_imported, is_imported
 from .licence import check_licence
 from .plan import Plan, Remote, list_files, look, plan, tag_commit
 from .record import is_smoke_test
@@ -68,6 +69,12 @@ def prepare_upload(
     altered; those of `export`, `runs.collect` and `read_bundle`.
     """
     refuse_only_pickles(run)
+    if is_imported(run):
+        with tempfile.TemporaryDirectory(prefix="vcreg-publish-") as scratch:
+            there = (run / CONFIG).is_file()
+            folder = run if there else export_imported(run, Path(scratch) / "export", repo_id, licence=licence, **named)
+            yield read_bundle(folder, repo_id.partition("/")[0])
+        return
     _refuse_smoke_test(run)
     about: dict[str, Any] = {"licence": licence, "repo_id": repo_id, "siblings": siblings, "twins": twins, **named}
     owner, exported, record = repo_id.partition("/")[0], (run / CONFIG).is_file(), None

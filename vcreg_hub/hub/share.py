@@ -41,7 +41,11 @@ def export(
     check_licence(licence, licence_name, licence_link)
     from .card import write_card
     from .export import write_export
+    from .foreign import export_imported, is_imported
 
+    if is_imported(run):
+        told = {"licence": licence, "licence_name": licence_name, "licence_link": licence_link}
+        return export_imported(run, to, None, **told)
     folder = write_export(run, to, licence=licence, weights=weights, overwrite=overwrite)
     about: dict[str, Any] = {"licence_name": licence_name, "licence_link": licence_link}
     try:
