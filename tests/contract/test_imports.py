@@ -33,7 +33,7 @@ HOUSE: dict[str, set[str]] = {
     "loops": {"models", "regularizer"},
     "run": {
         "analysis", "checkpoints", "config", "data", "env", "evals", "files", "models", "placement", "recipes",
-        "regularizer", "results", "rundir", "tasks", "training",
+        "regularizer", "releases", "results", "rundir", "tasks", "training",
     },
     "recipes": {"config", "evals", "tasks"},
     "experiments": {"bench", "config", "data", "evals", "files", "paper", "recipes", "results", "run", "rundir"},
