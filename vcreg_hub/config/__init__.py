@@ -25,6 +25,7 @@ from .recipe import Task as Task
 from .recipe import Train as Train
 from .recipe import Video as Video
 from .serialization import differences as differences
+from .serialization import differing as differing
 from .serialization import from_json as from_json
 from .serialization import to_dict as to_dict
 from .serialization import to_json as to_json

@@ -22,17 +22,18 @@ _SHOWN = 200
 
 def differences(one: Recipe, other: Recipe) -> list[str]:
     """The paths of the differences between two recipes, such as ["train.epochs", "vcreg"]."""
+    return [path for path, _, _ in differing(json.loads(to_json(one)), json.loads(to_json(other)))]
 
-    def compare(a: JSON, b: JSON, path: str) -> Iterator[str]:
-        for name in sorted(a.keys() | b.keys()):
-            before, after = _by_type(a.get(name)), _by_type(b.get(name))
-            alike = isinstance(before, dict) and isinstance(after, dict) and before.get("type") == after.get("type")
-            if alike and (not isinstance(a[name], list) or list(before) == list(after)):
-                yield from compare(before, after, f"{path}{name}.")
-            elif before != after:
-                yield path + name
 
-    return list(compare(json.loads(to_json(one)), json.loads(to_json(other)), ""))
+def differing(one: JSON, other: JSON, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """(path, one value, other value) of each difference between the JSON of two recipes; None where a field is not."""
+    for name in sorted(one.keys() | other.keys()):
+        before, after = _by_type(one.get(name)), _by_type(other.get(name))
+        alike = isinstance(before, dict) and isinstance(after, dict) and before.get("type") == after.get("type")
+        if alike and (not isinstance(one[name], list) or list(before) == list(after)):
+            yield from differing(before, after, f"{path}{name}.")
+        elif before != after:
+            yield path + name, before, after
 
 
 def _by_type(value: Any) -> Any:

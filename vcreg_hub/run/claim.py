@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..config import Recipe, differences, to_dict
+from ..config import Recipe, differences, differing, to_json
 from ..errors import RunFolderError, UsageError
-from ..files import FORBIDDEN, JSON, locked, said_of
+from ..files import FORBIDDEN, locked, said_of
 from ..rundir import RunDir
 from ..training.journal import Journal
 
@@ -71,23 +72,11 @@ def _claim(folder: RunDir, recipe: Recipe, overwrite: bool, accelerator: Any, ch
         if overwrite:
             folder.clear()
         if changing is not None and there is not None and there != recipe:
-            Journal(folder.path).append("settings", changed=_changed(there, recipe))
+            found = differing(json.loads(to_json(there)), json.loads(to_json(recipe)))
+            changed = {path: [before, now] for path, before, now in found}
+            Journal(folder.path).append("settings", changed=changed)
         folder.write_recipe(recipe)
     accelerator.wait_for_everyone()
-
-
-def _changed(there: Recipe, recipe: Recipe) -> JSON:
-    """path -> [before, now], of each setting in which two recipes differ."""
-
-    def value(whole: Any, path: str) -> Any:
-        for name in path.split("."):
-            if isinstance(whole, (list, tuple)):  # of evaluations, told apart by their types
-                whole = {part["type"]: part for part in whole}
-            whole = whole.get(name) if isinstance(whole, dict) else None
-        return whole
-
-    one, other = to_dict(there), to_dict(recipe)
-    return {path: [value(one, path), value(other, path)] for path in differences(there, recipe)}
 
 
 def _default_folder(recipe: Recipe) -> Path:

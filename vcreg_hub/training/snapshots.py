@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import random
 import shutil
 import time
@@ -25,8 +26,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..config import Recipe, differences, from_json, to_json
-from ..errors import ConfigError, RunFolderError, StorageError
+from ..config import Recipe, differing
+from ..errors import RunFolderError, StorageError
 from ..files import sha256, write_tensors, write_text
 from ..rundir import STATES, RunDir
 from .ema import Ema
@@ -194,12 +195,13 @@ class Snapshots:
         if text is None:
             return
         changed = {name for line in self.journal.lines("settings") for name in line.get("changed", {})}
-        try:
-            differing = set(differences(from_json(text), self.folder.recipe())) - changed - {"train.save_every"}
-        except ConfigError as error:
-            raise RunFolderError(f"{path} is of a recipe that cannot be read ({error})") from None
-        if differing:
-            raise RunFolderError(f"{path} is the state of another run: its recipe differs in {', '.join(differing)}")
+        # As JSON: a field that the state has not is one of a later version, at its default.
+        there = json.loads(text)
+        here = json.loads((self.folder.path / "recipe.json").read_text(encoding="utf-8"))
+        found = [one for one, before, _ in differing(there, here) if before is not None or _has(there, one)]
+        others = [one for one in found if one not in changed and one != "train.save_every"]
+        if others:
+            raise RunFolderError(f"{path} is the state of another run: its recipe differs in {', '.join(others)}")
 
     def _check_best(self) -> None:
         """Errors: RunFolderError where the best weights so far, which are to be kept, are not in their file."""
@@ -337,7 +339,7 @@ class Snapshots:
             scaler = self.accelerator.scaler
             recipe = self.folder.path / "recipe.json"
             parts = {
-                "recipe": to_json(self.folder.recipe()) if recipe.exists() else None,
+                "recipe": recipe.read_text(encoding="utf-8") if recipe.exists() else None,
                 "model": self.module.state_dict(),
                 "optimizer": self.optimizer.state_dict()["state"],
                 "ema": None if self.ema is None else self.ema.state_dict(),
@@ -359,6 +361,17 @@ class Snapshots:
 def _step_of(path: Path) -> int:
     number = path.stem.removeprefix("step-")
     return int(number) if number.isdecimal() else -1
+
+
+def _has(recipe: Any, path: str) -> bool:
+    """Whether the JSON of a recipe has a field."""
+    for name in path.split("."):
+        if not isinstance(recipe, dict):
+            return True
+        if name not in recipe:
+            return False
+        recipe = recipe[name]
+    return True
 
 
 def _better(value: float, best: float | None, lower: bool) -> bool:

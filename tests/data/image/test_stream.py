@@ -148,3 +148,27 @@ def test_a_data_set_of_the_hub_is_streamed(tmp_path: Path, monkeypatch: pytest.M
     assert once != [values(batch) for batch in loader]
     tested = [value for batch in fixed_loader(images, cfg, "test", 8) for value in values(batch)]
     assert sorted(tested) == list(range(20))
+    assert_goes_on(train_loader(images, cfg, Train(batch_size=8)))
+
+
+def assert_goes_on(loader) -> None:  # type: ignore[no-untyped-def]
+    """From any place of an epoch, twice in a row, as resumes do: the batches that were left, augmentation included."""
+    assert loader.rereads
+    loader.set_epoch(1)
+    whole = list(loader)
+    for seen in (1, len(whole) - 1):
+        loader.set_epoch(1, seen)
+        rest = list(loader)
+        assert len(rest) == len(whole) - seen
+        for one, again in zip(whole[seen:], rest):
+            assert torch.equal(one[0], again[0]) and torch.equal(one[1], again[1])
+    loader.set_epoch(1)
+    assert len(list(loader)) == len(whole), "an epoch without a place is whole again"
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("workers", [0, 2])
+def test_webdataset_shards_go_on_exactly_at_a_second_resume_too(tmp_path: Path, workers: int) -> None:
+    pytest.importorskip("webdataset")
+    cfg = data_of(f"wds/{shards(tmp_path, {'train': (4, 16), 'validation': (2, 10)})}", workers)
+    assert_goes_on(train_loader(load_images(cfg), cfg, Train(batch_size=16, seed=3)))
