@@ -63,9 +63,9 @@ def _claim(folder: RunDir, recipe: Recipe, overwrite: bool, accelerator: Any, ch
         state = "would be replaced" if overwrite else "is complete" if begun else "has not begun"
         raise UsageError(f"--continue-with goes on with an unfinished run, but that in {folder.path} {state}")
     if there is not None and there not in (recipe, changing):
-        differing = ", ".join(differences(there, recipe))
+        paths = ", ".join(differences(there, recipe))
         raise UsageError(
-            f"{folder.path} holds another recipe's run (differs in {differing}); --overwrite replaces it, and vcreg "
+            f"{folder.path} holds another recipe's run (differs in {paths}); --overwrite replaces it, and vcreg "
             f"train {folder.path} --continue-with goes on with it under other settings"
         )
     if accelerator.is_main_process:
