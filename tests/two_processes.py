@@ -15,12 +15,16 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 import torch.distributed as dist
 from small_models import STRONG, Map, Network, Tokens, distance, explicit_gradients, gradients, sites_of
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
+from vcreg_hub.errors import AttachError
 from vcreg_hub.placement.sites import Site
 from vcreg_hub.regularizer.attachment import attach
 from vcreg_hub.regularizer.gradient import add_gradient
@@ -130,6 +134,23 @@ def attached_to_the_wrapper(rank):
         return distance(step(model, vc, wrapped, rank), want)
 
 
+def fully_sharded(rank, attach_first, cfg=STRONG, reference=mean_of_local_losses):
+    want = reference(network(), cfg)
+    model = network()
+    sites = sites_of(model)
+    vc = attach(model, cfg, sites=sites) if attach_first else None
+    mesh = init_device_mesh("cpu", (WORLD,))
+    for each in [*model.blocks, model]:
+        fully_shard(each, mesh=mesh)
+    if vc is None:
+        with pytest.raises(AttachError, match="before fully_shard"):
+            attach(model, cfg)
+        vc = attach(model, cfg, sites=sites)
+    x, y = batch_of(model, rank)
+    vc.watch(F.cross_entropy(model(x), y)).backward()
+    return distance(torch.cat([p.grad.full_tensor().flatten() for p in model.parameters()]), want)
+
+
 def with_accelerate(rank, cfg, reference):
     from accelerate import Accelerator
 
@@ -159,6 +180,11 @@ CASES = {
     "local, accumulation": lambda rank: accumulated(rank, STRONG, mean_of_local_losses),
     "local, attached to the wrapper": attached_to_the_wrapper,
     "local, accelerate": lambda rank: with_accelerate(rank, STRONG, mean_of_local_losses),
+    "local, attached before fully_shard": lambda rank: fully_sharded(rank, attach_first=True),
+    "local, attached after fully_shard": lambda rank: fully_sharded(rank, attach_first=False),
+    "sync, attached after fully_shard": lambda rank: fully_sharded(
+        rank, attach_first=False, cfg=SYNC, reference=loss_of_the_global_batch
+    ),
     "sync": lambda rank: synced(rank),
     "sync, maps": lambda rank: synced(rank, Map),
     "sync, unequal batches": lambda rank: synced(rank, sizes=(4, 7)),

@@ -326,3 +326,29 @@ def test_wrong_arguments_are_named():
     with pytest.raises(AttachError, match="given twice"):
         attach(model, STRONG, sites=[sites_of(model)[0]] * 2)
     assert not hasattr(model, "vcreg")
+
+
+def test_blocks_that_accelerate_dispatches():
+    """A device_map wraps each module's forward and moves what goes in and out; here all devices are the CPU."""
+    from accelerate import dispatch_model
+
+    model = network()
+    x, y = model.batch()
+    want = expected(network(), (x, y))
+    names = ["blocks.0", "blocks.1", "blocks.2", "head"]
+    model = dispatch_model(model, dict.fromkeys(names, "cpu"), main_device="cpu", force_hooks=True)
+    assert all(hasattr(block, "_hf_hook") for block in model.blocks)
+    with attach(model, STRONG, sites=sites_of(model)) as vc:
+        vc.watch(F.cross_entropy(model(x), y)).backward()
+    assert distance(gradients(model), want) < EXACT
+
+
+def test_replicas_of_data_parallel_are_refused():
+    model = network()
+    x, _ = model.batch()
+    with attach(model, STRONG, sites=sites_of(model)):
+        replica = model.blocks[0]._replicate_for_data_parallel()  # without the copied parameters that GPUs would hold
+        for name, module in model.blocks[0].named_children():
+            setattr(replica, name, module)
+        with pytest.raises(AttachError, match=r"DataParallel.*torchrun"):
+            replica(x)

@@ -58,7 +58,10 @@ def attach(
         raise UsageError(f"where is text: 'blocks', another placement, or a glob over module names; got {where!r}")
     inner = unwrap(model)
     _refuse_attached(inner)
-    sites = list(find_blocks(inner, where, example_input) if sites is None else sites)
+    if sites is None:
+        _refuse_sharded(inner)
+        sites = find_blocks(inner, where, example_input)
+    sites = list(sites)
     _check_sites(inner, sites)
     _refuse_compiled(model, inner, sites)
     injection = Injection(inner, cfg, sites)
@@ -296,6 +299,15 @@ def _refuse_attached(model: nn.Module) -> None:
     if "vcreg" in model.__dict__:
         raise AttachError(
             f"{type(model).__name__} has an attribute of its own named vcreg, where the Attachment would go: rename it"
+        )
+
+
+def _refuse_sharded(model: nn.Module) -> None:
+    """The dry run that finds sites is one of a copy, and a sharded model cannot be copied."""
+    if any(base.__name__ == "FSDPModule" for module in model.modules() for base in type(module).__mro__):
+        raise AttachError(
+            f"{type(model).__name__} is sharded already, so its blocks cannot be looked for. Attach before "
+            "fully_shard, or pass sites=vcreg_hub.find_blocks(model) of before, which hold the same modules."
         )
 
 

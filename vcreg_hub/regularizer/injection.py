@@ -6,6 +6,7 @@ compiled backward pass does: counting, warnings and exactness do not depend on t
 
 from __future__ import annotations
 
+import copy
 import functools
 import itertools
 import warnings
@@ -57,6 +58,15 @@ class Injection:
         self.key = next(_keys)
         _INJECTIONS[self.key] = self
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Injection:
+        """A copy of the model has one of its own. A copied part, such as the classifier that peft's `modules_to_save`
+        replaces by its copy, stays a site of this one."""
+        if id(self.model) not in memo:
+            return self
+        memo[id(self)] = other = type(self).__new__(type(self))
+        other.__setstate__(copy.deepcopy(self.__dict__, memo))
+        return other
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self.copied_from, self.forwards = self.key, 0
@@ -70,6 +80,12 @@ class Injection:
             _note_compiled(self.key)
         else:
             self.called = True
+            if getattr(module, "_is_replica", False):
+                raise AttachError(
+                    "torch.nn.DataParallel runs copies of the model on parts of a batch, and none of them knows how many "
+                    "share the loss. Launch one process a GPU instead (torchrun, DistributedDataParallel), or show one "
+                    "GPU alone (CUDA_VISIBLE_DEVICES=0)."
+                )
             if module.training and not torch.is_grad_enabled():
                 self.scale.hide()
         return module.training and torch.is_grad_enabled()

@@ -162,7 +162,7 @@ class LossScale:
             total = torch.ones(()) if grad.is_meta else grad.sum() * weight
             self._start()
             for cell in cells:
-                cell.data.add_(total)
+                cell.data.add_(total.to(cell.device))  # a loss may lie on another device than the first layer
                 self._running.append(cell)
 
         loss.register_hook(record)
