@@ -82,9 +82,9 @@ class Injection:
             self.called = True
             if getattr(module, "_is_replica", False):
                 raise AttachError(
-                    "torch.nn.DataParallel runs copies of the model on parts of a batch, and none of them knows how many "
-                    "share the loss. Launch one process a GPU instead (torchrun, DistributedDataParallel), or show one "
-                    "GPU alone (CUDA_VISIBLE_DEVICES=0)."
+                    "torch.nn.DataParallel runs copies of the model on parts of a batch, and none of them knows how "
+                    "many share the loss. Launch one process a GPU instead (torchrun, DistributedDataParallel), or "
+                    "show one GPU alone (CUDA_VISIBLE_DEVICES=0)."
                 )
             if module.training and not torch.is_grad_enabled():
                 self.scale.hide()
