@@ -16,7 +16,7 @@ from vcreg_hub.config import Data, Model, Recipe, Train, to_json
 from vcreg_hub.evals.classification import Classification
 from vcreg_hub.regularizer.vcreg import VCReg
 
-pytestmark = [pytest.mark.slow, pytest.mark.network]
+pytestmark = [pytest.mark.e2e, pytest.mark.network]
 
 RECIPE = Recipe(
     name="tiny",
