@@ -66,7 +66,7 @@ class Group:
         )
         if video is None:
             return group
-        clean = replace(recipe, name="", video=replace(video, noise=0.0, split=1), train=replace(recipe.train, seed=0))
+        clean = replace(recipe, name="-", video=replace(video, noise=0.0, split=1), train=replace(recipe.train, seed=0))
         return replace(group, family=_hash(to_json(clean)), noise=video.noise, noise_place=video.noise_place)
 
 
