@@ -4,6 +4,7 @@
         api = HfApi(endpoint=hub.url, token=hub.token)
         hub.fault("commit", "reset")            # the next request of that route finds its connection reset
         hub.fault("get", "500", times=None)     # every one is answered with 500
+        hub.lie("head", {"ETag": "../../x"})    # every answer of that route says so
 
 Routes: create validate preupload batch put verify commit info tree paths refs tag branch head get list discussions
 whoami xet. Kinds of fault:
@@ -123,6 +124,7 @@ class Loopback:
         self.lock = threading.RLock()
         self.closed = threading.Event()
         self._faults: list[Fault] = []
+        self._lies: list[tuple[str, dict[str, str], bytes | None, str]] = []
         self._server = _Server(("127.0.0.1", 0), self)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
 
@@ -146,9 +148,22 @@ class Loopback:
         assert route in set(routes())
         self._faults.append(Fault(route, kind, times, match))
 
+    def lie(self, route: str, headers: dict[str, str] | None = None, body: Any = None, match: str = "") -> None:
+        """Let every answer of `route`, of the paths that contain `match`, have these headers, and this body."""
+        assert route in set(routes())
+        body = json.dumps(body).encode() if not isinstance(body, bytes | None) else body
+        self._lies.append((route, headers or {}, body, match))
+
     def heal(self) -> None:
-        """No faults from here on."""
+        """No faults and no lies from here on."""
         self._faults.clear()
+        self._lies.clear()
+
+    def distort(self, answer: Answer, route: str, path: str) -> None:
+        for lied, headers, body, match in self._lies:
+            if lied == route and match in path:
+                answer.headers = {**answer.headers, **headers}
+                answer.body = answer.body if body is None else body
 
     def files(self, repo: str, revision: str = "main") -> dict[str, str]:
         """Path -> sha256 of what a revision holds; empty where there is no such repo or revision."""
@@ -241,6 +256,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 answer.body = _altered(answer.body)
             if kind == "lost":
                 return self._abort()
+            hub.distort(answer, route, unquote(url.path))
             return self._send(answer, cut=kind == "truncated")
 
     def _send(self, answer: Answer, cut: bool = False) -> None:

@@ -26,9 +26,17 @@ _SHOWN = 200
 
 
 class VCRegError(Exception):
-    """Base of every error this package raises on purpose."""
+    """Base of every error this package raises on purpose.
+
+    Its text has no control characters, and one line but for a list of failures (a bare VCRegError): names in it may
+    come from a file or a hub that means harm, and end on a terminal or in a log.
+    """
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        lines = super().__str__().split("\n")
+        return ("\n" if type(self) is VCRegError else "\\n").join(map(printable, lines))
 
 
 class UsageError(VCRegError, ValueError):
@@ -120,6 +128,15 @@ def not_decoding(count: int, noun: str = "clip", plural: str = "") -> str:
     ('1 clip does not decode', '2 training clips do not decode')
     """
     return f"{counted(count, noun, plural)} {'does' if count == 1 else 'do'} not decode"
+
+
+def printable(text: str) -> str:
+    r"""`text` with an escape for each control character, separator of lines and lone surrogate.
+
+    >>> printable("a\x1b[2Jb"), printable("é")
+    ('a\\x1b[2Jb', 'é')
+    """
+    return "".join(c if c.isprintable() or c == " " else c.encode("unicode_escape").decode() for c in text)
 
 
 def some(names: Collection[str], most: int = 5) -> str:

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -35,6 +36,8 @@ ARRAYS = (".safetensors", ".npy", ".parquet")
 # What a file system says that takes no more, or nothing at all.
 _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
 FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
+# Levels of a JSON document that is read; the deepest of ours has eight.
+_DEEPEST = 100
 
 # Handles of the folders that this process holds.
 _held: set[int] = set()
@@ -55,6 +58,27 @@ def check_paths(paths: Iterable[str | Path], to: str | Path | None, suffixes: Se
     for path in map(Path, paths):
         if not path.expanduser().exists():
             raise UsageError(f"there is no file or folder {path.expanduser().absolute()}")
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text that anybody may have written. Errors: ValueError, also for one nested deeper than any
+    file of ours, which would end in a RecursionError here or wherever the value is walked through."""
+    deep = f"it is nested more than {_DEEPEST} deep"
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise ValueError(deep) from None
+    level = [value]
+    for _ in range(_DEEPEST):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return value
+    raise ValueError(deep)
 
 
 @contextlib.contextmanager
@@ -139,6 +163,32 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
+def scratch_folder(prefix: str) -> Iterator[Path]:
+    """A temporary folder, removed at the end. What killed processes left of that prefix goes first."""
+    for left in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+        _sweep(left)
+    # Nobody sweeps it under this name, and under the other it is locked.
+    made = Path(tempfile.mkdtemp(prefix=f".{prefix}"))
+    with locked(made):
+        folder = made.rename(made.with_name(made.name.removeprefix(".")))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove a folder of this user's that no living process holds."""
+    with contextlib.suppress(OSError):  # another's, or gone meanwhile
+        about = folder.lstat()
+        if not stat.S_ISDIR(about.st_mode) or (hasattr(os, "getuid") and about.st_uid != os.getuid()):
+            return
+        with locked(folder) as alone:
+            if alone:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
 def locked(folder: str | Path) -> Iterator[bool | None]:
     """Keeps other processes out of an existing folder during the block and this process's life.
 
@@ -210,16 +260,40 @@ def write_tensors(
 
 
 def read_tensors(path: str | Path) -> dict[str, torch.Tensor]:
-    """The tensors of a safetensors file, on the CPU; RunFolderError when it is absent or damaged."""
+    """The tensors of a safetensors file, or of all files that an index beside them names, on the CPU; RunFolderError
+    when one is absent or damaged."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    tensors: dict[str, torch.Tensor] = {}
+    for file in weight_files(path):
+        try:
+            tensors |= load_file(file)
+        except FileNotFoundError:
+            raise RunFolderError(f"there is no {file}") from None
+        except (SafetensorError, OSError) as error:
+            raise RunFolderError(f"{file} is not a whole safetensors file: {error}") from None
+    return tensors
+
+
+def weight_files(path: str | Path) -> list[Path]:
+    """The files beside the index `path` (`model.safetensors.index.json`) that hold its tensors; any other path itself.
+
+    Errors: RunFolderError for an index that cannot be read, or that names a file elsewhere.
+    """
+    path = Path(path)
+    if not path.name.endswith(".safetensors.index.json"):
+        return [path]
     try:
-        return load_file(path)
+        names = sorted(set(parse_json(path.read_text(encoding="utf-8"))["weight_map"].values()))
+        strange = [name for name in names if Path(name).name != name or not name.endswith(".safetensors")]
     except FileNotFoundError:
         raise RunFolderError(f"there is no {path}") from None
-    except (SafetensorError, OSError) as error:
-        raise RunFolderError(f"{path} is not a whole safetensors file: {error}") from None
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise RunFolderError(f"{path} is no index of weights: {error!r}") from None
+    if strange or not names:
+        raise RunFolderError(f"{path} names {strange or 'no files'}: expected safetensors files beside it")
+    return [path.parent / name for name in names]
 
 
 def tensors_sha256(tensors: Mapping[str, torch.Tensor]) -> str:

@@ -13,6 +13,8 @@ from typing import Literal
 
 PACKAGE = Path(__file__).resolve().parent
 CARD, CONFIG, WEIGHTS, RESULTS = "README.md", "config.json", "model.safetensors", "results.json"
+# In place of WEIGHTS, of weights in several files: which tensor is in which.
+INDEX = "model.safetensors.index.json"
 REQUIRED = (CARD, CONFIG, WEIGHTS, "recipe.json", RESULTS, "env.json")
 # Of weights that another program trained, whose recipe nobody knows: results.json states this origin.
 MODULE, REQUIRED_OF_MODULE = "module", (CARD, CONFIG, WEIGHTS, RESULTS)
@@ -20,6 +22,7 @@ _FILES = tuple(
     re.compile(pattern)
     for pattern in (
         *(re.escape(name) for name in REQUIRED),
+        r"model(-\d{5}-of-\d{5}\.safetensors|\.safetensors\.index\.json)",
         r"(video_)?preprocessor_config\.json",
         r"processor_config\.json",
         r"[\w\-][\w.\-]*\.png",

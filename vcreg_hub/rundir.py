@@ -18,7 +18,6 @@ file or the new one. Weights trained elsewhere can be published by writing the f
 from __future__ import annotations
 
 import csv
-import json
 import math
 import re
 import shutil
@@ -27,7 +26,7 @@ from typing import TYPE_CHECKING
 
 from .config import Recipe, from_json, to_json
 from .errors import ConfigError, RunFolderError
-from .files import JSON, read_tensors, write_text
+from .files import JSON, parse_json, read_tensors, write_text
 
 if TYPE_CHECKING:
     import torch
@@ -123,8 +122,8 @@ class RunDir:
 
     def _json(self, name: str) -> JSON:
         try:
-            value = json.loads(self._text(name))
-        except json.JSONDecodeError as error:
+            value = parse_json(self._text(name))
+        except ValueError as error:
             raise RunFolderError(f"{self.path / name} is not JSON ({error}); --overwrite runs it again") from None
         if not isinstance(value, dict):
             raise RunFolderError(f"{self.path / name} holds a {type(value).__name__}, expected an object")

@@ -81,7 +81,7 @@ def test_the_limits_of_one_thread_outlive_those_of_another(hub, api):
 
 def test_what_a_file_is_is_not_asked_for_for_ever(hub, api, monkeypatch):
     """huggingface_hub asks five times again, and waits a minute for each answer."""
-    monkeypatch.setattr("vcreg_hub.checkpoints.client.TIMEOUT", 0.2)
+    monkeypatch.setattr("vcreg_hub.checkpoints.limits.TIMEOUT", 0.2)
     hub.add("me/x", {"config.json": b"{}"})
     hub.fault("head", "timeout", times=None)
     started = time.monotonic()

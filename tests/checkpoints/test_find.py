@@ -102,7 +102,7 @@ def test_the_hash_of_the_export_is_checked_before_loading(hub_dir, name):
     (folder / "preprocessor_config.json").write_text("{}")
     names = ("config.json", "model.safetensors", "preprocessor_config.json")
     hashes = {file: hashlib.sha256((folder / file).read_bytes()).hexdigest() for file in (*names, "config.json")}
-    (folder / "results.json").write_text(json.dumps({"files": hashes | {"absent.json": "0"}}))
+    (folder / "results.json").write_text(json.dumps({"files": hashes | {"processor_config.json": "0"}}))
     sources = ("resnet50_vcreg.mine", str(folder), str(folder / "model.safetensors"))
     for source in sources:
         assert place.resolve(source).folder == folder

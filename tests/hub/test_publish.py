@@ -415,13 +415,14 @@ def _put(folder, place, secret):
         write_tensors(folder / "model.safetensors", {"w": torch.zeros(1)}, metadata={"from": secret})
 
 
-def _png(comment=""):
+def _png(comment=None):
     import io
 
     from PIL import Image, PngImagePlugin
 
     text = PngImagePlugin.PngInfo()
-    text.add_text("Comment", comment)
+    if comment is not None:
+        text.add_text("Comment", comment)
     out = io.BytesIO()
     Image.new("L", (2, 2)).save(out, "PNG", pnginfo=text)
     return out.getvalue()

@@ -5,38 +5,41 @@
     a cache                huggingface_hub keeps each file under its hash
     releases.py            the weights and config.json of a release; what else it was exported with, in model_cards/
 
-A file is right when it has every hash that is expected of it.
+A file is right when it has every hash that is expected of it. Whoever wrote a record names the files of its own
+folder, of the kinds that are published: a record that names another one (/proc/self/pagemap) is refused.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from ..errors import IntegrityError, RunFolderError
-from ..files import git_hash, sha256
-from ..releases import CONFIG, RESULTS, WEIGHTS, cards_folder, find_release
+from ..files import git_hash, parse_json, sha256
+from ..releases import CONFIG, RESULTS, WEIGHTS, cards_folder, find_release, is_release_file
 
 SUMS = "SHA256SUMS"
 # The field of results.json that holds the hashes of the export.
 EXPORTED = "files"
-_HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")  # git's, or SHA-256
 
 
 def exported_checksums(folder: Path) -> dict[str, str]:
     """File name -> SHA-256 at the export; empty without a record (another's results.json, an older version).
 
-    Errors: RunFolderError for a results.json that is not JSON.
+    Errors: RunFolderError for a results.json that is not JSON; IntegrityError for a record that names a file of no
+    published kind.
     """
     path = folder / RESULTS
     if not path.is_file():
         return {}
     try:
-        return _exported(json.loads(path.read_text(encoding="utf-8")))
+        found = _exported(parse_json(path.read_text(encoding="utf-8")))
     except ValueError as error:
         raise RunFolderError(f"{path} is not JSON: {error}") from None
+    # Another program's file may have a field of that name, of whatever it calls files.
+    return _confined(found, path) if any(map(HASH.fullmatch, found.values())) else {}
 
 
 def expected_checksums(folder: Path, full_name: str = "") -> dict[str, list[str]]:
@@ -59,11 +62,14 @@ def expected_checksums(folder: Path, full_name: str = "") -> dict[str, list[str]
 def cache_checksums(folder: Path) -> dict[str, str]:
     """Path below `folder` -> its hash in huggingface_hub's cache: SHA-256 of a large file, git's of a small one.
     Empty for a folder outside the cache."""
-    found = {}
-    for path in folder.rglob("*"):
-        if path.is_symlink() and path.is_file() and _HASH.fullmatch(path.resolve().name):
-            found[str(PurePosixPath(path.relative_to(folder)))] = path.resolve().name
-    return found
+    found = {str(PurePosixPath(path.relative_to(folder))): cache_checksum(path) for path in folder.rglob("*")}
+    return {name: digest for name, digest in found.items() if digest is not None}
+
+
+def cache_checksum(path: Path) -> str | None:
+    """The hash under which the cache keeps one file; None for one that it does not keep so."""
+    name = path.resolve().name if path.is_symlink() and path.is_file() else ""
+    return name if HASH.fullmatch(name) else None
 
 
 def wrong_checksum(path: Path, expected: Iterable[str]) -> str | None:
@@ -77,7 +83,7 @@ def check_listed(path: Path, expected: str, origin: str) -> None:
     if found != expected:
         raise IntegrityError(
             f"{path} has hash {found}, but {origin} lists {expected} for it: it was damaged on the way or since. "
-            "Nothing was loaded or deleted; download it again with --force"
+            "Nothing was loaded; where the cache was altered, `vcreg download --force` fetches it again"
         )
 
 
@@ -122,12 +128,21 @@ def _exported(results: object) -> dict[str, str]:
     return files
 
 
+def _confined(found: dict[str, str], where: Path) -> dict[str, str]:
+    """`found`. Errors: IntegrityError where a name in it is not that of a published file."""
+    for name in found:
+        if not is_release_file(name):
+            raise IntegrityError(f"{where} records a hash of {name!r}, which is no file of a release: it was altered")
+    return found
+
+
 def _sums(folder: Path) -> dict[str, str]:
     """Name -> SHA-256 of the folder's SHA256SUMS; empty without one."""
     if not (folder / SUMS).is_file():
         return {}
     lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
-    return {name: digest for digest, _, name in (line.partition("  ") for line in lines) if name}
+    found = {name: digest for digest, _, name in (line.partition("  ") for line in lines) if name}
+    return _confined(found, folder / SUMS)
 
 
 def _card_checksums(full_name: str) -> dict[str, str]:
@@ -136,6 +151,6 @@ def _card_checksums(full_name: str) -> dict[str, str]:
     path = None if cards is None else cards / f"{full_name}.json"
     if path is None or not _release_checksums(full_name) or not path.is_file():
         return {}
-    results = json.loads(path.read_text(encoding="utf-8")).get("results")
+    results = parse_json(path.read_text(encoding="utf-8")).get("results")
     # The package holds what loads a release; what it tells of itself stands beside its card.
     return {name: digest for name, digest in _exported(results).items() if name not in ("recipe.json", "env.json")}

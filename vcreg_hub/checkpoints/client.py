@@ -1,27 +1,23 @@
-"""Talks to a Hub: its client, retries and time limits, the names it takes, and whether it answers at all.
+"""Talks to a Hub: its client, retries, the names it takes, and whether it answers at all.
 
 HF_ENDPOINT, HF_HUB_OFFLINE, the login and the cache are huggingface_hub's own.
 """
 
 from __future__ import annotations
 
-import contextlib
-import math
 import re
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import HubError, UsageError, VCRegError
+from . import limits
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 T = TypeVar("T")
-# Seconds that a silent hub is waited for by somebody who asks for something small.
-TIMEOUT = 10.0
 # Seconds for which it is remembered whether a hub answers.
 MEMORY = 60.0
 _TRANSIENT_STATUS = frozenset({408, 429, 500, 502, 503, 504})
@@ -29,12 +25,10 @@ _TRANSIENT_STATUS = frozenset({408, 429, 500, 502, 503, 504})
 _NO_XET = re.compile(r"404.*xet-(?:write|read)-token|xet-(?:write|read)-token.*404", re.DOTALL)
 # As `git check-ref-format` has it.
 _NO_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|^[-/.]|/\.|[/.]$|\.lock(/|$)|^@?$")
-_TIMEOUTS = ("connect", "read", "write", "pool")  # the HTTP client's
+# Libraries in which an error over a hub's answer is the hub's doing.
+_READERS = {"huggingface_hub", "json", "httpx", "httpx2"}
 # Address of a hub -> when it was asked, and what kept it from answering, None when it did.
 _answers: dict[str, tuple[float, str | None]] = {}
-# What the requests of this process are held to.
-_limits: list[_Limit] = []
-_changing_limits = threading.Lock()
 
 
 class SilentHubError(HubError):
@@ -48,7 +42,8 @@ class RetryPolicy:
     attempts: at one call. first_wait: seconds before the second attempt, doubled for each further one; a Retry-After
     of the hub comes first. longest_wait bounds both. timeout: seconds without a byte before a connection is given up.
     deadline: seconds after which an attempt makes no further request. max_timeouts: how many attempts may end in
-    silence, any number by default. What a file is, before its content comes, is asked for 2 * TIMEOUT seconds at most.
+    silence, any number by default. What a file is, before its content comes, is asked for 2 * TIMEOUT seconds at most,
+    and after two requests without an answer within 2 * timeout seconds an attempt makes no third.
     """
 
     attempts: int = 4
@@ -62,7 +57,7 @@ class RetryPolicy:
     @property
     def impatient(self) -> RetryPolicy:
         """The same for a person in waiting: a silent hub is given up within `2 * TIMEOUT` seconds."""
-        return replace(self, timeout=min(self.timeout, TIMEOUT), deadline=2 * TIMEOUT, max_timeouts=2)
+        return replace(self, timeout=min(self.timeout, limits.TIMEOUT), deadline=2 * limits.TIMEOUT, max_timeouts=2)
 
 
 def hub_client() -> HfApi:
@@ -99,7 +94,7 @@ def attempt(
     timeouts = 0
     for number in range(policy.attempts):
         try:
-            with _limited(policy.timeout, policy.deadline):
+            with limits.limited(policy.timeout, policy.deadline):
                 return call()
         except expect:
             raise
@@ -107,8 +102,10 @@ def attempt(
             raise
         except Exception as error:
             cause = _cause(error)
-            if not isinstance(cause, (OSError, httpx.HTTPError, ValueError)):  # a mistake of ours
-                raise
+            if not isinstance(cause, (OSError, httpx.HTTPError, ValueError)):
+                if not _in_reader(cause):  # a mistake of ours
+                    raise
+                raise HubError(f"{what}: the hub's answer makes no sense ({_first_line(cause)})") from error
             silent, transient = isinstance(cause, (httpx.TimeoutException, TimeoutError)), _is_transient(cause)
             timeouts += silent
             if transient and number < policy.attempts - 1 and timeouts != policy.max_timeouts:
@@ -116,7 +113,7 @@ def attempt(
                 continue
             if silent and endpoint is not None:
                 raise SilentHubError(_mark_unreachable(endpoint, cause)) from error
-            raise _explained(what, cause, transient) from error
+            raise _explained(what, cause, transient or silent) from error
     raise AssertionError("policy.attempts is at least 1")
 
 
@@ -130,7 +127,7 @@ def hub_unreachable(endpoint: str | None = None) -> str | None:
     if time.monotonic() - asked < MEMORY:
         return why
     try:
-        get_session().head(endpoint, timeout=TIMEOUT)
+        get_session().head(endpoint, timeout=limits.TIMEOUT)
     except httpx.TransportError as error:
         return _mark_unreachable(endpoint, error)
     _answers[endpoint] = (time.monotonic(), None)
@@ -152,69 +149,16 @@ def check_repo_id(repo_id: str | None) -> None:
         raise UsageError(f"{repo_id!r} is not a repo: give owner/name")
 
 
+def is_repo_id(text: object) -> bool:
+    """Whether what a hub calls a repo can be one: a name of a list is printed, and asked for."""
+    return isinstance(text, str) and re.fullmatch(r"[A-Za-z0-9_.\-]+/[A-Za-z0-9_.\-]+", text) is not None
+
+
 def check_ref_name(kind: str, name: str) -> None:
     """UsageError unless git takes `name` for a branch or tag. kind: its role, for the message."""
     if found := _NO_REF.search(name):
         why = f"{found.group()!r} cannot stand there" if found.group() else "it is empty"
         raise UsageError(f"{kind} {name!r} is no name that git takes ({why}): give one such as v1")
-
-
-# ---- how long a request may take ----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class _Limit:
-    """What one call in one thread allows: seconds of silence, and the time after which it makes no further request."""
-
-    timeout: float
-    deadline: float | None
-    begun: float
-    thread: int
-
-
-@contextlib.contextmanager
-def _limited(timeout: float, deadline: float | None) -> Iterator[None]:
-    """Inside, a connection to a hub that is silent for `timeout` seconds is given up, as a timeout of the HTTP
-    client's: huggingface_hub itself waits for ever wherever it takes no timeout.
-
-    deadline: huggingface_hub tries some calls five times again by itself; that many seconds after the beginning no
-    further request is made, and a TimeoutError raised instead.
-    """
-    from huggingface_hub.utils import get_session
-
-    # Not huggingface_hub.set_client_factory: it would replace the client of a user who needs one of their own (a
-    # proxy, certificates), and there is no way to ask for the factory in use.
-    limit = _Limit(timeout, deadline, time.monotonic(), threading.get_ident())
-    with _changing_limits:
-        _limits.append(limit)
-        session = get_session()
-        hooks = session.event_hooks
-        if _hold_to_limits not in hooks["request"]:
-            session.event_hooks = hooks | {"request": [*hooks["request"], _hold_to_limits]}
-    try:
-        yield
-    finally:
-        with _changing_limits:
-            _limits.remove(limit)
-            session = get_session()
-            if not _limits and _hold_to_limits in (hooks := session.event_hooks)["request"]:
-                kept = [hook for hook in hooks["request"] if hook is not _hold_to_limits]
-                session.event_hooks = hooks | {"request": kept}
-
-
-def _hold_to_limits(request: Any) -> None:
-    """A request hook of the HTTP client: httpx's in huggingface_hub 1.x, httpx2's from 2.0 on."""
-    # Timeouts hold in all threads, since huggingface_hub uploads in threads of its own.
-    for limit in tuple(_limits):
-        timeout, deadline = limit.timeout, limit.deadline
-        if request.method == "HEAD":  # what a file is, before its content is asked for
-            timeout, deadline = min(timeout, TIMEOUT), min(deadline or math.inf, 2 * TIMEOUT)
-        late = deadline is not None and time.monotonic() > limit.begun + deadline
-        if late and limit.thread == threading.get_ident():
-            raise TimeoutError(f"no answer from {request.url.host} within {deadline:g} seconds")
-        asked = request.extensions.get("timeout") or {}
-        # For every call: one that takes no timeout says "none", and the second try of a file asks for a minute.
-        request.extensions["timeout"] = {what: min(asked.get(what) or timeout, timeout) for what in _TIMEOUTS}
 
 
 # ---- what failed --------------------------------------------------------------------------------------------------
@@ -227,6 +171,18 @@ def _cause(error: BaseException) -> BaseException:
     while isinstance(error, (RuntimeError, LocalEntryNotFoundError)) and error.__cause__ is not None:
         error = error.__cause__
     return error
+
+
+def _in_reader(error: BaseException) -> bool:
+    """Whether it was raised in a library that reads a hub's answer: a number where an object should be, too deep."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_globals.get("__name__", "").partition(".")[0] in _READERS
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), "") or type(error).__name__
 
 
 def _mark_unreachable(endpoint: str, cause: BaseException) -> str:
@@ -280,5 +236,4 @@ def _explained(what: str, cause: BaseException, transient: bool) -> HubError:
     hint = hints.get(getattr(getattr(cause, "response", None), "status_code", 0), "")
     if transient:
         hint = "this tends to pass: run the same command again, it goes on from where it stopped"
-    reason = next((line for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
-    return HubError(f"{what}: {reason.strip()}" + (f" ({hint})" if hint else ""))
+    return HubError(f"{what}: {_first_line(cause)}" + (f" ({hint})" if hint else ""))

@@ -12,7 +12,6 @@ Whatever the place, what comes out is a local folder, checked before anything of
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -20,13 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import HubError, IntegrityError, UsageError, WeightsNotFoundError
-from ..files import JSON
-from ..releases import CONFIG, WEIGHTS, find_release, releases_of
+from ..files import JSON, parse_json
+from ..releases import CONFIG, INDEX, WEIGHTS, find_release, releases_of
 from .checksums import check_exported, check_release
 from .client import check_repo_id, is_offline
 from .fetch import AGAIN as FETCH_AGAIN
-from .fetch import fetch
-from .load import PICKLES, refuse_pickle, tensor_shapes
+from .fetch import Part, fetch
+from .load import PICKLES, refuse_other_sources, refuse_pickle, tensor_shapes
 from .locations import FOLDER_VARIABLE, NAMESPACE_VARIABLE, WeightSource, sources
 
 # What to do about a folder of one's own in which a file was altered.
@@ -36,7 +35,8 @@ _logger = logging.getLogger("vcreg_hub")
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights on this machine. origin: their source, for messages. config: config.json, None without one."""
+    """Weights on this machine. file: of the tensors, or the index of several. origin: their source, for messages.
+    config: config.json, None without one."""
 
     file: Path
     origin: str
@@ -135,26 +135,35 @@ def resolve(source: str) -> Weights:
             f"pretrained={source!r} is no folder and no file here, and no Hub id: those look like owner/name, with @ "
             "and a revision if need be"
         )
-    where, (repo, _, revision) = repo, repo.partition("@")
+    return _read_folder(hub_folder(repo), repo, FETCH_AGAIN)
+
+
+def hub_folder(source: str, part: Part = "weights") -> Path:
+    """The folder in the cache with the files of a Hub id (`owner/name`, with `@revision` if need be), checked.
+
+    part: as in `fetch.fetch`. Errors: WeightsNotFoundError, IntegrityError, UsageError for what is no Hub id.
+    """
+    repo, _, revision = source.partition("@")
+    what = "configuration" if part == "config" else "weights"
     check_repo_id(repo)
     said: list[str] = []
     try:
-        found = fetch(repo, revision or None, whole=False, log=said.append)
+        found = fetch(repo, revision or None, part=part, log=said.append)
     except (HubError, UsageError, WeightsNotFoundError) as error:
-        raise WeightsNotFoundError(f"no weights at {where} on the Hub: {error}") from error
+        raise WeightsNotFoundError(f"no {what} at {source} on the Hub: {error}") from error
     if found is None:
         reason = "there is no such repo, or it is private"
         if is_offline():
             reason = "it is not in the local cache, and offline mode is on: unset HF_HUB_OFFLINE to ask the hub"
-        raise WeightsNotFoundError(f"no weights at {where} on the Hub: {reason}")
+        raise WeightsNotFoundError(f"no {what} at {source} on the Hub: {reason}")
     for line in said:
         _logger.warning("%s", line)
-    return _read_folder(found.folder, where, FETCH_AGAIN)
+    return found.folder
 
 
 def refuse_only_pickles(folder: Path) -> None:
     """UsageError, with the way to convert, for a folder with pickles as its only weights."""
-    if not (folder / WEIGHTS).is_file() and folder.is_dir():
+    if folder.is_dir() and not any((folder / name).is_file() for name in (WEIGHTS, INDEX)):
         for path in sorted(folder.iterdir()):
             refuse_pickle(path)
 
@@ -204,8 +213,8 @@ def _read_folder(folder: Path, origin: str, hint: str = AGAIN) -> Weights:
     Errors: UsageError for pickles, WeightsNotFoundError for no weights, IntegrityError for a file whose hash is not
     the one that the folder's results.json records.
     """
-    file = folder / WEIGHTS
-    if not file.is_file():
+    file = next((folder / name for name in (WEIGHTS, INDEX) if (folder / name).is_file()), None)
+    if file is None:
         refuse_only_pickles(folder)
         raise WeightsNotFoundError(f"{origin} has no {WEIGHTS}")
     check_exported(folder, hint)
@@ -215,9 +224,10 @@ def _read_folder(folder: Path, origin: str, hint: str = AGAIN) -> Weights:
 
 def _read_config(path: Path) -> JSON:
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = parse_json(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise IntegrityError(f"{path} is not JSON: {error}") from None
     if not isinstance(config, dict):
         raise IntegrityError(f"{path} holds a {type(config).__name__}, expected an object")
+    refuse_other_sources(config.get("model_args"), f"{path}: model_args")
     return config

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import IntegrityError, UsageError, some
-from ..files import read_tensors
+from ..files import read_tensors, weight_files
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -22,6 +22,15 @@ _CONVERT = (
     'python -c "import sys, torch; from safetensors.torch import save_file; '
     "save_file({k: v.clone() for k, v in torch.load(sys.argv[1], map_location='cpu', weights_only=True).items()}, "
     'sys.argv[2])" {} model.safetensors'
+)
+
+# Arguments of a library's constructor by which it would read weights, or code, from somewhere else.
+_OTHER_SOURCES = frozenset(
+    """
+    checkpoint_path pretrained pretrained_cfg pretrained_cfg_overlay pretrained_custom_load pretrained_filter_fn
+    pretrained_model_args pretrained_strict cache_dir weights weights_backbone weights_only
+    auto_map attn_implementation experts_implementation name_or_path quantization_config trust_remote_code use_kernels
+    """.split()
 )
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -37,15 +46,26 @@ def refuse_pickle(path: str | Path) -> None:
         )
 
 
+def refuse_other_sources(arguments: object, where: str) -> None:
+    """UsageError for an argument of a network that names weights or code: pickles would be read, or code run, that
+    `pretrained` refuses. where: the place of the arguments, for the message."""
+    for name in arguments if isinstance(arguments, Mapping) else ():
+        if name in _OTHER_SOURCES or str(name).startswith("_"):
+            raise UsageError(f"{where}.{name}: weights are named by `pretrained` alone, and code never; leave it out")
+
+
 def tensor_shapes(path: str | Path) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of every tensor of a safetensors file, read from its header. Errors: IntegrityError."""
+    """Name -> shape of every tensor of a safetensors file or index, read from the headers. Errors: IntegrityError."""
     from safetensors import SafetensorError, safe_open
 
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
-    except (SafetensorError, OSError) as error:
-        raise IntegrityError(f"{path} is not a whole safetensors file: {error}") from None
+    shapes: dict[str, tuple[int, ...]] = {}
+    for part in weight_files(path):
+        try:
+            with safe_open(part, framework="pt") as file:
+                shapes |= {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
+        except (SafetensorError, OSError) as error:
+            raise IntegrityError(f"{part} is not a whole safetensors file: {error}") from None
+    return shapes
 
 
 def load_file(model: nn.Module, path: str | Path, *, heads: Collection[str] = (), origin: str = "") -> list[str]:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Protocol
 from ..errors import HubError, UsageError, WeightsNotFoundError
 from ..releases import CARD, CONFIG, PACKAGE, cards_folder, find_release
 from .checksums import check_exported, check_release
-from .client import RetryPolicy, SilentHubError, attempt, hub_client, hub_unreachable, is_offline
-from .fetch import AGAIN, Downloaded, Log, cached_folder, cached_repos, fetch, require_weights
+from .client import RetryPolicy, SilentHubError, attempt, hub_client, hub_unreachable, is_offline, is_repo_id
+from .fetch import AGAIN, Downloaded, Log, Part, cached_folder, cached_repos, fetch, require_weights
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -117,7 +117,7 @@ class HubSource:
         if self.cache_only:
             return cached_folder(f"{self.namespace}/{full_name}", revision)
         try:
-            found = self.fetch(full_name, revision, whole=False, log=said.append)
+            found = self.fetch(full_name, revision, part="weights", log=said.append)
         except (HubError, UsageError, WeightsNotFoundError) as error:
             self.warnings.append(str(error))
             return None
@@ -130,7 +130,7 @@ class HubSource:
         full_name: str,
         revision: str | None = None,
         *,
-        whole: bool = True,
+        part: Part = "whole",
         force: bool = False,
         api: HfApi | None = None,
         log: Log = lambda _: None,
@@ -138,7 +138,7 @@ class HubSource:
     ) -> Downloaded | None:
         repo = f"{self.namespace}/{full_name}"
         try:
-            return fetch(repo, revision, whole=whole, force=force, api=api, log=log, retries=retries)
+            return fetch(repo, revision, part=part, force=force, api=api, log=log, retries=retries)
         except SilentHubError as error:
             log(self._note(str(error.__cause__ or error)))
             return None
@@ -163,7 +163,8 @@ class HubSource:
 
     def _listed(self, name: str) -> list[str]:
         def ask() -> list[str]:
-            return [info.id for info in hub_client().list_models(author=self.namespace, search=name)]
+            infos = hub_client().list_models(author=self.namespace, search=name)
+            return [info.id for info in infos if is_repo_id(info.id)]
 
         try:
             return attempt(f"the list of {self.namespace} could not be read", ask, RetryPolicy(attempts=1).impatient)

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from ..errors import ConfigError, unknown_name
-from ..files import JSON
+from ..files import JSON, parse_json
 from .old_forms import renewed
 from .recipe import Recipe
-from .tagged import Family, is_tagged, tag_of, tagged_class
+from .tagged import Family, is_tagged, nothing_imported, tag_of, tagged_class
 
 # Characters of a wrong value that an error shows.
 _SHOWN = 200
@@ -65,14 +65,16 @@ def to_json(recipe: Recipe) -> str:
 
 
 def from_json(text: str) -> Recipe:
-    """The recipe of a JSON text by `to_json`. An unknown field, a missing one or a wrong type is a ConfigError."""
+    """The recipe of a JSON text by `to_json`. An unknown field, a missing one or a wrong type is a ConfigError, and so
+    is a class of a module that this process has not imported (`tagged.nothing_imported`)."""
     try:
-        values = json.loads(text)
-    except (ValueError, RecursionError) as error:  # also a number of thousands of digits
+        values = parse_json(text)
+    except ValueError as error:
         raise ConfigError(f"a recipe is JSON; this is not: {error}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"a recipe is a JSON object, got {type(values).__name__}")
-    recipe: Recipe = _from_dict(Recipe, renewed(values), "")
+    with nothing_imported():
+        recipe: Recipe = _from_dict(Recipe, renewed(values), "")
     return recipe
 
 

@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from ..config import differences, to_json
+from ..config import differences, to_dict, to_json
+from ..config.tagged import TRUSTED_VARIABLE
 from ..errors import UsageError, VCRegError, unknown_name
 from ..files import write_text
 from ..rundir import PLANNED, RunDir
@@ -87,6 +88,14 @@ def run_trials(
         raise VCRegError(f"{len(failed)} runs failed; the others are kept:\n  " + "\n  ".join(failed))
 
 
+def _outside_modules(value: object) -> list[str]:
+    """The modules of the classes from outside the package in a recipe as plain values."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    found = [name for part in inner for name in _outside_modules(part)]
+    tag = value.get("type") if isinstance(value, dict) else None
+    return sorted({*found, *([tag.partition(":")[0]] if isinstance(tag, str) and ":" in tag else [])})
+
+
 def _done(trial: Trial, run: RunDir) -> bool:
     """Whether the trial's run is complete. Errors: UsageError when its folder holds another recipe's run."""
     if run.begun() and (there := run.recipe()) != trial.recipe:
@@ -104,6 +113,9 @@ def _start(trial: Trial, out: Path, threads: int, launch: Launch | None = None) 
     folder, recipe = out / trial.path, _recipe_file(out, trial)
     log = folder.parent / f"{folder.name}.log"
     command = [sys.executable, *_LAUNCHERS[_launcher()], "-m", "vcreg_hub", "train", str(recipe)]
+    if modules := _outside_modules(to_dict(trial.recipe)):
+        # A recipe file imports nothing by itself; this one was written by a process that has.
+        command = ["env", f"{TRUSTED_VARIABLE}={','.join(modules)}", *command]
     command += ["--out", str(folder), "--no-bar"]
     if launch is not None:
         return launch(command, log)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ..checkpoints.checksums import check_exported, exported_checksums
 from ..checkpoints.find import AGAIN, refuse_only_pickles
 from ..errors import IntegrityError, UsageError
-from ..files import git_hash, sha256
-from ..releases import MODULE, REQUIRED, REQUIRED_OF_MODULE, RESULTS, is_release_file
+from ..files import git_hash, parse_json, sha256, weight_files
+from ..releases import INDEX, MODULE, REQUIRED, REQUIRED_OF_MODULE, RESULTS, WEIGHTS, is_release_file
 from .card import check_numbers
 from .privacy import private_in
 from .record import Record
+
+# How the temporary folders of a publication are called.
+SCRATCH = "vcreg-publish-"
 
 
 @dataclass(frozen=True)
@@ -33,11 +35,13 @@ class File:
 
 @dataclass(frozen=True)
 class Bundle:
-    """The published part of a folder. skipped: its other files, left here."""
+    """The published part of a folder. skipped: its other files, left here. origin: the folder of the user's that
+    `folder` was made from."""
 
     folder: Path
     files: tuple[File, ...]
     skipped: tuple[str, ...]
+    origin: Path
 
     @property
     def digest(self) -> str:
@@ -55,8 +59,8 @@ def read_bundle(
 ) -> Bundle:
     """The bundle of an export folder with its card. owner: of the repo; a name allowed in the files.
 
-    origin: the folder whose files `folder` consists of, by links of our own. record: what `runs.collect` gathered of
-    the folder, where that was done already.
+    origin: the folder whose files `folder` consists of, by links and copies of our own. record: what `runs.collect`
+    gathered of the folder, where that was done already.
 
     Errors: UsageError when a required file is absent, a file is a symbolic link, or a file holds a token, the name
     of this machine or login, or an absolute path; RunFolderError for weights that are no whole safetensors file;
@@ -81,15 +85,19 @@ def read_bundle(
     refuse_altered(folder)
     check_numbers(folder, record)
     files = tuple(File(name, path, path.stat().st_size, sha256(path)) for name, path in allowed.items())
-    return Bundle(folder, files, tuple(name for name in names if name not in allowed))
+    return Bundle(folder, files, tuple(name for name in names if name not in allowed), origin or folder)
 
 
 def _required(folder: Path) -> tuple[str, ...]:
     try:
-        origin = json.loads((folder / RESULTS).read_text(encoding="utf-8")).get("origin")
+        origin = parse_json((folder / RESULTS).read_text(encoding="utf-8")).get("origin")
     except (OSError, ValueError, AttributeError):
-        return REQUIRED
-    return REQUIRED_OF_MODULE if origin == MODULE else REQUIRED
+        origin = None
+    names = REQUIRED_OF_MODULE if origin == MODULE else REQUIRED
+    if (folder / WEIGHTS).is_file() or not (folder / INDEX).is_file():
+        return names
+    parts = [path.name for path in weight_files(folder / INDEX)]
+    return (*(name for name in names if name != WEIGHTS), INDEX, *parts)
 
 
 def refuse_altered(folder: Path) -> None:

@@ -20,6 +20,7 @@ from ..files import write_json, write_text
 from .card_metadata import card_data, eval_result_files
 from .card_sections import card_context, results_table
 from .pictures import PICTURES, draw_pictures, picture_names
+from .privacy import write_pixels
 from .record import Record, addressed, is_smoke_test
 from .runs import SEEDS, collect
 
@@ -57,6 +58,8 @@ def write_card(folder: str | Path, *, licence: str | None = None, record: Record
     else:
         (folder / PICTURES["results"]).unlink(missing_ok=True)
     draw_pictures(record, folder)
+    for name in pictures.values():
+        write_pixels(folder / name, folder / name)  # not with the words of the program that drew them
     write_text(folder / "README.md", card)
     return folder / "README.md"
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from pathlib import Path
 
 import torch
@@ -32,12 +31,12 @@ from ..models.outputs import logits
 from ..rundir import RunDir
 from .licence import known_licence
 from .pictures import recorded
-from .privacy import private_fields, without_paths
+from .privacy import private_fields, without_paths, write_pixels
 
 # Every name that an export folder can have.
 _EXPORTED = re.compile(
     r"README\.md|SHA256SUMS|\.eval_results|(config|recipe|results|env|seeds|(video_)?preprocessor_config)\.json"
-    r"|model\.safetensors|[^/]+\.png"
+    r"|model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?|[^/]+\.png"
 )
 
 
@@ -82,7 +81,7 @@ def write_export(
         told = {**results, "network": network_size(written, view), **recorded(source.epochs())}
         write_json(folder / "results.json", {**told, EXPORTED: hashes})
         for plot in source.path.glob("*.png"):
-            shutil.copyfile(plot, folder / plot.name)
+            write_pixels(plot, folder / plot.name)
         _refuse_private(folder)
     return to
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..checkpoints.checksums import expected_checksums, wrong_checksum
-from ..checkpoints.client import RetryPolicy, attempt, hub_client
+from ..checkpoints.client import RetryPolicy, attempt, hub_client, is_repo_id
 from ..checkpoints.fetch import cached_folder, cached_repos
 from ..checkpoints.load import PICKLES
 from ..checkpoints.locations import FolderSource, HubSource, sources
@@ -101,7 +101,7 @@ def _of_namespace(place: HubSource, api: HfApi | None, retries: RetryPolicy, not
     asked = api or hub_client()
 
     def ask() -> list[Any]:
-        return list(asked.list_models(author=place.namespace, full=True))
+        return [info for info in asked.list_models(author=place.namespace, full=True) if is_repo_id(info.id)]
 
     try:
         infos = attempt(f"listing {place.namespace}", ask, retries)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import difflib
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
 
 from ..checkpoints.checksums import exported_checksums
-from ..checkpoints.client import RetryPolicy, attempt, check_ref_name, check_repo_id, hub_client
+from ..checkpoints.client import RetryPolicy, attempt, check_ref_name, check_repo_id, hub_client, is_offline
 from ..checkpoints.fetch import fetch_file
-from ..errors import HubError, UsageError
+from ..errors import HubError, UsageError, printable
+from ..files import scratch_folder
 from ..releases import CARD, is_release_file
-from .bundle import Bundle, read_bundle
+from .bundle import SCRATCH, Bundle, read_bundle
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -34,13 +34,15 @@ class RemoteFile:
 @dataclass(frozen=True)
 class Remote:
     """A repo's branch as it is. head: its newest commit, None for an absent repo or branch. base: the start of a
-    new branch. files: by path; of an absent branch those it would start with."""
+    new branch. files: by path; of an absent branch those it would start with. unasked: why the hub was not asked, or
+    did not answer; then nothing else is known."""
 
     exists: bool
     private: bool
     head: str | None
     base: str | None
     files: dict[str, RemoteFile]
+    unasked: str = ""
 
     def has(self, bundle: Bundle) -> bool:
         """Whether the branch holds the bundle, and no other files of a bundle's kinds."""
@@ -88,6 +90,8 @@ def plan(
 ) -> Plan:
     """The effect of `publish` with the same arguments. Reads the hub, writes nothing.
 
+    Where the hub cannot be asked, the plan says so, and all but the difference from what is there.
+
     folder: an export folder with its card, or what `read_bundle` made of it. private: True for a repo that only its
     owner sees; None leaves a repo as it is and makes a new one as the owner's settings have it. revision: the branch,
     main by default. pr: open a pull request instead of pushing.
@@ -96,7 +100,9 @@ def plan(
     check_arguments(repo_id, revision, pr, tag)
     bundle = folder if isinstance(folder, Bundle) else read_bundle(folder, repo_id.partition("/")[0])
     api = api or hub_client()
-    remote = look(api, repo_id, revision or "main", retries)
+    remote = _look_if_possible(api, repo_id, revision or "main", retries)
+    if remote.unasked:
+        return Plan(bundle, repo_id, remote, private, revision or "main", pr, tag)
     if pr and not remote.exists:
         raise UsageError(f"there is no {repo_id} to open a pull request for: publish it without --pr")
     if private is not None and remote.exists and remote.private is not private:
@@ -127,10 +133,34 @@ def check_arguments(repo_id: str, revision: str | None, pr: bool, tag: str | Non
         raise UsageError("a pull request goes to main (--pr with --revision): give one of the two")
 
 
+def _look_if_possible(api: HfApi, repo_id: str, branch: str, retries: RetryPolicy) -> Remote:
+    why = "offline mode is on (HF_HUB_OFFLINE)"
+    if not is_offline():
+        try:
+            return look(api, repo_id, branch, retries)
+        except HubError as error:
+            if not is_silence(error):
+                raise
+            why = str(error)
+    return Remote(False, False, None, None, {}, why)
+
+
+def is_silence(error: HubError) -> bool:
+    """Whether a hub was not reached, or gave no answer that could be read: it says nothing of what is there."""
+    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.utils import httpx
+
+    cause = error.__cause__
+    if isinstance(cause, HfHubHTTPError):
+        return cause.response is not None and cause.response.status_code >= 500
+    return isinstance(cause, httpx.TransportError | OSError | ValueError)
+
+
 def look(api: HfApi, repo_id: str, branch: str, retries: RetryPolicy) -> Remote:
-    """The repo's branch as it is now. Errors: HubError."""
+    """The repo's branch as it is now; a silent hub is given up after 20 seconds. Errors: HubError."""
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
+    retries = retries.impatient
     what = f"looking at {repo_id}"
     expected = (RepositoryNotFoundError, RevisionNotFoundError)
     try:
@@ -174,7 +204,9 @@ def list_files(api: HfApi, repo_id: str, revision: str, retries: RetryPolicy) ->
 def _lines(plan: Plan) -> list[str]:
     remote, bundle = plan.remote, plan.bundle
     new, changed, gone = remote.changes(bundle)
-    if remote.exists:
+    if remote.unasked:
+        state = f"not looked at: {remote.unasked}"
+    elif remote.exists:
         state = f"exists, {'private' if remote.private else 'public'}"
     elif plan.private is None:
         state = "will be made, public unless the owner's settings say otherwise"
@@ -193,12 +225,16 @@ def _lines(plan: Plan) -> list[str]:
     lines.append("files")
     for file in bundle.files:
         mark = "new" if file.path in new else "changed" if file.path in changed else "same"
+        mark = "ours" if remote.unasked else mark
         lines.append(f"  {mark:<8} {file.size:>12,} bytes  {file.path}")
     lines += [f"  removed  {'':>12}        {path}" for path in gone]
-    lines += [f"  kept     {'':>12}        {path} (not ours)" for path in remote.files if not is_release_file(path)]
+    kept = [printable(path) for path in remote.files if not is_release_file(path)]
+    lines += [f"  kept     {'':>12}        {path} (not ours)" for path in kept]
     lines += [f"  stays    {'':>12}        {path} (never published)" for path in bundle.skipped]
     if not (new or changed or gone):
         lines.append(f"nothing to change: {'the branch' if remote.head else 'main'} holds these files already")
+    if remote.unasked:
+        lines.append("what of it is new or changed is not known: that needs the hub")
     if plan.diff:
         lines += ["", "difference from what is there", plan.diff]
     if not exported_checksums(bundle.folder):
@@ -210,7 +246,7 @@ def _lines(plan: Plan) -> list[str]:
     if plan.repo_id not in card:
         lines.append(
             f"note: the card does not say how to load it from {plan.repo_id}, and is left as it was written; "
-            f"`vcreg card {quote(str(bundle.folder))} --repo {plan.repo_id} --write` renders it anew"
+            f"`vcreg card {quote(str(bundle.origin))} --repo {plan.repo_id} --write` renders it anew"
         )
     return [*lines, "", "card", card]
 
@@ -219,7 +255,7 @@ def _text_changes(plan: Plan, api: HfApi, retries: RetryPolicy) -> str:
     """A unified diff of the text files that are there already and change; long ones are cut."""
     _, changed, _ = plan.remote.changes(plan.bundle)
     lines: list[str] = []
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder(SCRATCH) as folder:
         for path in changed:
             if not path.endswith(_TEXT):
                 continue
@@ -231,7 +267,7 @@ def _text_changes(plan: Plan, api: HfApi, retries: RetryPolicy) -> str:
             except UnicodeDecodeError:
                 raise HubError(f"{path} of {plan.repo_id} is not text") from None
             change = list(difflib.unified_diff(old, new, f"there/{path}", f"here/{path}", n=1, lineterm=""))
-            lines += change[:_SHOWN_LINES]
+            lines += map(printable, change[:_SHOWN_LINES])
             if len(change) > _SHOWN_LINES:
                 lines.append(f"... and {len(change) - _SHOWN_LINES} more lines")
     return "\n".join(lines)

@@ -7,7 +7,8 @@
     verify   downloaded into an empty cache: the SHA-256 of every file, and the logits of a fixed input
     tag      names only what was verified
 
-Every step may be repeated: after any failure the same command finishes the job or finds it done.
+Every step may be repeated: after any failure the same command finishes the job or finds it done. A hub that falls
+silent is given up within about two minutes, whatever the step.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,14 +25,16 @@ from ..checkpoints.client import RetryPolicy, attempt, hub_client
 from ..checkpoints.find import refuse_only_pickles
 from ..config import to_dict
 from ..errors import HubError, UsageError, VCRegError
+from ..files import scratch_folder
 from ..releases import CARD, CONFIG
 from ..rundir import RunDir
-from .bundle import Bundle, read_bundle, refuse_altered
+from .bundle import SCRATCH, Bundle, read_bundle, refuse_altered
 from .card import check_numbers, is_as_rendered, write_card
 from .export import write_export
 from .foreign import export_imported, is_imported
 from .licence import check_licence
-from .plan import Plan, Remote, list_files, look, plan, tag_commit
+from .plan import Plan, Remote, is_silence, list_files, look, plan, tag_commit
+from .privacy import write_pixels
 from .record import is_smoke_test
 from .runs import collect
 from .verify import same_logits, verify_download
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
 Log = Callable[[str], None]
+# Seconds of silence on a connection, and of a download for comparison; two such end a step.
+_SILENCE, _SILENCE_DOWN = 45.0, 20.0
 
 
 @dataclass(frozen=True)
@@ -70,35 +74,38 @@ def prepare_upload(
     """
     refuse_only_pickles(run)
     if is_imported(run):
-        with tempfile.TemporaryDirectory(prefix="vcreg-publish-") as scratch:
-            there = (run / CONFIG).is_file()
-            folder = run if there else export_imported(run, Path(scratch) / "export", repo_id, licence=licence, **named)
-            yield read_bundle(folder, repo_id.partition("/")[0])
+        with scratch_folder(SCRATCH) as scratch:
+            folder, there = scratch / "export", (run / CONFIG).is_file()
+            if there:
+                _link_files(run, folder)
+            else:
+                export_imported(run, folder, repo_id, licence=licence, **named)
+            yield read_bundle(folder, repo_id.partition("/")[0], origin=run if there else None)
         return
     _refuse_smoke_test(run)
     about: dict[str, Any] = {"licence": licence, "repo_id": repo_id, "siblings": siblings, "twins": twins, **named}
-    owner, exported, record = repo_id.partition("/")[0], (run / CONFIG).is_file(), None
+    owner, exported, record, anew = repo_id.partition("/")[0], (run / CONFIG).is_file(), None, True
     if exported:
         refuse_altered(run)
         anew = bool(licence or siblings or twins) or not (run / CARD).is_file()
         with contextlib.nullcontext() if anew else contextlib.suppress(VCRegError):
             record = collect(run, **about)
-        if not (anew or (record is not None and is_as_rendered(run, record))):
-            yield read_bundle(run, owner, record=record)
-            return
-        check_numbers(run, None if siblings or twins else record)
+        anew = anew or (record is not None and is_as_rendered(run, record))
+        if anew:
+            check_numbers(run, None if siblings or twins else record)
     elif licence is None:
         raise UsageError("publishing a run needs --licence, the licence of its weights, such as apache-2.0")
     else:
         check_licence(licence, named.get("licence_name"), named.get("licence_link"))
-    with tempfile.TemporaryDirectory(prefix="vcreg-publish-") as scratch:
-        folder = Path(scratch) / "export"
+    with scratch_folder(SCRATCH) as scratch:
+        folder = scratch / "export"
         if exported:
             _link_files(run, folder)
         else:
             assert licence is not None
             record = collect(write_export(run, folder, licence=licence), **about)
-        write_card(folder, record=record)
+        if anew:
+            write_card(folder, record=record)
         yield read_bundle(folder, owner, origin=run if exported else None, record=record)
 
 
@@ -123,22 +130,46 @@ def publish(
     and compare. log: is told each step. same: raises IntegrityError unless two folders hold the same network; None
     compares hashes alone.
 
-    Errors: UsageError (see `plan`); HubError when the hub refuses, fails for good, or the branch moved in between;
-    IntegrityError when what came back is not what went up, and then nothing is tagged.
+    Errors: UsageError (see `plan`); HubError, which says whether the commit landed, when the hub refuses, fails for
+    good, or the branch moved in between; IntegrityError, with nothing tagged, when what came back is not what went up.
     """
     api = api or hub_client()
     _require_token(api)
+    retries = _silent_at_most(retries, _SILENCE, 2)
     todo = plan(folder, repo_id, api=api, private=private, revision=revision, pr=pr, tag=tag, retries=retries)
+    if todo.remote.unasked:
+        raise HubError(f"{todo.remote.unasked}; nothing was sent to {repo_id}")
     log(todo.describe())
     todo = _ready_repo(todo, api, retries, log)
     commit, url, pushed = _push(todo, api, retries, log)
     if verify:
-        verify_download(todo.bundle, repo_id, commit, api=api, retries=retries, same=same)
+        brief = _silent_at_most(retries, _SILENCE_DOWN, 1)
+        with _landed(url, commit, "they could not be downloaded to compare them"):
+            verify_download(todo.bundle, repo_id, commit, api=api, retries=brief, same=same)
         log(f"verified: what the hub serves at {commit[:12]} is what was sent")
     if tag:
-        _tag(todo, commit, api, retries)
+        with _landed(url, commit, f"the tag {tag} was not set"):
+            _tag(todo, commit, api, retries)
         log(f"tagged {tag}")
     return Published(repo_id, commit, url, pushed, verify, tag)
+
+
+def _silent_at_most(retries: RetryPolicy, seconds: float, times: int) -> RetryPolicy:
+    return replace(
+        retries, timeout=min(retries.timeout, seconds), max_timeouts=min(retries.max_timeouts or times, times)
+    )
+
+
+@contextlib.contextmanager
+def _landed(url: str, commit: str, what: str) -> Iterator[None]:
+    """Says of an error of the hub inside that the commit is there, and what is not."""
+    try:
+        yield
+    except HubError as error:
+        raise HubError(
+            f"the files are published ({url}, commit {commit[:12]}), but {what}: {error}. The same command goes on "
+            "from there and sends nothing twice"
+        ) from error
 
 
 def _require_token(api: HfApi) -> None:
@@ -201,11 +232,17 @@ def _push(todo: Plan, api: HfApi, retries: RetryPolicy, log: Log) -> tuple[str, 
         return info.oid, info.pr_url or info.commit_url, True
 
     try:
-        return attempt(f"publishing to {todo.repo_id}; nothing was changed there", commit, retries)
-    except HubError:
-        if sent and (done := _already_there(todo, api, title, head, retries)):
-            return (*done, True)
-        raise
+        return attempt(f"publishing to {todo.repo_id}", commit, retries)
+    except HubError as error:
+        state = "nothing was changed there"
+        try:
+            if sent and (done := _already_there(todo, api, title, head, retries)):
+                return (*done, True)
+        except HubError as lookup:
+            if not is_silence(lookup):
+                raise
+            state = "whether the commit landed is not known, and the same command finds out"
+        raise HubError(f"{error}; {state}") from error
 
 
 def _already_there(todo: Plan, api: HfApi, title: str, head: str, retries: RetryPolicy) -> tuple[str, str] | None:
@@ -260,7 +297,7 @@ def _tag(todo: Plan, commit: str, api: HfApi, retries: RetryPolicy) -> None:
 
 
 def _link_files(folder: Path, to: Path) -> None:
-    """Make `to` hold the files of `folder` by links: a preview copies no weights."""
+    """Make `to` hold the files of `folder` by links, since a preview copies no weights, and its pictures anew."""
     for path in sorted(folder.rglob("*")):
         target = to / path.relative_to(folder)
         if path.is_dir():
@@ -268,6 +305,9 @@ def _link_files(folder: Path, to: Path) -> None:
                 target.mkdir(parents=True)
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".png" and not path.is_symlink():
+            write_pixels(path, target)
+            continue
         try:
             os.symlink(path.absolute(), target)
         except OSError:  # Windows, without the right to make links

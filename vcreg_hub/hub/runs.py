@@ -14,7 +14,8 @@ from pathlib import Path
 from ..checkpoints.client import check_repo_id
 from ..config import to_dict
 from ..errors import RunFolderError, UsageError
-from ..files import JSON, sha256
+from ..files import JSON, parse_json, sha256, weight_files
+from ..releases import INDEX, WEIGHTS
 from ..results.aggregate import BETWEEN_BASELINES, BETWEEN_SEEDS
 from ..results.rows import read_results
 from ..rundir import RunDir
@@ -136,7 +137,7 @@ def _behind_the_means(
     if siblings or twins or not kept.is_file():
         return _with_siblings(own, siblings), _baselines(own, twins)
     try:
-        found = json.loads(kept.read_text(encoding="utf-8"))
+        found = parse_json(kept.read_text(encoding="utf-8"))
         runs, baselines = (tuple(RunNumbers.from_json(run, kept) for run in found[kind]) for kind in ("runs", "twins"))
         current = found["runs"][0] == own.numbers.to_json()
     except (ValueError, LookupError, TypeError) as error:
@@ -212,7 +213,7 @@ def _config(folder: Path) -> JSON | None:
     if not path.is_file():
         return None
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = parse_json(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise RunFolderError(f"{path} is not JSON: {error}") from None
     if not isinstance(config, dict):
@@ -230,14 +231,16 @@ def _check_agreement(folder: Path, config: JSON | None, licence: str | None) -> 
 
 
 def _weights(folder: Path) -> Weights | None:
-    path = folder / "model.safetensors"
-    if not path.is_file():
+    path = next((folder / name for name in (WEIGHTS, INDEX) if (folder / name).is_file()), None)
+    if path is None:
         return None
     from safetensors import SafetensorError, safe_open
 
-    try:
-        with safe_open(path, framework="numpy") as file:
-            sizes = [math.prod(file.get_slice(key).get_shape()) for key in file.keys()]
-    except SafetensorError as error:
-        raise RunFolderError(f"{path} is not a whole safetensors file: {error}") from None
-    return Weights(path.name, sha256(path), path.stat().st_size, sum(sizes))
+    parts, values = weight_files(path), 0
+    for part in parts:
+        try:
+            with safe_open(part, framework="numpy") as file:
+                values += sum(math.prod(file.get_slice(key).get_shape()) for key in file.keys())
+        except (SafetensorError, OSError) as error:
+            raise RunFolderError(f"{part} is not a whole safetensors file: {error}") from None
+    return Weights(path.name, sha256(path), sum(part.stat().st_size for part in parts), values)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..checkpoints.client import RetryPolicy
-from ..errors import UsageError, VCRegError
+from ..checkpoints.client import RetryPolicy, is_offline
+from ..errors import HubError, UsageError, VCRegError
+from ..files import scratch_folder
 from .licence import check_licence
 from .plan import check_arguments
 
@@ -85,7 +85,11 @@ def push(
     licence: needed for a run and for a network. The rest as in `hub.publish.publish`; so are the errors.
     """
     check_arguments(repo, revision, pr, tag)
-    from .bundle import read_bundle
+    if is_offline():
+        raise HubError(
+            "publishing needs the hub, and offline mode is on: unset HF_HUB_OFFLINE and TRANSFORMERS_OFFLINE"
+        )
+    from .bundle import SCRATCH, read_bundle
     from .publish import prepare_upload, publish
 
     sent: dict[str, Any] = {"private": private, "revision": revision, "pr": pr, "tag": tag, "verify": verify}
@@ -110,10 +114,10 @@ def push(
             return publish(bundle, repo, **sent)
     from .foreign import export_module
 
-    with tempfile.TemporaryDirectory(prefix="vcreg-publish-") as scratch:
+    with scratch_folder(SCRATCH) as scratch:
         folder = export_module(
             model_or_run,
-            Path(scratch) / "export",
+            scratch / "export",
             repo,
             licence=licence,
             **named,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -13,9 +12,9 @@ from ..checkpoints.client import RetryPolicy, check_repo_id
 from ..checkpoints.fetch import cached_folder, fetch_file
 from ..checkpoints.find import Lookup, refuse_only_pickles
 from ..errors import IntegrityError, VCRegError
-from ..files import sha256
+from ..files import scratch_folder, sha256
 from ..releases import RELEASES, WEIGHTS, is_release_file
-from .bundle import Bundle
+from .bundle import SCRATCH, Bundle
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -115,7 +114,7 @@ def verify_download(
 
     Errors: IntegrityError that names the first file that differs and both hashes; HubError.
     """
-    with tempfile.TemporaryDirectory() as cache:
+    with scratch_folder(SCRATCH) as cache:
         for file in bundle.files:
             there = fetch_file(repo_id, file.path, revision, cache=cache, api=api, retries=retries)
             found = sha256(there)

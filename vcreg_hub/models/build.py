@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,10 @@ from typing import Any
 from torch import nn
 
 from ..checkpoints.find import Weights, library_of_config
+from ..checkpoints.load import refuse_other_sources
 from ..config import Model
 from ..errors import ConfigError, RunFolderError, UsageError, unknown_name
-from ..files import JSON, read_tensors
+from ..files import JSON, parse_json, read_tensors
 from .head import classes_in_folder, remember_classes
 from .libraries.library import Library, Loader, Sizes, SnippetSource, fill
 from .libraries.timm import Timm
@@ -63,6 +63,7 @@ def build_model(
     """
     for name in _NOT_KWARGS.keys() & cfg.kwargs.keys():
         raise ConfigError(f"model.kwargs.{name}: {_NOT_KWARGS[name]}; leave it out")
+    refuse_other_sources(cfg.kwargs, "model.kwargs")
     library = library_of(cfg.name)
     if frames is not None and not library.takes_clips:
         raise UsageError(
@@ -136,16 +137,17 @@ def input_shape(folder: Path) -> tuple[int, ...]:
     if "num_frames" in config:
         size = config["image_size"]
         return (1, config["num_frames"], config.get("num_channels", 3), size, size)
-    data = json.loads((folder / "results.json").read_text(encoding="utf-8")).get("data", {})
+    data = parse_json((folder / "results.json").read_text(encoding="utf-8")).get("data", {})
     size = int(data.get("image_size") or config.get("image_size") or 224)
     return (1, int(data.get("in_chans") or config.get("num_channels", 3)), size, size)
 
 
 def read_config(folder: Path) -> JSON:
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = parse_json((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RunFolderError(f"{folder / 'config.json'} cannot be read: {error}") from None
     if not isinstance(config, dict):
         raise RunFolderError(f"{folder / 'config.json'} holds a {type(config).__name__}, expected an object")
+    refuse_other_sources(config.get("model_args"), f"{folder / 'config.json'}: model_args")
     return config

@@ -13,6 +13,7 @@ import timm
 from torch import nn
 
 from ..checkpoints.find import find_weights, library_of_config, refuse_only_pickles, resolve
+from ..checkpoints.limits import guarded
 from ..checkpoints.load import load_file
 from ..config import Data, Model, Recipe, Video
 from ..errors import RunFolderError, UsageError, WeightsNotFoundError, unknown_name
@@ -21,6 +22,7 @@ from ..rundir import RunDir
 from . import zoo
 from .build import LIBRARIES, build_model, build_on_meta, library_of, load_network, read_config
 from .libraries.library import Preprocessing, Sizes, input_of
+from .libraries.timm import stock_weights
 from .video_networks import NETWORKS
 
 _logger = logging.getLogger("vcreg_hub")
@@ -190,7 +192,8 @@ def _with_own_weights(name: str) -> nn.Module:
     library = library_of(name)
     bare = library.bare(name)
     if library.name == "timm":
-        return timm.create_model(bare, pretrained=True)
+        with guarded():
+            return timm.create_model(bare, pretrained=True, **stock_weights(bare))
     if library.name == "torchvision":
         return library.build(Model(name, pretrained=True), Sizes(1000, 3, 224))
     if name in NETWORKS:
@@ -212,8 +215,8 @@ def _weights_missing(name: str) -> Iterator[None]:
     """What a library raises where there are no weights, or none can be had now, as WeightsNotFoundError."""
     try:
         yield
-    except (OSError, RuntimeError) as error:
-        if isinstance(error, UsageError | WeightsNotFoundError):
+    except (OSError, RuntimeError, WeightsNotFoundError) as error:
+        if isinstance(error, UsageError):
             raise
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise WeightsNotFoundError(

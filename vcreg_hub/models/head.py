@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import weakref
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config import Model
-from ..files import JSON
+from ..files import JSON, parse_json
 from ..placement.sites import find_blocks
 from ..releases import CONFIG
 
@@ -103,7 +102,7 @@ def _draw(head: nn.Module, deviation: float | None) -> None:
 def _read(path: Path) -> JSON:
     if not path.is_file():
         return {}
-    value = json.loads(path.read_text(encoding="utf-8"))
+    value = parse_json(path.read_text(encoding="utf-8"))
     return value if isinstance(value, dict) else {}
 
 

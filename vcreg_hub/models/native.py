@@ -11,6 +11,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..checkpoints.fetch import Part
+from ..checkpoints.find import hub_folder
+from ..checkpoints.limits import guarded
 from ..checkpoints.load import PICKLES, refuse_pickle
 from ..errors import ConfigError, UsageError, WeightsNotFoundError, unknown_name
 
@@ -24,15 +27,20 @@ def load_config(source: str) -> Any:
     """
     from transformers import AutoConfig
 
-    place, revision = split_revision(source)
+    place = local_copy(source, "config")
     if place.endswith(".json") and not Path(place).is_file():
         raise WeightsNotFoundError(f"there is no file {place}")
     try:
-        return AutoConfig.from_pretrained(place, trust_remote_code=False, **revision)
+        with guarded():
+            config = AutoConfig.from_pretrained(place, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         if "trust_remote_code" in str(error):
             raise ConfigError(f"{source} needs Python code from its repo, which is never run") from None
         raise WeightsNotFoundError(f"transformers finds no configuration at {source}: {_first_line(error)}") from None
+    # owner/name there is a kernel of the Hub, which transformers would download and run.
+    if "/" in str(getattr(config, "_attn_implementation", None)):
+        raise ConfigError(f"{source} needs code from {config._attn_implementation}, which is never run")
+    return config
 
 
 def change_config(config: Any, changes: Mapping[str, Any]) -> None:
@@ -69,9 +77,9 @@ def load_classifier(auto_class: Any, source: str, config: Any) -> nn.Module:
     fresh head is said in one line, in place of transformers' report where that is all there is to report.
     """
     _refuse_pickled_folder(source)
-    place, revision = split_revision(source)
+    place = local_copy(source, "weights")
     try:
-        with _reports_held() as held:
+        with guarded(), _reports_held() as held:
             model, report = auto_class.from_pretrained(
                 place,
                 config=config,
@@ -80,7 +88,6 @@ def load_classifier(auto_class: Any, source: str, config: Any) -> nn.Module:
                 trust_remote_code=False,
                 ignore_mismatched_sizes=True,  # for the head alone: what else it let through is refused below
                 output_loading_info=True,
-                **revision,
             )
             _refuse_mismatches(model, report, source)
             if (fresh := _fresh_heads(model, report)) and not report.get("unexpected_keys"):
@@ -111,13 +118,17 @@ def _head_names(model: nn.Module) -> list[str]:
     ]
 
 
-def split_revision(source: str) -> tuple[str, dict[str, str]]:
-    """`owner/name@revision` as the id and from_pretrained's keyword; an existing path is left alone."""
+def local_copy(source: str, part: Part) -> str:
+    """The folder of a Hub id (`owner/name`, with `@revision` if need be) in the cache, compared with the Hub's own
+    hashes; an existing path, and what is no Hub id, as it is.
+
+    part: "weights", or "config" for all but those. Errors: those of `checkpoints.find.hub_folder`.
+    """
     source = source.removeprefix("hf-hub:")
-    if Path(source).expanduser().exists():
-        return str(Path(source).expanduser()), {}
-    place, at, revision = source.partition("@")
-    return place, {"revision": revision} if at else {}
+    path = Path(source).expanduser()
+    if path.exists() or source.count("/") != 1 or source.startswith((".", "/", "~")) or path.suffix == ".json":
+        return str(path)
+    return str(hub_folder(source, part))
 
 
 def set_classes(config: Any, num_classes: int, names: Iterable[str] | None = None) -> None:

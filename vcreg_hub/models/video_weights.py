@@ -8,7 +8,7 @@ does not.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ..checkpoints.find import find_weights, resolve
 from ..checkpoints.load import load_tensors, tensor_shapes
 from ..errors import IntegrityError, UsageError, WeightsNotFoundError
-from ..files import read_tensors
+from ..files import read_tensors, weight_files
 from . import native
 from .head import classes_in_config, classes_in_folder
 from .video_networks import NETWORKS, classifier_of, expected_config, fresh_classifier, native_config
@@ -186,22 +186,24 @@ def _check_biases(model: nn.Module, source: str) -> None:
     if config.model_type != "videomae" or not config.qv_bias:
         return
     import transformers
-    from safetensors import safe_open
-    from transformers.utils import cached_file
 
-    place, revision = native.split_revision(source)
-    path = cached_file(place, "model.safetensors", _raise_exceptions_for_missing_entries=False, **revision)
-    if path is None:  # sharded
-        return
     state = model.state_dict()
-    with safe_open(path, framework="pt") as file:
-        for name in file.keys():
-            if not name.endswith((".attention.q_bias", ".attention.v_bias", ".query.bias", ".value.bias")):
-                continue
-            own = name.replace("q_bias", "query.bias").replace("v_bias", "value.bias")
-            own = own if own.startswith("videomae.") else f"videomae.{own}"
-            if own in state and not torch.equal(state[own], file.get_tensor(name).to(state[own])):
-                raise IntegrityError(
-                    f"transformers {transformers.__version__} loaded {own} of {source} with other values than the file "
-                    "has; install 5.18 or later"
-                )
+    for name, value in _biases(resolve(native.local_copy(source, "weights")).file):
+        own = name.replace("q_bias", "query.bias").replace("v_bias", "value.bias")
+        own = own if own.startswith("videomae.") else f"videomae.{own}"
+        if own in state and not torch.equal(state[own], value.to(state[own])):
+            raise IntegrityError(
+                f"transformers {transformers.__version__} loaded {own} of {source} with other values than the file "
+                "has; install 5.18 or later"
+            )
+
+
+def _biases(weights: Path) -> Iterator[tuple[str, Tensor]]:
+    """Name and values of the biases of queries and values."""
+    from safetensors import safe_open
+
+    for part in weight_files(weights):
+        with safe_open(part, framework="pt") as file:
+            for name in file.keys():
+                if name.endswith((".attention.q_bias", ".attention.v_bias", ".query.bias", ".value.bias")):
+                    yield name, file.get_tensor(name)

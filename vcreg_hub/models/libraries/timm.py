@@ -13,9 +13,13 @@ import torch
 from timm.layers import get_spatial_dim
 from torch import nn
 
+from ...checkpoints.find import hub_folder
+from ...checkpoints.limits import guarded
+from ...checkpoints.load import load_file
 from ...config import Model
-from ...errors import RunFolderError, UsageError, unknown_name
+from ...errors import RunFolderError, UsageError, WeightsNotFoundError, unknown_name
 from ...files import JSON, write_json, write_tensors
+from ...releases import INDEX, WEIGHTS
 from .. import zoo
 from ..head import classes_in_config, remember_classes
 from ..video_networks import NETWORKS
@@ -50,7 +54,10 @@ class Timm(Library):
         ours, pretrained = architecture.endswith(zoo.SUFFIX), cfg.pretrained is True
         if ours:
             arguments["vcreg"] = False
-        model = construct(name, cfg.kwargs, lambda: timm.create_model(name, pretrained=pretrained, **arguments))
+        if pretrained and not ours:
+            arguments |= stock_weights(name)
+        with guarded():
+            model = construct(name, cfg.kwargs, lambda: timm.create_model(name, pretrained=pretrained, **arguments))
         if ours and pretrained:
             remember_classes(model, classes_in_config(vars(model)["pretrained_cfg"]))
         return model
@@ -77,7 +84,11 @@ class Timm(Library):
     def load(self, folder: Path, config: JSON) -> nn.Module:
         if "architecture" not in config:
             raise RunFolderError(f"{folder / 'config.json'} names no architecture")
-        return timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+        if (folder / WEIGHTS).is_file():
+            return timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+        model = timm.create_model(f"local-dir:{folder}", pretrained=False)  # timm itself would take one file of several
+        load_file(model, folder / INDEX)
+        return model.eval()
 
     def preprocessing(self, model: nn.Module, source: Path | str | None = None) -> Preprocessing:
         stated: Any = getattr(model, "pretrained_cfg", None) or {}
@@ -146,6 +157,21 @@ class Timm(Library):
 
     def recipe_name(self, config: Mapping[str, Any]) -> str:
         return "a timm architecture"
+
+
+def stock_weights(name: str) -> dict[str, Any]:
+    """Arguments with which `timm.create_model(name, pretrained=True)` reads its Hub weights from the file in the cache
+    that was compared with the Hub's own hash; none where timm has them from elsewhere, or as a file of another name."""
+    config = timm.get_pretrained_cfg(name)
+    if config is None or not config.hf_hub_id or config.hf_hub_filename or config.custom_load:
+        return {}
+    try:
+        folder = hub_folder(config.hf_hub_id)
+    except WeightsNotFoundError as error:
+        if isinstance(error.__cause__, UsageError):  # pickles alone, which timm reads with weights_only=True
+            return {}
+        raise
+    return {"pretrained_cfg_overlay": {"file": str(folder / WEIGHTS)}}
 
 
 def _arguments(name: str, kwargs: Mapping[str, Any], sizes: Sizes) -> dict[str, Any]:

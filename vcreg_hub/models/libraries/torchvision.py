@@ -66,7 +66,9 @@ class Torchvision(Library):
         name = self.bare(cfg.name)
         model = _fresh(name, cfg.kwargs, sizes)
         if cfg.pretrained is True:
-            tensors = models.get_model_weights(name).DEFAULT.get_state_dict(progress=False, check_hash=True)
+            tensors = models.get_model_weights(name).DEFAULT.get_state_dict(
+                progress=False, check_hash=True, weights_only=True
+            )
             fill(model, tensors, sizes, f"torchvision's {name}")
         return model
 

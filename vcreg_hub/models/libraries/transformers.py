@@ -45,6 +45,8 @@ IMAGE_NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     "resnet50": ("resnet", {}),
     "vit_base_patch32_224": ("vit", {"patch_size": 32}),
 }
+# Bigger networks are saved in several files, as the Hub asks for.
+_LARGEST_FILE = "50GB"
 _PIL_FILTERS = {"nearest": 0, "bilinear": 2, "bicubic": 3}
 
 
@@ -83,12 +85,13 @@ class Transformers(Library):
         if Path(source).name == "config.json":
             source = str(Path(source).parent)
         try:
-            config = transformers.AutoConfig.from_pretrained(source, **kwargs)
-        except OSError as error:
+            config = transformers.AutoConfig.from_pretrained(native.local_copy(source, "config"), **kwargs)
+        except (OSError, WeightsNotFoundError) as error:
             raise UsageError(f"no transformers config at {source!r}: {str(error).strip().splitlines()[0]}") from error
-        stated = getattr(transformers, (config.architectures or [""])[0], None)
+        stated: Any = getattr(transformers, str((config.architectures or [""])[0]), None)
         with torch.device("meta"):
-            if stated is not None:
+            # A name in a file that anybody may have written: transformers has more than networks by name.
+            if isinstance(stated, type) and issubclass(stated, transformers.PreTrainedModel):
                 return stated(config)
             for auto, mapping in (
                 (transformers.AutoModelForImageClassification, modeling_auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING),
@@ -102,7 +105,7 @@ class Transformers(Library):
         network: Any = model
         native.set_classes(network.config, len(view.classes), view.classes)
         network.config._name_or_path = ""  # a folder of this machine, where the run started from one
-        network.save_pretrained(folder, max_shard_size="500GB")
+        network.save_pretrained(folder, max_shard_size=_LARGEST_FILE)
         if view.frames is not None or cfg.name in NETWORKS:
             video_processor(model, tuple(view.mean), tuple(view.std)).save_pretrained(folder)
         else:
@@ -356,10 +359,9 @@ def _processor(source: str, video: bool) -> Any:
 
     if not source:
         raise UsageError("a network of transformers does not say itself how its pixels are prepared")
-    place, revision = native.split_revision(source)
     auto = transformers.AutoVideoProcessor if video else transformers.AutoImageProcessor
     try:
-        return auto.from_pretrained(place, trust_remote_code=False, **revision)
+        return auto.from_pretrained(native.local_copy(source, "config"), trust_remote_code=False)
     except (OSError, ValueError, ImportError) as error:
         raise UsageError(
             f"nothing at {source!r} says how its pixels are prepared ({str(error).strip().splitlines()[0]}): expected "
