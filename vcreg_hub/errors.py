@@ -8,6 +8,7 @@ VCRegError                      anything this package refuses or fails at; the c
  +- AttachError                 the model cannot be hooked, or a watched step would not be exact
  +- DataError                   a folder, file or label that is not what the data set promises
  +- DivergedError               the loss is not finite
+ +- PeerError                   another process of the run hangs or is gone
  +- WeightsNotFoundError        nobody has published those weights at the place looked at
  +- IntegrityError              a file differs from the hash recorded for it
  +- RunFolderError              a run folder that lacks a file or holds a broken one
@@ -67,6 +68,10 @@ class DataError(VCRegError):
 
 class DivergedError(VCRegError):
     """The training loss is not finite."""
+
+
+class PeerError(VCRegError):
+    """Another process of the run hangs or is gone."""
 
 
 class WeightsNotFoundError(VCRegError, LookupError):

@@ -44,7 +44,8 @@ def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
 # What may change in the middle of a training: its state fits on, and every step that was taken stays what it was.
 _CONTINUABLE = (
     "optim", "vcreg", "eval", "evals", "data.root", "data.workers", "train.accumulation", "train.clip_norm",
-    "train.compile", "train.cutmix", "train.ema_decay", "train.epochs", "train.gradient_checkpointing", "train.keep",
+    "train.collective_timeout", "train.compile", "train.cutmix", "train.ema_decay", "train.epochs",
+    "train.gradient_checkpointing", "train.keep",
     "train.label_smoothing", "train.mixup", "train.on_nan", "train.precision", "train.save_every",
 )  # fmt: skip
 _FIXED = ("optim.name", "optim.layer_decay")

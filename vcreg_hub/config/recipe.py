@@ -256,6 +256,7 @@ class Train:
     save_every: when a state to resume from is saved, beside the end of every epoch: a number of optimizer steps, or of
         minutes such as `10m`; None for the ends of epochs alone. No result depends on it.
     sync_batchnorm: batch normalisation by the statistics of all processes' samples, on GPUs.
+    collective_timeout: minutes that processes wait for one another before the run ends and names the one that hangs.
     class_groups: in how many groups the classes are shown one after another, by their ids, each for an equal share of
         the epochs and with a learning-rate schedule of its own (class-incremental learning); 1 shows all of them.
     """
@@ -281,6 +282,7 @@ class Train:
     min_steps: int | None = number(None, at_least=1, at_most=COUNT)
     save_every: int | str | None = field(default="10m", compare=False)
     sync_batchnorm: bool = False
+    collective_timeout: float = number(10.0, above=0, at_most=10_000, compare=False)
     class_groups: int = number(1, at_least=1, at_most=COUNT)
 
     def __post_init__(self) -> None:

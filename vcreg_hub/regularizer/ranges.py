@@ -51,17 +51,21 @@ def number(
     above: float | None = None,
     at_most: float | None = None,
     below: float | None = None,
+    compare: bool = True,
 ) -> _T:
     """A field of a dataclass of settings with this default and range: one of `at_least` and `above`, one of `at_most`
     and `below`.
 
     The range is that of a number, or of each number of a tuple. None is a value where the default or the type says so.
+    compare: whether settings that differ in it differ.
     """
     assert (at_least is None) != (above is None) and (at_most is None) != (below is None), "a range has two ends"
     low, high = above if at_least is None else at_least, below if at_most is None else at_most
     assert low is not None and high is not None
     found: _T = dataclasses.field(
-        default=default, metadata={_RANGE: _Range(low, high, at_least is not None, at_most is not None)}
+        default=default,
+        compare=compare,
+        metadata={_RANGE: _Range(low, high, at_least is not None, at_most is not None)},
     )
     return found
 

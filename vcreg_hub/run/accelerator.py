@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,34 +12,53 @@ from ..errors import ConfigError, UsageError, VCRegError, unknown_name
 from ..files import JSON
 
 _PROJECT = "vcreg"
+_UNSHARDED = (
+    "the launcher asks for {name}, but on {device} accelerate has none and would train unsharded: start several GPU "
+    "processes, or leave {name} out"
+)
 
 
-def accelerator_of(precision: str) -> Any:
+def accelerator_of(precision: str, minutes: float | None = None) -> Any:
     """accelerate's Accelerator for the processes there are, checked against what the launcher promised.
 
-    precision: `no`, `bf16` or `fp16`. Errors: ConfigError for another one, for one that the device lacks, and for
-    processes that do not know of each other.
+    precision: `no`, `bf16` or `fp16`. minutes: that a collective may take; None for torch's own limit. Errors:
+    ConfigError for another precision, for one that the device lacks, for processes that do not know of each other, and
+    for sharding that was asked for and cannot be had.
     """
     import torch
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
+    from accelerate.utils import InitProcessGroupKwargs
 
     if precision not in ("no", "bf16", "fp16"):
         raise ConfigError(f"precision is 'no', 'bf16' or 'fp16', got {precision!r}")
     accelerated = torch.cuda.is_available() or torch.backends.mps.is_available() or torch.xpu.is_available()
     if precision == "fp16" and not accelerated:
         raise ConfigError("precision fp16 needs a GPU; here take bf16 or no (train.precision)")
+    if not accelerated and (asked := _asked_sharding()):
+        raise ConfigError(_UNSHARDED.format(name=asked, device="a CPU"))
     # A second run of this Python process may want another precision; the processes' own connection stays.
     AcceleratorState._reset_state()
     # Without cpu=True two processes that torchrun started on a CPU machine would train apart and never meet.
-    accelerator = Accelerator(cpu=not accelerated, mixed_precision=precision)
+    # A GPU's collectives are waited for twice as long: processes meet on the host before, which names who hangs.
+    limit = None if minutes is None else timedelta(minutes=minutes * (2 if accelerated else 1))
+    handlers = [] if limit is None else [InitProcessGroupKwargs(timeout=limit)]
+    accelerator = Accelerator(cpu=not accelerated, mixed_precision=precision, kwargs_handlers=handlers)
     promised = int(os.environ.get("WORLD_SIZE", "1"))
     if accelerator.num_processes != promised:
         raise ConfigError(
             f"the launcher started {promised} processes but accelerate joined {accelerator.num_processes}; "
             "start with `accelerate launch` on GPUs, or `torchrun` on a CPU"
         )
+    if _asked_sharding() and str(accelerator.distributed_type).rpartition(".")[2] == "NO":
+        raise ConfigError(_UNSHARDED.format(name=_asked_sharding(), device=f"1 x {accelerator.device}"))
     return accelerator
+
+
+def _asked_sharding() -> str | None:
+    """The sharding that accelerate's launcher asks this process for."""
+    names = ("FSDP", "DEEPSPEED", "MEGATRON_LM")
+    return next((one for one in names if os.environ.get(f"ACCELERATE_USE_{one}", "false").lower() == "true"), None)
 
 
 def make_accelerator(recipe: Recipe) -> Any:
@@ -48,7 +68,7 @@ def make_accelerator(recipe: Recipe) -> Any:
     or processes that do not know of each other.
     """
     train = recipe.train
-    accelerator = accelerator_of(train.precision)
+    accelerator = accelerator_of(train.precision, train.collective_timeout)
     if str(accelerator.distributed_type).rpartition(".")[2] in ("FSDP", "DEEPSPEED", "MEGATRON_LM", "TP"):
         raise ConfigError("sharded training (FSDP, DeepSpeed) is not supported: a run folder holds whole weights")
     shares = accelerator.num_processes * train.accumulation

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,13 @@ from ..training.journal import Journal
 
 @contextlib.contextmanager
 def claimed(
-    out: str | Path | None, recipe: Recipe, overwrite: bool, accelerator: Any, changing: Recipe | None = None
-) -> Iterator[RunDir]:
+    out: str | Path | None, recipe: Recipe, overwrite: bool, accelerator: Any, changing: Recipe | None = None,
+    refuse: Callable[[RunDir], None] = lambda folder: None,
+) -> Iterator[RunDir]:  # fmt: skip
     """The folder `out` (without it the default one), taken for this recipe and for this run alone: until the
     block ends, or its process does, no other run gets in. changing: the recipe of a run there that goes on with
-    `recipe` instead. Errors: UsageError; StorageError for a folder that cannot be made or written.
+    `recipe` instead. refuse: asked of an unfinished run there before anything is written. Errors: UsageError;
+    StorageError for a folder that cannot be made or written.
     """
     folder = RunDir(out if out is not None else _agreed(_default_folder(recipe)))
     _refuse_file(folder.path)
@@ -30,7 +32,7 @@ def claimed(
         with said_of(folder.path, FORBIDDEN):
             folder.path.mkdir(parents=True, exist_ok=True)
     with alone_in(folder, accelerator):
-        _claim(folder, recipe, overwrite, accelerator, changing)
+        _claim(folder, recipe, overwrite, accelerator, changing, refuse)
         yield folder
 
 
@@ -43,7 +45,10 @@ def alone_in(folder: RunDir, accelerator: Any) -> Iterator[None]:
         yield
 
 
-def _claim(folder: RunDir, recipe: Recipe, overwrite: bool, accelerator: Any, changing: Recipe | None) -> None:
+def _claim(
+    folder: RunDir, recipe: Recipe, overwrite: bool, accelerator: Any, changing: Recipe | None,
+    refuse: Callable[[RunDir], None],
+) -> None:  # fmt: skip
     """Take the folder for this recipe and write the recipe there.
 
     Every process comes to the same answer before any of them writes. A folder that holds anything but a run is never
@@ -68,6 +73,8 @@ def _claim(folder: RunDir, recipe: Recipe, overwrite: bool, accelerator: Any, ch
             f"{folder.path} holds another recipe's run (differs in {paths}); --overwrite replaces it, and vcreg "
             f"train {folder.path} --continue-with goes on with it under other settings"
         )
+    if there is not None and not folder.complete():
+        refuse(folder)
     if accelerator.is_main_process:
         if overwrite:
             folder.clear()

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ from .emissions import Emissions, measured
 from .evaluate import evaluation_context, lost_files, measure, write_details
 from .monitor import Monitor
 from .preview import attached, fitted_to, headline
+from .processes import Peers, refuse_other_shares
 from .signals import Signals
 
 _Log = Callable[[str], None]
@@ -81,10 +83,18 @@ def train(
     check_tracker(tracker)
     accelerator = make_accelerator(recipe)
     log = log if accelerator.is_main_process else _silent
-    changing = before if continue_with else None
+    changing, peers = before if continue_with else None, Peers(accelerator, recipe.train.collective_timeout)
     with (
+        peers.watched(),
         Signals() as signals,
-        claimed(out, recipe, overwrite, accelerator, changing) as folder,
+        claimed(
+            out,
+            recipe,
+            overwrite,
+            accelerator,
+            changing,
+            partial(refuse_other_shares, recipe, accelerator=accelerator, settings=continue_with),
+        ) as folder,
         _signal_noted(signals, Journal(folder.path), accelerator.is_main_process),
     ):
         if folder.complete():
@@ -106,7 +116,7 @@ def train(
         log(headline(recipe, data, network, attachment))
         # Of a run that goes on the beginning is not known, and half a figure would pass for a whole one.
         with measured(accelerator.is_main_process and not (folder.path / "state").exists()) as emissions:
-            outcome = _fitted(recipe, context, attachment, folder, bar, log, signals)
+            outcome = _fitted(recipe, context, attachment, folder, bar, log, signals, peers)
         journal = Journal(folder.path)
         if accelerator.is_main_process:
             journal.append("measuring")
@@ -152,7 +162,7 @@ def _synchronise(recipe: Recipe, module: nn.Module, accelerator: Any) -> None:
 
 def _fitted(
     recipe: Recipe, context: Context, attachment: Attachment | None, folder: RunDir, bar: bool, log: _Log,
-    signals: Signals,
+    signals: Signals, peers: Peers,
 ) -> _Outcome:  # fmt: skip
     """Train the context's network in place, or go on where `folder` stopped; afterwards the regularizer is off.
 
@@ -178,7 +188,8 @@ def _fitted(
     if attachment is not None:
         beside["regularizer"] = attachment
     events = fit(recipe, module, batches, folder=folder, accelerator=accelerator, watch=watch,
-                 blocks=_blocks(recipe, network), beside=beside, stop=signals.asked)  # fmt: skip
+                 blocks=_blocks(recipe, network), beside=beside,
+                 stop=lambda: signals.asked() or peers.orphaned(), wait=peers.meet)  # fmt: skip
     progress_bar = _Bar(bar and accelerator.is_main_process)
     journal = _Started(folder, accelerator)
     with (
@@ -214,6 +225,10 @@ def _fitted(
                 case Saved(row):
                     _report(row, recipe.train.epochs, accelerator, log)
                 case Stopped(step):
+                    if peers.orphaned() and not signals.asked():
+                        raise StoppedError(
+                            f"the launcher is gone; stopped after step {step}, which is saved; the same command goes on"
+                        )
                     raise signals.error(step)
                 case Finished(final, progress):
                     sites = [] if attachment is None else attachment.statistics()

@@ -93,6 +93,7 @@ def fit(
     blocks: Sequence[str] = (),
     beside: Mapping[str, Counting] | None = None,
     stop: Callable[[], bool] = lambda: False,
+    wait: Callable[[], None] = lambda: None,
 ) -> Generator[Resumed | Step | LeftOut | EpochEnd | Saved | Stopped | Finished]:
     """Train `module` in place as `recipe` says, or go on from the state in `folder`.
 
@@ -101,7 +102,8 @@ def fit(
     this process's batches of one epoch, with `len` and `set_epoch(epoch, seen)`. watch: told each micro-batch's loss
     before it is scaled for accumulation. blocks: of the network, for layer-wise decay where it does not say its own.
     beside: what counts along and is part of the state, by name. stop: whether to save a state and end; asked after
-    every step, or of several processes at most 5 seconds or 25 steps apart.
+    every step, or of several processes at most 5 seconds or 25 steps apart. wait: for the other processes, before each
+    look at them.
     Errors: DivergedError with step and place when a loss or gradient is not finite and `train.on_nan` does not go on
     (the weights of the epoch before stay in last.safetensors); ConfigError when the batches of an epoch do not fill one
     optimizer step; RunFolderError where the state cannot be used; StorageError where there is no room for one.
@@ -120,7 +122,7 @@ def fit(
     network = module.get_submodule("network")
     optimizer = build_optimizer(module, optim, peak, blocks)
     ema = build_ema(network, train, optim.warmup_epochs, steps_per_epoch)
-    run = Snapshots(recipe, folder, accelerator, module, ema, optimizer, stop, beside or {})
+    run = Snapshots(recipe, folder, accelerator, module, ema, optimizer, stop, beside or {}, wait)
     resumed = run.resume()
     progress, steps_in_all = run.progress, min(train.epochs * steps_per_epoch, train.max_steps or math.inf)
     if progress.epoch + (progress.place > 0) > train.epochs:

@@ -40,6 +40,8 @@ Row = dict[str, float]
 _FORMER = "state.safetensors"
 # Processes look at one another at most so many steps and about so many seconds apart.
 _MEET_STEPS, _MEET_SECONDS = 25, 5.0
+# Settings that change no number: a run goes on under other ones.
+_FREE = {"train.collective_timeout", "train.save_every"}
 
 
 class Counting(Protocol):
@@ -80,7 +82,7 @@ class Resumed:
 class Snapshots:
     """The states of a run and the moments to save one. `sums`: of the running epoch, by this process.
 
-    stop: whether this process was asked to stop. beside: what else is saved, by name.
+    stop: whether this process was asked to stop. beside: what else is saved, by name. wait: for the other processes.
     """
 
     recipe: Recipe
@@ -91,6 +93,7 @@ class Snapshots:
     optimizer: Any
     stop: Callable[[], bool] = lambda: False
     beside: Mapping[str, Counting] = field(default_factory=dict)
+    wait: Callable[[], None] = lambda: None
     progress: Progress = field(default_factory=Progress)
     sums: dict[str, Tensor] = field(default_factory=dict)
     stopping: bool = False
@@ -199,7 +202,7 @@ class Snapshots:
         there = json.loads(text)
         here = json.loads((self.folder.path / "recipe.json").read_text(encoding="utf-8"))
         found = [one for one, before, _ in differing(there, here) if before is not None or _has(there, one)]
-        others = [one for one in found if one not in changed and one != "train.save_every"]
+        others = [one for one in found if one not in changed | _FREE]
         if others:
             raise RunFolderError(f"{path} is the state of another run: its recipe differs in {', '.join(others)}")
 
@@ -272,6 +275,7 @@ class Snapshots:
         each = (now - self._met_at) / max(1, progress.step - self._met_step)
         self._look(now)
         if self.accelerator.num_processes > 1:
+            self.wait()
             mine = torch.tensor([float(self.stopping), float(self._late), each], device=bad.device)
             found = self.accelerator.reduce(torch.cat([bad[None].double(), mine.double()])[None], "max")[0].tolist()
             step, self.stopping, self._late, each = int(found[0]), bool(found[1]), bool(found[2]), found[3]
