@@ -1,4 +1,4 @@
-"""timm's own train.py and validate.py, untouched: `TIMM_SCRIPTS=<folder that holds them> scripts/test -m e2e ...`.
+"""timm's own train.py, untouched: `TIMM_SCRIPTS=<folder that holds it> scripts/test -m e2e ...`.
 
 Each training runs twice from one seed: once with VCReg injected, and once with a plain network whose task adds the
 explicit loss. The weights after it must agree.
@@ -120,13 +120,3 @@ def test_a_resumed_training_and_not_a_plain_one(photos, tmp_path):
         for name, module in (("injected", INJECTED), ("explicit", EXPLICIT), ("plain", ""))
     )
     assert distance(got, want) < 1e-5 and distance(plain, want) > 1e-3
-
-
-def test_any_script_knows_the_names(photos, tmp_path):
-    arguments = ["--data-dir", photos, "--split", "validation", "--model", "test_resnet_vcreg", "--device", "cpu"]
-    printed = run(
-        "validate.py", *arguments, "--num-classes", 2, "--input-size", 3, 32, 32, "--batch-size", 4,
-        "--workers", 0, "--no-prefetcher",
-        module="vcreg_hub.loops.script", cwd=tmp_path,
-    )  # fmt: skip
-    assert "--result" in printed and "test_resnet_vcreg" in printed
