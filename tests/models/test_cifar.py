@@ -110,7 +110,7 @@ def test_layer_groups_cover_every_parameter_in_order():
 )  # torch's own graph module
 @pytest.mark.parametrize("name", ["resnet32_cifar", "resnet32_cifar_vcreg"])
 def test_scripts(name):
-    model = timm.create_model(name, scriptable=True).eval()
+    model = timm.create_model(name).eval()
     x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     assert torch.equal(torch.jit.script(model)(x), model(x))
     assert torch.equal(torch.jit.script(torch.fx.symbolic_trace(model))(x), model(x))

@@ -141,6 +141,19 @@ def test_an_unregistered_name_is_answered_with_what_to_do(name):
     assert not timm.is_model("resnet18_vcreg")
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated")
+def test_scriptable_is_the_plain_network_and_says_so(logits):
+    with pytest.warns(UserWarning, match=r"test_convnext_vcreg with scriptable=True is the plain network.*vcreg=False"):
+        model = timm.create_model(NAME, scriptable=True)
+    assert not hasattr(model, "vcreg")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        meant = timm.create_model(NAME, scriptable=True, vcreg=False)
+        assert timm.create_model(NAME).vcreg.sites
+    meant.load_state_dict(model.state_dict())
+    assert torch.equal(logits(torch.jit.script(model)), logits(meant))
+
+
 def test_features_only():
     ours = timm.create_model(NAME, features_only=True, out_indices=(1, 3))
     assert len(ours.vcreg.sites) == len(timm.create_model(NAME).vcreg.sites)

@@ -11,12 +11,14 @@ import dataclasses
 import importlib
 import json
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
 import timm
 import torch
+from timm.layers import is_scriptable
 from timm.models import (
     PretrainedCfg,
     generate_default_cfgs,
@@ -138,7 +140,13 @@ def _entry_point(architecture: str, name: str) -> Callable[..., nn.Module]:
         config = checked_vcreg(vcreg)
         model = _build(architecture, name, pretrained, kwargs)
         model.register_state_dict_pre_hook(_forget_own_arguments)
-        if config is not None:
+        if config is not None and is_scriptable():
+            warnings.warn(
+                f"{name} with scriptable=True is the plain network, since TorchScript has no hooks: training it is "
+                "training without the regularizer. vcreg=False says that this is meant.",
+                stacklevel=2,
+            )
+        elif config is not None:
             attach(model, config, where, example_input=_example(model, kwargs))
         return model
 
