@@ -64,7 +64,6 @@ Out = Annotated[Path | None, typer.Option(help="The run's folder; a dated one be
 Smoke = Annotated[bool, typer.Option("--smoke", help="Seconds on a CPU: synthetic data of the right shapes.")]
 Jobs = Annotated[int, typer.Option(min=1, help="Runs at a time.")]
 Overwrite = Annotated[bool, typer.Option(help="Replace what is there.")]
-Licence = Annotated[str, typer.Option(help="Licence of the weights, such as apache-2.0; there is no default.")]
 LicenceName = Annotated[str | None, typer.Option(help="With --licence other: what it is called.")]
 LicenceLink = Annotated[str | None, typer.Option(help="With --licence other: where its text is.")]
 Siblings = Annotated[list[Path] | None, typer.Option("--sibling", help="A run with another seed; repeatable.")]

@@ -10,15 +10,20 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import IntegrityError, UsageError
-from .app import Json, Licence, LicenceLink, LicenceName, Overwrite, Siblings, Twins, app
+from .app import Json, LicenceLink, LicenceName, Overwrite, Siblings, Twins, app
 from .printing import print_json, print_table, tell
 
 
 @app.command()
 def export(
-    run: Annotated[Path, typer.Argument(help="A finished run folder.")],
-    to: Annotated[Path, typer.Option(help="The folder to write.")],
-    licence: Licence,
+    run: Annotated[Path, typer.Argument(help="A finished run folder; for onnx and torch-export any trained network.")],
+    to: Annotated[Path, typer.Option(help="The folder to write; for onnx a file .onnx, for torch-export .pt2.")],
+    licence: Annotated[
+        str | None, typer.Option(help="Licence of the weights, such as apache-2.0; a folder needs it.")
+    ] = None,
+    form: Annotated[
+        str, typer.Option("--format", help="folder (timm or transformers), onnx or torch-export (one file).")
+    ] = "folder",
     siblings: Siblings = None,
     twins: Twins = None,
     weights: Annotated[str, typer.Option(help="model, or last / best where the run kept those.")] = "model",
@@ -27,16 +32,35 @@ def export(
     licence_link: LicenceLink = None,
     as_json: Json = False,
 ) -> None:
-    """Writes a run as a folder for plain timm or transformers, with its model card."""
+    """Writes a run as a folder for plain timm or transformers, with its model card; or a network as one file."""
+    if form != "folder":
+        _export_graph(
+            run, to, form, overwrite, as_json, [licence, siblings, twins, licence_name, licence_link], weights
+        )
+        return
     from ..hub.share import export as run_export
 
     folder = run_export(
-        run, to, licence=licence, siblings=siblings or (), twins=twins or (), weights=weights, overwrite=overwrite,
-        licence_name=licence_name, licence_link=licence_link,
+        run, to, licence=licence or "", siblings=siblings or (), twins=twins or (), weights=weights,
+        overwrite=overwrite, licence_name=licence_name, licence_link=licence_link,
     )  # fmt: skip
     paths = {"weights": folder / "model.safetensors", "card": folder / "README.md"}
     told = {"folder": str(folder)} | {name: str(path) for name, path in paths.items()}
     print_json(told) if as_json else print(f"weights: {quote(told['weights'])}\ncard:    {quote(told['card'])}")
+
+
+def _export_graph(
+    source: Path, to: Path, form: str, overwrite: bool, as_json: bool, of_cards: list[Any], weights: str
+) -> None:
+    if any(of_cards) or weights != "model":
+        raise UsageError(f"--format {form} writes one file without a card: leave licence, siblings, twins, weights out")
+    from ..hub.graph import write_graph
+
+    done = write_graph(str(source), to, form, overwrite=overwrite)
+    if as_json:
+        print_json({"file": str(done.path), "difference": done.difference, "inputs": [list(x) for x in done.inputs]})
+    else:
+        print(f"file:  {quote(str(done.path))}\ncheck: {done}")
 
 
 @app.command()
