@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib import resources
@@ -17,7 +16,7 @@ from ..checkpoints.checksums import EXPORTED
 from ..config import Model, to_dict
 from ..env import describe_env
 from ..errors import UsageError
-from ..files import replacing_folder, sha256, write_json, write_text
+from ..files import replacing_folder, scratch_folder, sha256, write_json, write_text
 from ..models.build import library_of, load_network, load_snippets, loader_of, read_config
 from ..models.checkpoint import load_checkpoint, run_network, run_view
 from ..models.libraries.library import Preprocessing, SnippetSource
@@ -25,6 +24,7 @@ from ..models.outputs import logits
 from ..placement.dry_run import unwrap
 from ..releases import CARD, MODULE, RESULTS, WEIGHTS
 from ..rundir import RunDir
+from .bundle import SCRATCH
 from .card_sections import vcreg_table
 from .export import network_size, refuse_other_logits
 from .licence import check_licence
@@ -110,8 +110,8 @@ def export_imported(run: str | Path, to: str | Path, repo_id: str | None, **lice
 
 def imported_card(run: str | Path, repo_id: str | None, **licence: str | None) -> str:
     """The card that `export_imported` writes."""
-    with tempfile.TemporaryDirectory(prefix="vcreg-card-") as scratch:
-        return (export_imported(run, Path(scratch) / "export", repo_id, **licence) / CARD).read_text(encoding="utf-8")
+    with scratch_folder(SCRATCH) as scratch:
+        return (export_imported(run, scratch / "export", repo_id, **licence) / CARD).read_text(encoding="utf-8")
 
 
 def _architecture(model: Any) -> str:

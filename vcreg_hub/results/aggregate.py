@@ -14,7 +14,7 @@ import hashlib
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from ..config import Recipe, Regularizer, VCReg, to_json
@@ -204,8 +204,12 @@ class Difference(Sample):
 
 
 def recipe_id(recipe: Recipe) -> str:
-    """Twelve hexadecimal digits, the same for recipes with a different seed alone."""
-    return _hash(to_json(replace(recipe, train=replace(recipe.train, seed=0))))
+    """Twelve hexadecimal digits, the same for recipes with a different seed alone.
+
+    How often a state is saved and how long processes wait for one another changes nothing of what was trained.
+    """
+    apart: dict[str, Any] = {one.name: one.default for one in fields(recipe.train) if not one.compare}
+    return _hash(to_json(replace(recipe, train=replace(recipe.train, seed=0, **apart))))
 
 
 def over_seeds(runs: Iterable[tuple[Group, int, Sequence[Result]]]) -> list[Summary]:
