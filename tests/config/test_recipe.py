@@ -49,7 +49,7 @@ def test_every_recipe_survives_json(address):
         | st.floats(1e-6, 1e6).map(lambda penalty: LinearProbe(penalty=penalty)),
         max_size=3,
     ).map(tuple),
-    root=st.none() | st.text(max_size=20),
+    root=st.none() | st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20),
 )
 def test_values_survive_json(lr, betas, delta, evals, root):
     recipe = replace(

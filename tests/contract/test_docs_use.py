@@ -7,6 +7,8 @@ import shlex
 from pathlib import Path
 
 import pytest
+import timm
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -24,6 +26,10 @@ def photos(tmp_path, monkeypatch):
     for name, level in (("boots", 40), ("shirts", 200)):
         (tmp_path / "photos" / name).mkdir(parents=True)
         Image.new("RGB", (40, 48), (level, level, 90)).save(tmp_path / "photos" / name / "one.png")
+    (tmp_path / "output" / "train").mkdir(parents=True)
+    trained = {"state_dict": timm.create_model("resnet18", num_classes=2).state_dict(), "epoch": 3}
+    torch.save(trained, tmp_path / "output" / "train" / "last.pth.tar")
+    (tmp_path / "names.txt").write_text("boots\nshirts\n", encoding="utf-8")
     return tmp_path
 
 

@@ -53,7 +53,7 @@ VARIANTS = {
                                                        "train.clip_norm=1.0", "train.precision=bf16"),
     "groups of classes": ("data.labels=class", "train.class_groups=2", "train.epochs=4", "task=incremental",
                           "task.ewc=10", "task.lwf=1", "train.mixup=0", "train.cutmix=0", "evals=incremental",
-                          "data.train_images=256", "train.keep=last"),
+                          "evals.incremental.groups=2", "data.train_images=256", "train.keep=last"),
 }  # fmt: skip
 
 

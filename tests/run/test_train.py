@@ -239,9 +239,9 @@ def test_wrong_recipes_are_refused_in_one_line(tmp_path, setting, part):
 
 
 def test_a_place_that_is_overwritten_is_one_line(tmp_path):
-    """`where=*` takes a normalisation before an activation that works in place."""
-    settings = ["model.name=resnet10t", "where=*", "train.epochs=1", "optim.warmup_epochs=0", "evals=[]"]
-    with pytest.raises(ConfigError, match=r"where='\*' has the place bn1, whose output the next layer overwrites"):
+    """The activation after it works in place. (`where=*` takes that activation instead.)"""
+    settings = ["model.name=resnet10t", "where=bn1", "train.epochs=1", "optim.warmup_epochs=0", "evals=[]"]
+    with pytest.raises(ConfigError, match=r"where='bn1' has the place bn1, whose output the next layer overwrites"):
         train(override(TINY, settings), tmp_path / "run", log=quiet)
 
 

@@ -22,6 +22,7 @@ from ..releases import CONFIG, RESULTS, WEIGHTS, cards_folder, find_release, is_
 SUMS = "SHA256SUMS"
 # The field of results.json that holds the hashes of the export.
 EXPORTED = "files"
+_ELSEWHERE = "{} records a hash of {!r}, which is no file of a release: it was altered"
 HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")  # git's, or SHA-256
 
 
@@ -39,7 +40,11 @@ def exported_checksums(folder: Path) -> dict[str, str]:
     except ValueError as error:
         raise RunFolderError(f"{path} is not JSON: {error}") from None
     # Another program's file may have a field of that name, of whatever it calls files.
-    return _confined(found, path) if any(map(HASH.fullmatch, found.values())) else {}
+    if not any(map(HASH.fullmatch, found.values())):
+        return {}
+    if strange := [name for name in found if not is_release_file(name)]:
+        raise IntegrityError(_ELSEWHERE.format(path, strange[0]))
+    return found
 
 
 def expected_checksums(folder: Path, full_name: str = "") -> dict[str, list[str]]:
@@ -128,21 +133,15 @@ def _exported(results: object) -> dict[str, str]:
     return files
 
 
-def _confined(found: dict[str, str], where: Path) -> dict[str, str]:
-    """`found`. Errors: IntegrityError where a name in it is not that of a published file."""
-    for name in found:
-        if not is_release_file(name):
-            raise IntegrityError(f"{where} records a hash of {name!r}, which is no file of a release: it was altered")
-    return found
-
-
 def _sums(folder: Path) -> dict[str, str]:
     """Name -> SHA-256 of the folder's SHA256SUMS; empty without one."""
     if not (folder / SUMS).is_file():
         return {}
     lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
     found = {name: digest for digest, _, name in (line.partition("  ") for line in lines) if name}
-    return _confined(found, folder / SUMS)
+    if strange := [name for name in found if not is_release_file(name)]:
+        raise IntegrityError(_ELSEWHERE.format(folder / SUMS, strange[0]))
+    return found
 
 
 def _card_checksums(full_name: str) -> dict[str, str]:

@@ -28,6 +28,7 @@ _NO_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|^[-/.]|/\.|[/.]$|\.l
 # Libraries in which an error over a hub's answer is the hub's doing.
 _READERS = {"huggingface_hub", "json", "httpx", "httpx2"}
 # Address of a hub -> when it was asked, and what kept it from answering, None when it did.
+_SILENT = "{} does not answer ({})"
 _answers: dict[str, tuple[float, str | None]] = {}
 
 
@@ -112,26 +113,29 @@ def attempt(
                 policy.sleep(_wait_after(cause, number, policy))
                 continue
             if silent and endpoint is not None:
-                raise SilentHubError(_mark_unreachable(endpoint, cause)) from error
-            raise _explained(what, cause, transient or silent) from error
+                why = _SILENT.format(endpoint, _first_line(cause))
+                # So that it is not waited for again.
+                _answers[endpoint] = (time.monotonic(), why)
+                raise SilentHubError(why) from error
+            raise _explained(what, cause, _first_line(cause), transient or silent) from error
     raise AssertionError("policy.attempts is at least 1")
 
 
-def hub_unreachable(endpoint: str | None = None) -> str | None:
-    """The obstacle to an answer of the hub (that of this environment), None if it answers. It is asked once a minute,
+def hub_unreachable(endpoint: str) -> str | None:
+    """The obstacle to an answer of a hub, None if it answers. It is asked once a minute,
     without huggingface_hub's retries: those cost 23 seconds for every file of a hub that cannot be reached."""
     from huggingface_hub.utils import get_session, httpx
 
-    endpoint = endpoint or hub_client().endpoint
     asked, why = _answers.get(endpoint, (-MEMORY, None))
     if time.monotonic() - asked < MEMORY:
         return why
+    why = None
     try:
         get_session().head(endpoint, timeout=limits.TIMEOUT)
     except httpx.TransportError as error:
-        return _mark_unreachable(endpoint, error)
-    _answers[endpoint] = (time.monotonic(), None)
-    return None
+        why = _SILENT.format(endpoint, (str(error) or type(error).__name__).strip().splitlines()[0])
+    _answers[endpoint] = (time.monotonic(), why)
+    return why
 
 
 def check_repo_id(repo_id: str | None) -> None:
@@ -185,13 +189,6 @@ def _first_line(error: BaseException) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), "") or type(error).__name__
 
 
-def _mark_unreachable(endpoint: str, cause: BaseException) -> str:
-    """Note that a hub does not answer, so that it is not waited for again; returns what to say."""
-    reason = (str(cause) or type(cause).__name__).strip().splitlines()[0]
-    _answers[endpoint] = (time.monotonic(), f"{endpoint} does not answer ({reason})")
-    return f"{endpoint} does not answer ({reason})"
-
-
 def _is_transient(cause: BaseException) -> bool:
     """Whether the same call may succeed a little later: a network failure, a busy or broken server."""
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
@@ -216,7 +213,7 @@ def _wait_after(cause: BaseException, number: int, policy: RetryPolicy) -> float
     return min(wait, policy.longest_wait)
 
 
-def _explained(what: str, cause: BaseException, transient: bool) -> HubError:
+def _explained(what: str, cause: BaseException, reason: str, transient: bool) -> HubError:
     """The HubError that says what failed and what to do."""
     from huggingface_hub.errors import OfflineModeIsEnabled
 
@@ -236,4 +233,4 @@ def _explained(what: str, cause: BaseException, transient: bool) -> HubError:
     hint = hints.get(getattr(getattr(cause, "response", None), "status_code", 0), "")
     if transient:
         hint = "this tends to pass: run the same command again, it goes on from where it stopped"
-    return HubError(f"{what}: {_first_line(cause)}" + (f" ({hint})" if hint else ""))
+    return HubError(f"{what}: {reason}" + (f" ({hint})" if hint else ""))

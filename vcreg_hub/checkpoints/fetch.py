@@ -102,7 +102,9 @@ def fetch(
     if not current:
         log(f"{repo} has moved on meanwhile: once more")
         return fetch(repo, revision, part=part, force=force, api=api, log=log, retries=retries)
-    _check_records(folder, repo, revision, f"publish the run again: {repo} itself holds what was not exported so")
+    if revision in (None, "main"):  # a repo that is called like a release holds that release
+        check_release(folder, repo.partition("/")[2], AGAIN)
+    check_exported(folder, f"publish the run again: {repo} itself holds what was not exported so")
     return Downloaded(folder, f"{repo} on {api.endpoint}", str(info.sha))
 
 
@@ -270,16 +272,11 @@ def _from_cache(repo: str, revision: str | None, part: Part, why: str, log: Log)
         return None
     for name, expected in cache_checksums(folder).items():
         check_listed(folder / name, expected, f"the cache of {repo}")
-    _check_records(folder, repo, revision, AGAIN)
+    if revision in (None, "main"):  # a repo that is called like a release holds that release
+        check_release(folder, repo.partition("/")[2], AGAIN)
+    check_exported(folder, AGAIN)
     log(f"{repo}: {why}, so this is the copy in the cache")
     return Downloaded(folder, f"{repo}, from the cache", folder.name, offline=True)
-
-
-def _check_records(folder: Path, repo: str, revision: str | None, hint: str) -> None:
-    """IntegrityError unless the files are those of the release that the repo is called like, and of the export."""
-    if revision in (None, "main"):
-        check_release(folder, repo.partition("/")[2], AGAIN)
-    check_exported(folder, hint)
 
 
 def _listed_checksum(listed: RepoSibling) -> str | None:

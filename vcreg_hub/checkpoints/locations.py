@@ -152,7 +152,7 @@ class HubSource:
         """Whether the hub is to be asked; `warnings` notes the obstacle to its answers."""
         if self.cache_only or is_offline():
             return False
-        if why := hub_unreachable():
+        if why := hub_unreachable(hub_client().endpoint):
             self._note(why)
         return why is None
 

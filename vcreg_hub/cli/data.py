@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import DataError, UsageError, unknown_name
+from ..regularizer.ranges import COUNT
 from .app import Json, app
 from .printing import print_json, print_table, tell
 
@@ -131,7 +132,7 @@ def _check(name: str, root: str | None, labels: str, workers: int, as_json: bool
     from ..data.check import broken
     from ..data.datasets import OWN_VIDEOS, VIDEO_SETS
 
-    video = Video(max_failed=sys.maxsize) if name.partition(":")[0] in (*VIDEO_SETS, *OWN_VIDEOS) else None
+    video = Video(max_failed=COUNT) if name.partition(":")[0] in (*VIDEO_SETS, *OWN_VIDEOS) else None
     data = load_data(Data(name, root=root, labels=labels, workers=workers), video)
     with _progress(data.noun.removesuffix("s"), "decoded") as tick:
         found = broken(data, workers, tick)
@@ -154,7 +155,7 @@ def _look_at_videos(name: str, root: str | None, as_json: bool) -> None:
     if root is None and not (name in VIDEO_SETS and VIDEO_SETS[name].made):
         how = "" if name.startswith("video_") else ", or --source and --out to prepare one"
         raise UsageError(f"--root is missing: the folder of {name}{how}")
-    videos = load_videos(Data(name, root=root, workers=_cores()), Video(max_failed=sys.maxsize))
+    videos = load_videos(Data(name, root=root, workers=_cores()), Video(max_failed=COUNT))
     print_json(_facts(videos.index)) if as_json else _describe(videos.index)
 
 

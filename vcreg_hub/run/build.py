@@ -43,7 +43,9 @@ def build(recipe: Recipe, log: Callable[[str], None] = lambda text: None) -> tup
             image_size=recipe.data.image_size,
             frames=recipe.video.frames if recipe.video else None,
         )
-    except OSError as error:  # what huggingface_hub raises offline, and torch on a failed download
+    except (OSError, WeightsNotFoundError) as error:  # offline, and on a failed download
+        if recipe.model.pretrained is not True:
+            raise
         raise WeightsNotFoundError(
             f"the pretrained weights of {recipe.model.name} could not be had ({str(error).strip().splitlines()[0]}); "
             "give a folder or file with --set model.pretrained=PATH, or --set model.pretrained=false for a random start"
