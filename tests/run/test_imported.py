@@ -13,6 +13,7 @@ import transformers
 from PIL import Image
 from typer.testing import CliRunner
 
+import vcreg_hub
 from vcreg_hub.cli import app
 from vcreg_hub.errors import UsageError
 from vcreg_hub.models.checkpoint import load_checkpoint
@@ -105,6 +106,8 @@ def test_torchvisions_own_file_and_a_folder_of_transformers(tmp_path):
         ({"model": "test_vit"}, "another network|do not fit"),
         ({"classes": ["a"]}, "1 class names were given, but the weights have 4 logits"),
         ({"settings": ["train.epochs=3"]}, "of an imported network are told"),
+        ({"settings": ["model.kwargs.foo=3"]}, "model.kwargs do not fit test_resnet"),
+        ({"classes": ["a", "a", "b", "c"]}, "a stands there more than once"),
         ({"entry": "ema"}, "no weights under 'ema'"),
     ],
 )
@@ -113,6 +116,27 @@ def test_what_does_not_fit_leaves_nothing_behind(tmp_path, about, said):
     with pytest.raises(UsageError, match=said):
         import_checkpoint(tmp_path / "net.pth", about.pop("model", "test_resnet"), tmp_path / "run", log=print, **about)
     assert not (tmp_path / "run").exists()
+
+
+def test_another_image_size_and_broken_weights_are_refused_and_a_size_told_is_taken(tmp_path):
+    torch.manual_seed(0)
+    network = timm.create_model("test_vit", num_classes=2, img_size=96).eval()
+    torch.save(network.state_dict(), tmp_path / "net.pth")
+    with pytest.raises(UsageError, match=r"pos_embed is .*data.image_size=N"):
+        import_checkpoint(tmp_path / "net.pth", "test_vit", tmp_path / "run", log=print)
+    for number, setting in enumerate(("data.image_size=96", "model.kwargs.img_size=96")):
+        run = import_checkpoint(tmp_path / "net.pth", "test_vit", tmp_path / f"{number}", settings=[setting], log=print)
+        images = torch.randn(1, 3, 96, 96)
+        with torch.no_grad():
+            assert torch.equal(load_checkpoint(run.path).network(images), network(images))
+    (row, *_) = vcreg_hub.evaluate(run.path, "knn", settings=["data.name=digits"], cache=False)
+    assert row.dataset == "digits"
+    broken = {**network.state_dict(), "head.bias": torch.tensor([0.0, float("nan")])}
+    torch.save(broken, tmp_path / "broken.pth")
+    with pytest.raises(UsageError, match=r"head.bias has values that are not finite"):
+        import_checkpoint(
+            tmp_path / "broken.pth", "test_vit", tmp_path / "b", settings=["data.image_size=96"], log=print
+        )
 
 
 def test_the_command(tmp_path, monkeypatch):

@@ -230,3 +230,18 @@ def test_two_processes_give_the_same_list_once(folder):
     assert [(row["path"], row["predictions"][0]["class"]) for row in listed] == [
         (one.path, one.classes[0][0]) for one in alone
     ]
+
+
+def test_the_command_lists_files_that_can_be_read_beside_those_that_cannot(tmp_path, monkeypatch):
+    from typer.testing import CliRunner
+
+    from vcreg_hub.cli import app
+
+    monkeypatch.chdir(tmp_path)
+    Image.new("L", (32, 32), 90).save("fine.png")
+    (tmp_path / "broken.png").write_bytes(b"nothing")
+    for names in (["fine.png", "broken.png"], ["broken.png", "fine.png"]):
+        done = CliRunner().invoke(app, ["predict", "resnet32_cifar_vcreg", *names, "--top-k", "2"])
+        assert done.exit_code == 0, done.exception
+        lines = [line.split("\t") for line in done.stdout.splitlines() if ".png" in line]
+        assert [line[0] for line in lines] == names and {len(line) for line in lines} == {3}

@@ -77,8 +77,9 @@ def card(
 ) -> None:
     """Prints a release's model card, or renders that of a run or export folder from its files alone."""
     from ..hub.card import render_card, write_card
-    from ..hub.foreign import imported_card, is_imported
+    from ..hub.foreign import imported_card
     from ..hub.index import read_card
+    from ..models.checkpoint import is_imported
 
     if not Path(name).is_dir():
         if write:

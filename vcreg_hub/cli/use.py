@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 from shlex import quote
 from typing import Annotated, Any, Literal
@@ -61,7 +62,7 @@ def import_(
 
 def _names(file: Path) -> list[str]:
     try:
-        return [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        return [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{file} cannot be read as class names, a line each: {error}") from None
 
@@ -93,8 +94,8 @@ def predict(
         if as_json:
             print_json([one.to_json() for one in found])
         else:
-            shown = [f"{k + 1}" for k in range(max(len(one.classes) for one in found))]
-            print_table([{"file": one.path} | dict(zip(shown, _cells(one))) for one in found])
+            shown = [f"{k + 1}" for k in range(max(1, *(len(one.classes) for one in found)))]
+            print_table([{"file": one.path} | dict(zip_longest(shown, _cells(one), fillvalue="")) for one in found])
         if lost := [one.error for one in found if one.error]:
             tell(f"{len(lost)} of {len(found)} files cannot be read: {some(lost)}")
         if to is not None:

@@ -22,7 +22,7 @@ from ..models.checkpoint import load_checkpoint, run_network, run_view
 from ..models.libraries.library import Preprocessing, SnippetSource
 from ..models.outputs import logits
 from ..placement.dry_run import unwrap
-from ..releases import CARD, MODULE, RESULTS, WEIGHTS
+from ..releases import CARD, MODULE, WEIGHTS
 from ..rundir import RunDir
 from .bundle import SCRATCH
 from .card_sections import vcreg_table
@@ -85,11 +85,6 @@ def export_module(
         named = {"licence": licence, "licence_name": licence_name, "licence_link": licence_link}
         write_text(folder / CARD, _card(folder, repo_id, model, name, view, how, attachment, dict(stated or {}), named))
     return to
-
-
-def is_imported(run: str | Path) -> bool:
-    """Whether a run or export folder holds another program's weights, by `vcreg import` or `export_module`."""
-    return (RunDir(run).path / RESULTS).is_file() and RunDir(run).results().get("origin") == MODULE
 
 
 def export_imported(run: str | Path, to: str | Path, repo_id: str | None, **licence: str | None) -> Path:

@@ -26,12 +26,13 @@ from ..checkpoints.find import refuse_only_pickles
 from ..config import to_dict
 from ..errors import HubError, UsageError, VCRegError
 from ..files import scratch_folder
+from ..models.checkpoint import is_imported
 from ..releases import CARD, CONFIG
 from ..rundir import RunDir
 from .bundle import SCRATCH, Bundle, read_bundle, refuse_altered
 from .card import check_numbers, is_as_rendered, write_card
 from .export import write_export
-from .foreign import export_imported, is_imported
+from .foreign import export_imported
 from .licence import check_licence
 from .plan import Plan, Remote, is_silence, list_files, look, plan, tag_commit
 from .privacy import write_pixels

@@ -39,9 +39,10 @@ def export(
     Errors: those of `hub.export.write_export` and `hub.card.write_card`; the weights stay where only the card fails.
     """
     check_licence(licence, licence_name, licence_link)
+    from ..models.checkpoint import is_imported
     from .card import write_card
     from .export import write_export
-    from .foreign import export_imported, is_imported
+    from .foreign import export_imported
 
     if is_imported(run):
         told = {"licence": licence, "licence_name": licence_name, "licence_link": licence_link}

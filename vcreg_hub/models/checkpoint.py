@@ -17,7 +17,7 @@ from ..checkpoints.limits import guarded
 from ..checkpoints.load import load_file
 from ..config import Data, Model, Recipe, Video
 from ..errors import RunFolderError, UsageError, WeightsNotFoundError, unknown_name
-from ..releases import CONFIG
+from ..releases import CONFIG, MODULE, RESULTS
 from ..rundir import RunDir
 from . import zoo
 from .build import LIBRARIES, build_model, build_on_meta, library_of, load_network, read_config
@@ -118,6 +118,12 @@ def is_run(source: str | Path) -> bool:
     if folder.is_dir():
         return not (folder / CONFIG).is_file()
     return isinstance(source, Path) or ("/" in name and ":" not in name)
+
+
+def is_imported(run: str | Path) -> bool:
+    """Tells whether a run or export folder holds another program's weights, by `vcreg import` or `export_module`."""
+    folder = RunDir(str(run).removeprefix("local-dir:"))
+    return (folder.path / RESULTS).is_file() and folder.results().get("origin") == MODULE
 
 
 def run_view(recipe: Recipe, results: dict[str, Any]) -> Preprocessing:

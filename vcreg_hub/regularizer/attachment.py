@@ -103,6 +103,10 @@ class Attachment:
         training without accumulation. A loss of several elements is taken to be reduced later. An unscaled gradient
         with respect to inputs (`torch.autograd.grad`) contains the regularizer's too, but for one within `paused`.
         """
+        if not isinstance(weight, Tensor) and not (isinstance(weight, int | float) and 0 <= weight < float("inf")):
+            raise AttachError(
+                f"watch: weight is a number from 0 up, the share of a loss that is divided already, got {weight!r}"
+            )
         if isinstance(loss, Tensor) and loss.requires_grad and torch.is_grad_enabled():
             self._injection.watch(loss, weight)
         return loss

@@ -15,7 +15,7 @@ from ..data.module import DataModule
 from ..errors import DataError, UsageError
 from ..evals.extraction import features_folder
 from ..evals.suites import Suite, evaluations, is_named
-from ..models.checkpoint import Checkpoint, is_run, load_checkpoint
+from ..models.checkpoint import Checkpoint, is_imported, is_run, load_checkpoint
 from ..models.libraries.library import Preprocessing
 from ..results.rows import Result
 from .accelerator import accelerator_of
@@ -45,7 +45,7 @@ def evaluate(
     evaluations that have nothing to measure on.
     """
     folder = features_folder() if cache else None
-    if isinstance(model, str | Path) and is_run(model):
+    if isinstance(model, str | Path) and is_run(model) and not is_imported(model):
         return evaluate_run(model, settings, save=save, suite=suite, cache=folder)
     if save:
         raise UsageError("save puts rows into a run's results.json, and this is no run folder")

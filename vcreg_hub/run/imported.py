@@ -57,15 +57,21 @@ def import_checkpoint(
         raise UsageError(f"--set {strange[0]}: of an imported network are told {', '.join(_TOLD)}")
     foreign = read_foreign(path, entry)
     recipe = override(Recipe(_name(foreign, model), Model(model), Data("")), settings)
-    empty = build_on_meta(model, **recipe.model.kwargs)
+    try:
+        empty = build_on_meta(model, **recipe.model.kwargs)
+    except TypeError as error:
+        raise UsageError(f"model.kwargs do not fit {model}: {error}") from None
     tensors, prefix = matched(foreign, empty.state_dict())
     named = {one.partition("=")[0].removeprefix("data.") for one in settings if one.startswith("data.")}
-    view = _view(_usual_view(model, recipe.data, named), foreign.arguments, recipe.data, named)
+    size = recipe.model.kwargs.get("img_size")
+    noted = {**foreign.arguments, **({"img_size": size} if isinstance(size, int) else {})}
+    view = _view(_usual_view(model, recipe.data, named), noted, recipe.data, named)
     channels = _channels(tensors, view.in_chans)
     view = replace(view, classes=_classes(_logits(empty, tensors), classes), in_chans=channels)
     # Mean and deviation for as many channels as the weights take.
     view = replace(view, mean=recoloured(view.mean, channels), std=recoloured(view.std, channels))
     network = build_model(recipe.model, **vars(view.sizes))
+    _refuse_other_values(network.state_dict(), tensors, foreign)
     load_tensors(network, tensors, origin=str(foreign.file))
     others = [name for name in foreign.tensors if not name.replace("_orig_mod.", "").startswith(prefix)]
     about: JSON = {"file": foreign.file.name, "sha256": foreign.sha256, "entry": foreign.entry, "prefix": prefix}
@@ -92,6 +98,18 @@ def _name(foreign: Foreign, model: str) -> str:
     return re.sub(r"[^\w.-]", "_", f"imported_{model}_{foreign.sha256[:8]}")
 
 
+def _refuse_other_values(own: Mapping[str, Any], tensors: Mapping[str, Any], foreign: Foreign) -> None:
+    """Errors: UsageError for tensors of another shape, which a library would resample in silence, or with NaN."""
+    for name, tensor in tensors.items():
+        if name in own and tensor.shape != own[name].shape:
+            raise UsageError(
+                f"{foreign.file}: {name} is {tuple(tensor.shape)}, expected {tuple(own[name].shape)}. Was it trained "
+                "at another image size? Say so with --set data.image_size=N"
+            )
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise UsageError(f"{foreign.file}: {name} has values that are not finite: has the training diverged?")
+
+
 def _logits(empty: Any, tensors: Mapping[str, Any]) -> int | None:
     """The number of classes that the file's classifier has; None where it has none."""
     for site in find_blocks(empty, "final"):
@@ -104,6 +122,9 @@ def _logits(empty: Any, tensors: Mapping[str, Any]) -> int | None:
 def _classes(logits: int | None, names: Sequence[str] | None) -> list[str]:
     if logits is None:
         raise UsageError("the file has no classifier for this network: expected weights of its last layer among them")
+    if names is not None and len(set(names)) < len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise UsageError(f"each class has a name of its own, but {some(twice)} stands there more than once")
     if names is not None and len(names) != logits:
         raise UsageError(f"{len(names)} class names were given, but the weights have {logits} logits")
     return list(names) if names is not None else [str(number) for number in range(logits)]

@@ -58,7 +58,7 @@ def load_state(path: Path) -> dict[str, Any]:
                 )
             return _join(content["parts"], file.get_tensor)
     except FileNotFoundError:
-        raise RunFolderError(f"there is no {path}") from None
+        raise RunFolderError(f"{path} is missing, or a link to nothing") from None
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise RunFolderError(f"{path} is damaged: {error}") from None
 
