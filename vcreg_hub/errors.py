@@ -144,6 +144,15 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == " " else c.encode("unicode_escape").decode() for c in text)
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's words that says something; the name of its class where it has no words.
+
+    >>> first_line(ValueError("\\nno such name\\nTraceback")), first_line(KeyboardInterrupt())
+    ('no such name', 'KeyboardInterrupt')
+    """
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
 def some(names: Collection[str], most: int = 5) -> str:
     """
     >>> some(["a", "b"]), some("abcdef", most=2)

@@ -34,8 +34,9 @@ TABLES = (".csv", ".parquet")
 ARRAYS = (".safetensors", ".npy", ".parquet")
 
 # What a file system says that takes no more, or nothing at all.
-_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
-FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
+_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EISDIR}
+# Where a folder is to be made; not found is one in which nothing can be, such as /proc.
+FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOENT}
 # Levels of a JSON document that is read; the deepest of ours has eight.
 _DEEPEST = 100
 

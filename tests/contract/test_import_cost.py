@@ -159,6 +159,8 @@ def test_what_the_names_need_is_whole_when_timm_is():
         (["features", "resnet32_cifar_vcreg", "digits", "--to", "tests"], 2, "expected a name that ends in"),
         (["reproduce", "fashion"], 2, "fashion_mnist"),
         (["export", "x", "--to", "y", "--licence", "nosuch"], 2, "unknown licence"),
+        (["export", "x", "--to", "y", "--licence", "mit"], 2, "there is no file or folder"),
+        (["publish", "x", "--repo", "a/b"], 2, "there is no file or folder"),
     ],
 )
 def test_help_lists_and_refusals_are_quick(arguments, code, part):

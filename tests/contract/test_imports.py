@@ -24,12 +24,12 @@ HOUSE: dict[str, set[str]] = {
     "rundir": {"config", "files"},
     "analysis": set(),
     "results": {"config", "files", "paper", "rundir"},
-    "checkpoints": {"files", "releases", "config"},
+    "checkpoints": {"files", "releases"},
     "data": {"config", "files"},
     "models": {"checkpoints", "config", "files", "placement", "regularizer", "releases", "rundir"},
     "tasks": {"config", "models", "regularizer"},
-    "evals": {"analysis", "config", "data", "files", "models", "placement", "regularizer", "results"},
-    "training": {"config", "files", "models", "regularizer", "rundir"},
+    "evals": {"analysis", "config", "data", "files", "models", "placement"},
+    "training": {"config", "files", "rundir"},
     "loops": {"models", "regularizer"},
     "run": {
         "analysis", "checkpoints", "config", "data", "env", "evals", "files", "models", "placement", "recipes",
@@ -38,7 +38,7 @@ HOUSE: dict[str, set[str]] = {
     "recipes": {"config", "evals", "tasks"},
     "experiments": {"bench", "config", "data", "evals", "files", "paper", "recipes", "results", "run", "rundir"},
     "hub": {"checkpoints", "config", "env", "files", "models", "paper", "placement", "releases", "results", "rundir"},
-    "bench": {"config", "data", "env", "evals", "files", "models", "paper", "placement", "regularizer", "results"},
+    "bench": {"config", "data", "env", "evals", "files", "paper", "placement", "regularizer", "results"},
 }  # fmt: skip
 # The command line joins them all, and nobody imports it; the front door names what is public.
 OPEN = {"cli", "__init__", "__main__"}

@@ -218,6 +218,22 @@ def test_a_second_training_and_one_that_an_error_ended(tmp_path):
     compare(record, 2, cross_entropy, "by images")
 
 
+def test_another_trainer_after_one_that_an_error_ended(tmp_path):
+    class Fails(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            raise RuntimeError("out of memory")
+
+    model = transformers_vit()
+    trainer, _ = trainer_of(model, tmp_path / "a", 2, [VCRegTrainerCallback(STRONG)])
+    trainer.add_callback(Fails())
+    with pytest.raises(RuntimeError, match="out of memory"):
+        trainer.train()
+    again, record = trainer_of(model, tmp_path / "b", 2, [VCRegTrainerCallback(STRONG)])
+    again.train()
+    compare(record, 2, cross_entropy, "by images")
+    assert getattr(model, "vcreg", None) is None, "detached at its end"
+
+
 def test_evaluation_passes_through(tmp_path):
     trainer, _ = trainer_of(
         transformers_vit(), tmp_path, 2, [VCRegTrainerCallback(VCReg())], eval_strategy="epoch",

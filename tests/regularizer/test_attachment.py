@@ -6,6 +6,7 @@ import threading
 import warnings
 
 import pytest
+import timm
 import torch
 from small_models import (
     EXACT,
@@ -449,6 +450,25 @@ def test_an_unwatched_backward_that_accumulates_warns_once(set_to_none):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             F.cross_entropy(model(x), y).backward()
+
+
+def test_accumulation_shows_behind_a_normalisation_that_starts_at_zero():
+    """The last weight of each block of a ResNet is 0 at first, so the layers before it get no gradient."""
+    model = timm.create_model("test_resnet", num_classes=3)
+    x, y = torch.randn(4, 3, 32, 32), torch.tensor([0, 1, 2, 0])
+    with attach(model, STRONG):
+        F.cross_entropy(model(x), y).backward()
+        with pytest.warns(UserWarning, match="found gradients of an earlier one"):
+            F.cross_entropy(model(x), y).backward()
+
+
+def test_watching_through_a_detached_attachment_is_an_error():
+    model = network()
+    x, y = model.batch()
+    attachment = attach(model, STRONG, sites=sites_of(model))
+    attachment.detach()
+    with pytest.raises(AttachError, match="was detached"):
+        attachment.watch(F.cross_entropy(model(x), y))
 
 
 def test_watched_accumulation_is_quiet():

@@ -13,7 +13,7 @@ from vcreg_hub.config import Data, Model, Recipe
 from vcreg_hub.errors import RunFolderError
 from vcreg_hub.files import write_json, write_tensors
 from vcreg_hub.regularizer.vcreg import VCReg
-from vcreg_hub.results.report import read_summary, summarise, tabulated, write_report
+from vcreg_hub.results.report import find_runs, read_summary, summarise, tabulated, write_report
 from vcreg_hub.rundir import RunDir
 
 RECIPE = Recipe("r", Model("convnext_atto"), Data("digits"), vcreg=VCReg())
@@ -87,3 +87,9 @@ def test_a_recipe_with_vcreg_is_compared_to_the_one_without_whatever_they_are_ca
     ids = {row.group.label: row.group.id for row in rows}
     given = summarise([tmp_path], {ids["without"]: ids["ours"]})
     assert "| without - ours | -1.50" in tabulated(given).markdown(), "a study says what its baseline is"
+
+
+def test_a_folder_that_is_not_there_is_named_beside_one_that_is(tmp_path):
+    (tmp_path / "there").mkdir()
+    with pytest.raises(RunFolderError, match=r"there is no folder .*gone"):
+        find_runs([tmp_path / "there", tmp_path / "gone"])

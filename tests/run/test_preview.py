@@ -12,7 +12,7 @@ from vcreg_hub.config.overrides import override
 from vcreg_hub.errors import ConfigError
 from vcreg_hub.recipes import load_recipe
 from vcreg_hub.run import preview
-from vcreg_hub.run.train import _epoch_line
+from vcreg_hub.run.telling import _epoch_line
 
 SMALL = ["model.name=test_convnext", "data.train_images=128", "train.epochs=3", "optim.warmup_epochs=1"]
 

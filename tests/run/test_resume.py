@@ -192,7 +192,19 @@ def of_another_run(path: Path) -> None:
     save_state(path, parts)
 
 
+def linked_to_nothing(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("nothing")
+
+
+def a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
 DAMAGES = {
+    "a link to nothing": (linked_to_nothing, "is missing, or a link to nothing"),
+    "a folder": (a_folder, "is damaged"),
     "a bit in the header": (lambda path: flipped(path, 0.001), "damaged"),
     "a bit in the middle": (lambda path: flipped(path, 0.5), "damaged"),
     "the last bit": (lambda path: flipped(path, 0.9999999), "damaged"),

@@ -21,7 +21,7 @@ from vcreg_hub.files import read_tensors
 from vcreg_hub.recipes import addresses, load_recipe
 from vcreg_hub.regularizer.vcreg import VCReg
 from vcreg_hub.run import build, evaluate_run, load_run, smoke_test, train
-from vcreg_hub.run.train import _regularizer_row
+from vcreg_hub.run.telling import regularizer_row
 from vcreg_hub.tasks.classification import Classification as ClassificationTask
 
 TINY = Recipe(
@@ -388,9 +388,9 @@ def test_an_epoch_s_row_leaves_out_sites_that_saw_too_few_rows():
         def statistics(self):
             return self.rows
 
-    means = {name: value for name, value in _regularizer_row(Attached(rows)).items() if "/" not in name}
+    means = {name: value for name, value in regularizer_row(Attached(rows)).items() if "/" not in name}
     assert means == {"vcreg_variance_loss": 0.375, "vcreg_effective_rank": 2.5}
-    assert _regularizer_row(Attached(rows[:1])) == {} == _regularizer_row(None)
+    assert regularizer_row(Attached(rows[:1])) == {} == regularizer_row(None)
 
 
 def test_damaged_files_of_a_run_are_named(tmp_path):

@@ -14,7 +14,7 @@ from vcreg_hub.errors import DivergedError
 from vcreg_hub.files import read_tensors
 from vcreg_hub.recipes import load_recipe
 from vcreg_hub.run import train
-from vcreg_hub.run.train import _warn_of_strength
+from vcreg_hub.run.telling import warn_of_strength
 from vcreg_hub.tasks.classification import Classification
 from vcreg_hub.training.journal import Journal
 
@@ -148,7 +148,7 @@ def test_a_regularizer_stronger_than_the_task_is_said_once(tmp_path):
     lines.clear()
     train(override(TINY, ["vcreg.alpha=0.0001", "vcreg.beta=0"]), tmp_path / "weak", log=lines.append)
     assert not [line for line in lines if "longer than the task's" in line]
-    _warn_of_strength({"epoch": 1, "vcreg_gradient_share/a": 1.5, "vcreg_gradient_share/b": 0.5}, lines.append)
+    warn_of_strength({"epoch": 1, "vcreg_gradient_share/a": 1.5, "vcreg_gradient_share/b": 0.5}, lines.append)
     assert lines[-1].endswith("at 1 site, 1.5 times at a: lower its alpha and beta")
 
 

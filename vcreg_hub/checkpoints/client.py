@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
-from ..errors import HubError, UsageError, VCRegError
+from ..errors import HubError, UsageError, VCRegError, first_line
 from . import limits
 
 if TYPE_CHECKING:
@@ -106,18 +106,18 @@ def attempt(
             if not isinstance(cause, (OSError, httpx.HTTPError, ValueError)):
                 if not _in_reader(cause):  # a mistake of ours
                     raise
-                raise HubError(f"{what}: the hub's answer makes no sense ({_first_line(cause)})") from error
+                raise HubError(f"{what}: the hub's answer makes no sense ({first_line(cause)})") from error
             silent, transient = isinstance(cause, (httpx.TimeoutException, TimeoutError)), _is_transient(cause)
             timeouts += silent
             if transient and number < policy.attempts - 1 and timeouts != policy.max_timeouts:
                 policy.sleep(_wait_after(cause, number, policy))
                 continue
             if silent and endpoint is not None:
-                why = _SILENT.format(endpoint, _first_line(cause))
+                why = _SILENT.format(endpoint, first_line(cause))
                 # So that it is not waited for again.
                 _answers[endpoint] = (time.monotonic(), why)
                 raise SilentHubError(why) from error
-            raise _explained(what, cause, _first_line(cause), transient or silent) from error
+            raise _explained(what, cause, first_line(cause), transient or silent) from error
     raise AssertionError("policy.attempts is at least 1")
 
 
@@ -133,7 +133,7 @@ def hub_unreachable(endpoint: str) -> str | None:
     try:
         get_session().head(endpoint, timeout=limits.TIMEOUT)
     except httpx.TransportError as error:
-        why = _SILENT.format(endpoint, (str(error) or type(error).__name__).strip().splitlines()[0])
+        why = _SILENT.format(endpoint, " ".join(str(error).split()) or type(error).__name__)
     _answers[endpoint] = (time.monotonic(), why)
     return why
 
@@ -183,10 +183,6 @@ def _in_reader(error: BaseException) -> bool:
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     return trace is not None and trace.tb_frame.f_globals.get("__name__", "").partition(".")[0] in _READERS
-
-
-def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), "") or type(error).__name__
 
 
 def _is_transient(cause: BaseException) -> bool:

@@ -25,7 +25,7 @@ from zipfile import is_zipfile
 import torch
 from torch import Tensor
 
-from ..errors import IntegrityError, UsageError, some
+from ..errors import IntegrityError, UsageError, first_line, some
 from ..files import read_tensors, sha256
 from .load import PICKLES
 
@@ -144,7 +144,7 @@ def _unpickled(file: Path) -> Any:
     except Exception as error:
         # Damaged bytes raise whatever the unpickler happens to stumble over.
         words = re.search(r"(?:WeightsUnpickler error:|Trying to load)\s.*", str(error))
-        said = words.group() if words else (str(error).strip().splitlines() or [type(error).__name__])[0]
+        said = words.group() if words else first_line(error)
         raise IntegrityError(
             f"{file} cannot be read as weights alone ({said[:200]}); nothing else in a pickle is read. Save "
             "the state dict by itself, as safetensors"

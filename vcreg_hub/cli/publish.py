@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import IntegrityError, UsageError
+from ..files import check_paths
 from .app import Json, LicenceLink, LicenceName, Overwrite, Siblings, Twins, app
 from .printing import print_json, print_table, tell
 
@@ -76,16 +77,17 @@ def card(
     as_json: Json = False,
 ) -> None:
     """Prints a release's model card, or renders that of a run or export folder from its files alone."""
-    from ..hub.card import render_card, write_card
-    from ..hub.foreign import imported_card
-    from ..hub.index import read_card
-    from ..models.checkpoint import is_imported
-
     if not Path(name).is_dir():
+        from ..hub.index import read_card
+
         if write:
             raise UsageError(f"--write puts a card into a folder, and {name} is none")
         _show_card(read_card(name), as_json)
         return
+    from ..hub.card import render_card, write_card
+    from ..hub.foreign import imported_card
+    from ..models.checkpoint import is_imported
+
     about: dict[str, Any] = {"licence": licence, "repo_id": repo, "siblings": siblings or [], "twins": twins or []}
     if is_imported(name) and not (Path(name) / "README.md").is_file():
         if write:
@@ -135,6 +137,7 @@ def publish(
     from ..hub.plan import check_arguments, plan
 
     check_arguments(repo, revision, pr, tag)
+    check_paths([run], None, ())  # before torch is imported
     about: dict[str, Any] = {"licence": licence, "siblings": siblings or [], "twins": twins or []}
     about |= {"licence_name": licence_name, "licence_link": licence_link}
     where: dict[str, Any] = {"private": private, "revision": revision, "pr": pr, "tag": tag}

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import RunFolderError, UsageError, unknown_name
+from ..errors import RunFolderError, UsageError, first_line, unknown_name
 from ..files import replacing
 from ..models.checkpoint import load_checkpoint
 from ..models.outputs import logits
@@ -119,7 +119,7 @@ def _program(network: nn.Module, shape: tuple[int, ...], name: str) -> torch.exp
         with torch.no_grad():
             return torch.export.export(network, (example,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise UsageError(f"torch.export cannot follow {name} for batches of any size: {reason}") from error
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..checkpoints.client import RetryPolicy, is_offline
 from ..errors import HubError, UsageError, VCRegError
-from ..files import scratch_folder
+from ..files import check_paths, scratch_folder
 from .licence import check_licence
 from .plan import check_arguments
 
@@ -39,6 +39,7 @@ def export(
     Errors: those of `hub.export.write_export` and `hub.card.write_card`; the weights stay where only the card fails.
     """
     check_licence(licence, licence_name, licence_link)
+    check_paths([run], None, ())  # before torch is imported
     from ..models.checkpoint import is_imported
     from .card import write_card
     from .export import write_export

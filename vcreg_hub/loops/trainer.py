@@ -6,9 +6,10 @@ import inspect
 import warnings
 from collections.abc import Mapping
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import Trainer, TrainerCallback
 
 from ..errors import AttachError
@@ -16,6 +17,8 @@ from ..regularizer.attachment import Attachment, attach
 from ..regularizer.vcreg import Regularizer
 from .networks import AttachedNetworks, loss_in
 
+# The callback that trains a model now, or that an exception left with it.
+_AT_WORK: WeakKeyDictionary[nn.Module, VCRegTrainerCallback] = WeakKeyDictionary()
 _NO_LABEL = -100  # transformers' mark of a label that does not count
 _ALIKE = 1e-3  # relative difference of two losses that are the same but for rounding in a half type
 
@@ -41,6 +44,9 @@ class VCRegTrainerCallback(TrainerCallback):  # type: ignore[misc,unused-ignore]
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._release()  # of a training that an exception ended
         trainer = _calling_trainer()
+        earlier = _AT_WORK.get(trainer.model)
+        if earlier is not None and not earlier._trains_with(trainer):
+            earlier._release()  # another Trainer's training, which an exception ended
         if self._cfg is not None:
             self._attachment = attach(trainer.model, self._cfg, self._where)
         networks = AttachedNetworks(trainer.model)
@@ -50,6 +56,10 @@ class VCRegTrainerCallback(TrainerCallback):  # type: ignore[misc,unused-ignore]
                 "VCRegTrainerCallback(VCReg()), or attach one to the model before"
             )
         self._watched = _WatchedLoss(trainer, networks)
+        _AT_WORK[trainer.model] = self
+
+    def _trains_with(self, trainer: Any) -> bool:
+        return self._watched is not None and self._watched._trainer is trainer
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._release()

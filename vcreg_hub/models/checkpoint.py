@@ -16,7 +16,7 @@ from ..checkpoints.find import find_weights, library_of_config, refuse_only_pick
 from ..checkpoints.limits import guarded
 from ..checkpoints.load import load_file
 from ..config import Data, Model, Recipe, Video
-from ..errors import RunFolderError, UsageError, WeightsNotFoundError, unknown_name
+from ..errors import RunFolderError, UsageError, WeightsNotFoundError, first_line, unknown_name
 from ..releases import CONFIG, MODULE, RESULTS
 from ..rundir import RunDir
 from . import zoo
@@ -224,7 +224,7 @@ def _weights_missing(name: str) -> Iterator[None]:
     except (OSError, RuntimeError, WeightsNotFoundError) as error:
         if isinstance(error, UsageError):
             raise
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise WeightsNotFoundError(
             f"the weights of {name} could not be had ({reason}). Give the folder of a run or an export instead, or in "
             "Python a module"

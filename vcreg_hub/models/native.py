@@ -15,7 +15,7 @@ from ..checkpoints.fetch import Part
 from ..checkpoints.find import hub_folder
 from ..checkpoints.limits import guarded
 from ..checkpoints.load import PICKLES, refuse_pickle
-from ..errors import ConfigError, UsageError, WeightsNotFoundError, unknown_name
+from ..errors import ConfigError, UsageError, WeightsNotFoundError, first_line, unknown_name
 
 _logger = logging.getLogger("vcreg_hub")
 
@@ -36,7 +36,7 @@ def load_config(source: str) -> Any:
     except (OSError, ValueError, KeyError) as error:
         if "trust_remote_code" in str(error):
             raise ConfigError(f"{source} needs Python code from its repo, which is never run") from None
-        raise WeightsNotFoundError(f"transformers finds no configuration at {source}: {_first_line(error)}") from None
+        raise WeightsNotFoundError(f"transformers finds no configuration at {source}: {first_line(error)}") from None
     # owner/name there is a kernel of the Hub, which transformers would download and run.
     if "/" in str(getattr(config, "_attn_implementation", None)):
         raise ConfigError(f"{source} needs code from {config._attn_implementation}, which is never run")
@@ -98,7 +98,7 @@ def load_classifier(auto_class: Any, source: str, config: Any) -> nn.Module:
         raise
     except OSError as error:
         raise WeightsNotFoundError(
-            f"transformers finds no safetensors weights at {source}: {_first_line(error)}"
+            f"transformers finds no safetensors weights at {source}: {first_line(error)}"
         ) from None
     if fresh:
         _logger.warning(
@@ -205,7 +205,3 @@ def _refuse_pickled_folder(source: str) -> None:
 
 def _no_classifier(auto_class: Any, config: Any, source: str) -> ConfigError:
     return ConfigError(f"{source} is a {config.model_type!r}, which {auto_class.__name__} has no class for")
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).strip().splitlines()[0]

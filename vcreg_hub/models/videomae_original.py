@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import UsageError, WeightsNotFoundError
+from ..errors import UsageError, WeightsNotFoundError, first_line
 
 # Heads of the original's encoders by width. The head size is 64, also for ViT-S, whose heads some
 # converters get wrong.
@@ -52,7 +52,7 @@ def read_pth(path: str | Path) -> dict[str, Tensor]:
         with torch.serialization.safe_globals([argparse.Namespace]):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        first = first_line(error)
         raise UsageError(f"{path} is no checkpoint that can be read without running its code: {first}") from None
     for key in ("module", "model", "state_dict"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):

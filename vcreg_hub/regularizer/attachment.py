@@ -108,6 +108,8 @@ class Attachment:
                 f"watch: weight is a number from 0 up, the share of a loss that is divided already, got {weight!r}"
             )
         if isinstance(loss, Tensor) and loss.requires_grad and torch.is_grad_enabled():
+            if not self._handles:
+                raise AttachError("watch: this attachment was detached, so its model is not regularized; attach again")
             self._injection.watch(loss, weight)
         return loss
 

@@ -199,11 +199,11 @@ class Injection:
         # Looking waits for a GPU, and accumulation shows in the second backward pass.
         if "accumulated" in self._told or self._unwatched_looks >= _LOOKS:
             return
-        gradient = self._later_gradient(index)
-        if gradient is None or gradient.is_meta or type(gradient) is not Tensor:  # nothing there to look at
+        gradients = [one for one in self._later_gradients(index) if type(one) is Tensor and not one.is_meta]
+        if not gradients:  # nothing there to look at
             return
         self._unwatched_looks += 1
-        if bool(gradient.any()):
+        if bool(torch.stack([one.any() for one in gradients]).any()):  # one answer to wait for
             self._warn(
                 "accumulated",
                 "a backward pass that was not watched found gradients of an earlier one: if the loss is divided for "
@@ -211,16 +211,17 @@ class Injection:
                 "dividing, or vc.watch_module(criterion) once.",
             )
 
-    def _later_gradient(self, index: int) -> Tensor | None:
-        """The gradient of a parameter that this backward pass has not come to yet, at site `index`: one that is there
-        already is from an earlier backward pass. A module's own parameters come after its output."""
+    def _later_gradients(self, index: int) -> list[Tensor]:
+        """Gradients of parameters that this backward pass has not come to yet, at site `index`: what is there already
+        is from an earlier backward pass. A module's own parameters come after its output. All of them are looked at:
+        behind a normalisation whose weight starts at 0, as the last one of a ResNet's block, the others have none."""
         site = self.model.get_submodule(self.names[index])
         within = {id(p) for p in site.parameters()}
         own = [p for p in site.parameters() if p.requires_grad]
         if not self.on_input[index] and own:
-            return own[0].grad
-        before = (p for p in self.model.parameters() if p.requires_grad and id(p) not in within)
-        return next((p.grad for p in before), None)
+            return [p.grad for p in own if p.grad is not None]
+        before = next((p for p in self.model.parameters() if p.requires_grad and id(p) not in within), None)
+        return [] if before is None or before.grad is None else [before.grad]
 
     def _warn(self, what: str, message: str) -> None:
         if what not in self._told:

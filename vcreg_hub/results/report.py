@@ -55,8 +55,11 @@ def summarise(folders: Iterable[Path], baselines: Mapping[str, str] | None = Non
 
 
 def find_runs(folders: Iterable[Path]) -> list[RunDir]:
-    """Finds the finished runs in `folders`, at any depth, in order of path. Errors: RunFolderError for none."""
+    """Finds the finished runs in `folders`, at any depth, in order of path. Errors: RunFolderError for none, and for a
+    folder that is not there."""
     folders = list(folders)
+    if absent := [str(folder) for folder in folders if not Path(folder).is_dir()]:
+        raise RunFolderError(f"no complete run: there is no folder {', '.join(absent)}")
     inside = {found.parent for folder in folders for found in Path(folder).rglob("results.json")}
     runs = [run for path in sorted(inside) if (run := RunDir(path)).complete()]
     if not runs:

@@ -11,7 +11,7 @@ from torch import Tensor, nn, zeros
 from ..config import Data, Recipe
 from ..data import is_drawn, load_data
 from ..data.module import DataModule
-from ..errors import ConfigError, WeightsNotFoundError
+from ..errors import ConfigError, WeightsNotFoundError, first_line
 from ..files import JSON
 from ..models.build import build_model, library_of
 from ..models.checkpoint import view_of_weights
@@ -47,7 +47,7 @@ def build(recipe: Recipe, log: Callable[[str], None] = lambda text: None) -> tup
         if recipe.model.pretrained is not True:
             raise
         raise WeightsNotFoundError(
-            f"the pretrained weights of {recipe.model.name} could not be had ({str(error).strip().splitlines()[0]}); "
+            f"the pretrained weights of {recipe.model.name} could not be had ({first_line(error)}); "
             "give a folder or file with --set model.pretrained=PATH, or --set model.pretrained=false for a random start"
         ) from error
     if recipe.model.pretrained:

@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 from ..config import Recipe, VCReg
-from ..errors import PeerError, UsageError, VCRegError
+from ..errors import PeerError, UsageError, VCRegError, first_line
 from ..rundir import RunDir
 from ..training.journal import Journal
 
@@ -60,7 +60,7 @@ class Peers:
                 self._roll_call(min(_ROLL_CALL, 60 * self.minutes))
             except RuntimeError as found:
                 raise self._error(found) from error
-            raise PeerError(f"a collective failed though every process answers: {_line(error)}") from error
+            raise PeerError(f"a collective failed though every process answers: {first_line(error)}") from error
 
     def _roll_call(self, seconds: float) -> None:
         import torch.distributed as dist
@@ -108,7 +108,3 @@ def _processes_before(folder: RunDir) -> int | None:
         else:
             found = started
     return found
-
-
-def _line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

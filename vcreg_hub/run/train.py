@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import re
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
@@ -17,38 +15,32 @@ from torch import nn
 
 from ..config import Recipe, continued
 from ..data.module import DataModule
-from ..env import describe_env
 from ..errors import ConfigError, StoppedError, VCRegError, counted
 from ..evals import classification
 from ..evals.context import Context
-from ..files import replacing, tensors_sha256, write_json, write_text
-from ..models.build import library_of
 from ..recipes import read_recipe
 from ..regularizer.attachment import Attachment
-from ..results.rows import Result
-from ..rundir import START, RunDir
+from ..rundir import RunDir
 from ..tasks.task import TaskModule
 from ..training.divergence import LeftOut
 from ..training.journal import Journal
 from ..training.loop import EpochEnd, Finished, Saved, Step, Stopped, fit
 from ..training.optim import says_its_layers
-from ..training.snapshots import Counting, Progress, Resumed, Row
+from ..training.snapshots import Counting, Resumed
 from .accelerator import check_tracker, make_accelerator, start_tracker
 from .build import build, example_input, with_view_of_weights
 from .claim import claimed
-from .emissions import Emissions, measured
+from .emissions import measured
 from .evaluate import evaluation_context, lost_files, measure, write_details
 from .monitor import Monitor
+from .outcome import Outcome, finish, note_start, select
 from .preview import attached, fitted_to, headline
 from .processes import Peers, refuse_other_shares
 from .signals import Signals
+from .telling import Bar, regularizer_row, report_epoch, say_resumed, warn_of_strength
 
 _Log = Callable[[str], None]
 
-# The columns of each site's share of the gradient.
-_SHARES = "vcreg_gradient_share/"
-# Characters of the line that tells an epoch.
-_LINE = 100
 # What a person calls the parts of a data set.
 _PARTS = {"train": "training", "val": "held-out training", "test": "test"}
 
@@ -111,7 +103,7 @@ def train(
         _synchronise(recipe, network, accelerator)
         context = evaluation_context(recipe, data, network, accelerator)
         if accelerator.is_main_process:
-            _note_start(folder, network)
+            note_start(folder, network)
         attachment = attached(recipe, network, data)
         log(headline(recipe, data, network, attachment))
         # Of a run that goes on the beginning is not known, and half a figure would pass for a whole one.
@@ -120,7 +112,7 @@ def train(
         journal = Journal(folder.path)
         if accelerator.is_main_process:
             journal.append("measuring")
-        selected = _select(folder, outcome, recipe.train.keep, data.noun)
+        selected = select(folder, outcome, recipe.train.keep, data.noun)
         context = replace(context, network=outcome.network)
         metrics = measure(recipe, context, selected)
         lost = lost_files(data, accelerator)
@@ -128,7 +120,7 @@ def train(
             log(f"{len(paths)} {_PARTS[part]} {data.noun} did not decode; results.json lists them")
         if accelerator.is_main_process:
             write_details(recipe, context, folder)
-            _finish(recipe, folder, data, outcome, metrics, lost, selected, emissions, processes)
+            finish(recipe, folder, data, outcome, metrics, lost, selected, emissions, processes)
             journal.append("end")
         accelerator.wait_for_everyone()
         if tracker is not None:
@@ -137,15 +129,6 @@ def train(
 
 
 # ---- the training itself -----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Outcome:
-    """What training left. network: the one to evaluate. regularizer: its last statistics, a row a site."""
-
-    network: nn.Module
-    progress: Progress
-    regularizer: list[dict[str, Any]]
 
 
 def _synchronise(recipe: Recipe, module: nn.Module, accelerator: Any) -> None:
@@ -163,7 +146,7 @@ def _synchronise(recipe: Recipe, module: nn.Module, accelerator: Any) -> None:
 def _fitted(
     recipe: Recipe, context: Context, attachment: Attachment | None, folder: RunDir, bar: bool, log: _Log,
     signals: Signals, peers: Peers,
-) -> _Outcome:  # fmt: skip
+) -> Outcome:  # fmt: skip
     """Train the context's network in place, or go on where `folder` stopped; afterwards the regularizer is off.
 
     Errors: StoppedError, or KeyboardInterrupt for Ctrl-C, after a signal.
@@ -190,7 +173,7 @@ def _fitted(
     events = fit(recipe, module, batches, folder=folder, accelerator=accelerator, watch=watch,
                  blocks=_blocks(recipe, network), beside=beside,
                  stop=lambda: signals.asked() or peers.orphaned(), wait=peers.meet)  # fmt: skip
-    progress_bar = _Bar(bar and accelerator.is_main_process)
+    progress_bar = Bar(bar and accelerator.is_main_process)
     journal = _Started(folder, accelerator)
     with (
         _changed_in_place_told(recipe.where), _compiled_code_forgotten(recipe.train.compile), closing(events),
@@ -200,7 +183,7 @@ def _fitted(
             journal.start(event)
             match event:
                 case Resumed():
-                    _say_resumed(event, batches, folder, log)
+                    say_resumed(event, batches, folder, log)
                 case Step():
                     if event.agreed:
                         refuse_lost()
@@ -213,9 +196,9 @@ def _fitted(
                     shown.close()
                     refuse_lost()
                     recipe.task.end_epoch(module, final, batches)
-                    row.update(_regularizer_row(attachment))
+                    row.update(regularizer_row(attachment))
                     if row["epoch"] == 1:
-                        _warn_of_strength(row, log)
+                        warn_of_strength(row, log)
                     if held_out is not None:
                         found = classification.evaluate(final, held_out, accelerator, data.num_classes)
                         row.update({f"val_{name}": value for name, value in found})
@@ -223,7 +206,7 @@ def _fitted(
                     if monitor is not None and monitor.due(int(row["epoch"]), row["step"] == recipe.train.max_steps):
                         row.update(monitor.row(final))
                 case Saved(row):
-                    _report(row, recipe.train.epochs, accelerator, log)
+                    report_epoch(row, recipe.train.epochs, accelerator, log)
                 case Stopped(step):
                     if peers.orphaned() and not signals.asked():
                         raise StoppedError(
@@ -234,7 +217,7 @@ def _fitted(
                     sites = [] if attachment is None else attachment.statistics()
     if attachment is not None:
         attachment.detach()
-    return _Outcome(final, progress, sites)
+    return Outcome(final, progress, sites)
 
 
 class _Started:
@@ -286,34 +269,6 @@ class _Lost:
             flags.copy_(state["flags"])
 
 
-def _say_resumed(event: Resumed, batches: Any, folder: RunDir, log: _Log) -> None:
-    for reason in event.unusable:
-        log(f"not usable: {reason}")
-    place = (
-        f", {event.place} steps into epoch {event.epoch + 1}" if event.place else f", the end of epoch {event.epoch}"
-    )
-    log(f"resumed at step {event.step}{place}, from {folder.path / event.state}")
-    if event.place and batches.rereads:
-        log(f"the training data are a stream: what the {event.place} steps saw is read once more, and left out")
-
-
-def _report(row: Row, epochs: int, accelerator: Any, log: _Log) -> None:
-    log(_epoch_line(row, epochs))
-    if accelerator.trackers:
-        accelerator.log({name: value for name, value in row.items() if name not in ("epoch", "step")}, step=row["step"])
-
-
-def _epoch_line(row: Row, epochs: int) -> str:
-    """An epoch's row in at most `_LINE` characters, losses and scores first. All of it is in metrics.csv, and what is
-    told of blocks one by one is there alone."""
-    names = [name for name in row if name not in ("epoch", "step") and "/" not in name]
-    line = f"epoch {row['epoch']}/{epochs}"
-    for name in sorted(names, key=lambda name: not name.startswith(("train_", "val_"))):
-        part = f"  {name} {_short(row[name])}"
-        line += part if len(line + part) <= _LINE else ""
-    return line
-
-
 @contextmanager
 def _compiled_code_forgotten(compiled: bool) -> Iterator[None]:
     """torch keeps compiled code by class: the next network of this one would run it, with or without hooks."""
@@ -336,35 +291,6 @@ def _changed_in_place_told(where: str) -> Iterator[None]:
             f"where={where!r} has the place {found[1]}, whose output the next layer overwrites in place, so that it "
             "cannot be regularized: leave it out, or take blocks"
         ) from error
-
-
-class _Bar:
-    """A progress bar for each epoch, where it is asked for."""
-
-    def __init__(self, show: bool) -> None:
-        self.show = show
-        self.bar: Any = None
-
-    def step(self, event: Step, epochs: int) -> None:
-        if not self.show:
-            return
-        if self.bar is None:
-            from tqdm import tqdm
-
-            title = f"epoch {event.epoch}/{epochs}"
-            self.bar = tqdm(total=event.count, desc=title, leave=False, unit="step", dynamic_ncols=True)
-        self.bar.update()
-
-    def close(self) -> None:
-        if self.bar is not None:
-            self.bar.close()
-        self.bar = None
-
-    def __enter__(self) -> _Bar:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
 
 def _blocks(recipe: Recipe, network: nn.Module) -> list[str]:
@@ -394,120 +320,9 @@ def _checkpoint_gradients(model: nn.Module) -> None:
         )
 
 
-def _regularizer_row(attachment: Attachment | None) -> Row:
-    """The statistics of the regularizer for an epoch's row: means over the sites, and each site's in columns of its own
-    ("vcreg_gradient_share/<site>"). A site that saw fewer than two rows has none, and is left out."""
-    if attachment is None:
-        return {}
-    found: dict[str, dict[str, float]] = {}
-    for site in attachment.statistics():
-        for name, value in site.items():
-            if isinstance(value, float):
-                found.setdefault(name, {})[site["site"]] = value
-    means = {f"vcreg_{name}": round(sum(of.values()) / len(of), 6) for name, of in found.items()}
-    each = {f"vcreg_{name}/{site}": float(f"{value:.6g}") for name, of in found.items() for site, value in of.items()}
-    return means | each
-
-
-def _warn_of_strength(row: Row, log: _Log) -> None:
-    """Say it once where the regularizer's gradient is longer than the task's from the start: late in a training, when
-    the task's is short, that is normal."""
-    strong = {name.partition("/")[2]: share for name, share in row.items() if name.startswith(_SHARES) and share > 1}
-    if strong:
-        most = max(strong, key=lambda site: strong[site])
-        log(
-            f"warning: in the first epoch the regularizer's gradient is longer than the task's at "
-            f"{counted(len(strong), 'site')}, {strong[most]:.3g} times at {most or 'the model'}: lower its alpha "
-            "and beta"
-        )
-
-
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
 def _same(loss: torch.Tensor) -> torch.Tensor:
     return loss
 
 
 def _silent(_text: str) -> None:
     """Other processes say nothing."""
-
-
-# ---- the start by hash: a path or an id would not say which weights ------------------------------------------------
-
-
-def _note_start(folder: RunDir, network: nn.Module) -> None:
-    """Keep the fingerprint of the plain network that a run starts with; a run that goes on keeps its first one."""
-    if not folder.begun():
-        write_text(folder.path / START, tensors_sha256(network.state_dict()) + "\n")
-
-
-def _noted_start(folder: RunDir) -> str | None:
-    """What `_note_start` kept; None where an older version began the run."""
-    path = folder.path / START
-    return path.read_text(encoding="utf-8").strip() if path.is_file() else None
-
-
-# ---- the end: the weights that are kept, and the files that make the folder complete -------------------------------
-
-
-def _select(folder: RunDir, outcome: _Outcome, keep: str, noun: str) -> str:
-    """Load the weights to keep into the outcome's network; says which they are."""
-    progress = outcome.progress
-    if not progress.epoch:
-        return "as it started, not trained"
-    if keep == "last" or progress.best_epoch is None or progress.best_epoch == progress.epoch:
-        return "last epoch"
-    outcome.network.load_state_dict(folder.tensors("best.safetensors"))
-    return f"epoch {progress.best_epoch}, best on the held-out training {noun}"
-
-
-def _finish(
-    recipe: Recipe, folder: RunDir, data: DataModule, outcome: _Outcome, metrics: list[Result],
-    lost: dict[str, list[str]], selected: str, emissions: Emissions, processes: int,
-) -> None:  # fmt: skip
-    """Write what makes a run complete, model.safetensors first and results.json last."""
-    progress = outcome.progress
-    keep, other = ("best", "last") if selected.startswith("epoch ") else ("last", "best")
-    with replacing(folder.path / "model.safetensors") as temporary:
-        shutil.copyfile(folder.path / f"{keep}.safetensors", temporary)
-    write_json(folder.path / "env.json", describe_env(processes))
-    training = {
-        "epochs": progress.epoch,
-        "steps": progress.step,
-        **({"batch_size": recipe.train.batch_size} if recipe.train.min_steps is not None else {}),
-        "seconds": round(progress.seconds, 2),
-        "selected": selected,
-        "averaged": recipe.train.ema_decay is not None,
-        **emissions.row(),
-    }
-    if base := library_of(recipe.model.name).base_model(recipe.model):
-        training["base_model"] = base
-    if broken := Journal(folder.path).lines("diverged"):
-        training["not_finite"] = [
-            {name: line[name] for name in line if name not in ("time", "event")} for line in broken
-        ]
-    if start := _noted_start(folder):
-        training["start_sha256"] = start
-    if learned := [*lost.get("train", ()), *lost.get("val", ())]:
-        training["undecodable"] = learned
-    results = {
-        "format": 1,
-        "metrics": [row.to_json() for row in metrics],
-        "training": training,
-        "data": data.describe() | ({"undecodable_test": lost["test"]} if "test" in lost else {}),
-        "regularizer": [{name: _finite(value) for name, value in site.items()} for site in outcome.regularizer],
-        "sessions": Journal(folder.path).sessions(),
-    }
-    write_json(folder.path / "results.json", results)
-    (folder.path / f"{keep}.safetensors").unlink()
-    if other == "best" and progress.best_epoch == progress.epoch:
-        (folder.path / "best.safetensors").unlink(missing_ok=True)
-    shutil.rmtree(folder.path / "state", ignore_errors=True)
-    (folder.path / START).unlink(missing_ok=True)
-
-
-def _finite(value: Any) -> Any:
-    # JSON knows no NaN, and one odd site must not cost a finished training its results.
-    return None if isinstance(value, float) and not math.isfinite(value) else value

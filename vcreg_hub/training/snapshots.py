@@ -235,7 +235,7 @@ class Snapshots:
         average = network if self.ema is not None else 0
         # Three states, while the oldest of them is not yet removed; the last, the best and the kept weights.
         needed = 3 * (whole + average + numbers * trained) + 3 * network
-        there = sum(path.stat().st_size for path in self.folder.path.rglob("*.safetensors"))
+        there = sum(path.stat().st_size for path in self.folder.path.rglob("*.safetensors") if path.is_file())
         self.folder.path.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(self.folder.path).free
         if free < needed - there:

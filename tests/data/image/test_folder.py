@@ -231,3 +231,12 @@ def test_an_image_cut_short_is_named(tmp_path: Path) -> None:
     data = load_images(Data("folder", root=str(tmp_path)))
     with pytest.raises(UnreadableImageError, match="truncated"):
         data.train[0]
+
+
+def test_hidden_files_are_no_images(tmp_path):
+    """macOS leaves a ._1.png beside a 1.png."""
+    paint(tmp_path / "train", 4)
+    for file in list((tmp_path / "train").rglob("*.png")):
+        (file.parent / f"._{file.name}").write_bytes(b"Mac OS X")
+    images = load_images(Data("folder", root=str(tmp_path)))
+    assert len(images.train) + len(images.test) == 12

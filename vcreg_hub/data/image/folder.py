@@ -20,7 +20,7 @@ from typing import Any
 from PIL import Image
 
 from ...config import Data
-from ...errors import ConfigError, DataError, some
+from ...errors import ConfigError, DataError, first_line, some
 from ...files import files_fingerprint
 from .decode import READING, UnreadableImageError, decode
 from .named_labels import NamedLabels, finest_of, source_of
@@ -45,11 +45,16 @@ class _FolderReader:
             self._reader: Any = create_reader("", root=str(path))
         except (RuntimeError, AssertionError, ValueError, OSError, tarfile.TarError) as error:
             # timm's tar reader falls over an empty list of samples with a ValueError.
-            raise DataError(f"no images in class folders found in {path}: {_first_line(error)}") from None
+            raise DataError(f"no images in class folders found in {path}: {first_line(error)}") from None
         finally:
             set_img_extensions(before)
         self._tar_state = copy.deepcopy(getattr(self._reader, "tar_state", None))
         self._process = os.getpid()
+        if self._tar_state is None:
+            # Such as macOS's ._1.png, which is no image; `data.files` passes over them too.
+            self._reader.samples = [one for one in self._reader.samples if not Path(one[0]).name.startswith(".")]
+            if not self._reader.samples:
+                raise DataError(f"no images in class folders found in {path}: all of their names begin with a dot")
 
     def __del__(self) -> None:
         # timm's tar reader keeps its files open and leaves them to the garbage collector.
@@ -88,7 +93,7 @@ class _FolderReader:
             with file:
                 content = file.read()
         except (OSError, tarfile.TarError) as error:
-            raise UnreadableImageError(f"{self.where(index)} cannot be read ({_first_line(error)})") from None
+            raise UnreadableImageError(f"{self.where(index)} cannot be read ({first_line(error)})") from None
         return decode(content, self.where(index))
 
     def where(self, index: int) -> str:
@@ -284,7 +289,3 @@ def _s(names: set[str]) -> str:
 def _listing(root: Path) -> str:
     entries = sorted(p.name + ("/" if p.is_dir() else "") for p in root.iterdir()) if root.is_dir() else [root.name]
     return ", ".join(entries[:12]) + (" ..." if len(entries) > 12 else "") or "nothing"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

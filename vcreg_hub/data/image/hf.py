@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from ...config import Data
-from ...errors import DataError, unknown_name
+from ...errors import DataError, first_line, unknown_name
 from ..datasets import ImageSet, where_to_put
 from .decode import READING, decode, decode_file
 from .folder import SYNONYMS
@@ -122,7 +122,7 @@ def _open(address: str, cache: str | None, revision: str | None = None) -> Mappi
         identifier, _, configuration = address.partition(":")
         return datasets.load_dataset(identifier, configuration or None, cache_dir=cache, revision=revision)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise DataError(
             f"the data set {address!r} could not be loaded: {reason}. It is neither at {local.absolute()} nor "
             "to be had from the Hub or its cache; give `hf:` with an id that exists, or a local folder or parquet file"

@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image
 from torch.utils.data import IterableDataset, get_worker_info
 
-from ...errors import DataError
+from ...errors import DataError, first_line
 
 PREFIXES = ("wds/", "hfids/")
 
@@ -63,7 +63,7 @@ class Stream(IterableDataset):
                 seed=seed,
             )
         except (RuntimeError, ValueError, OSError, ImportError) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            reason = first_line(error)
             cure = "run `pip install webdataset`" if "webdataset" in reason else "check data.root and the split's name"
             raise DataError(f"split {self.split!r} of {self.location} could not be opened ({reason}): {cure}") from None
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...errors import ConfigError, unknown_name
+from ...errors import ConfigError, first_line, unknown_name
 from .decode import decode_frames, measure, write_video
 
 # Mean difference, in levels of 255, up to which two decoders' pictures count as the same: they may round
@@ -110,7 +110,7 @@ def _check_works(name: str) -> None:
         try:
             DECODERS[name](path, [0, 1])
         except Exception as error:  # a foreign library's own kinds, a missing module or a shared object
-            first = (str(error).strip() or type(error).__name__).splitlines()[0]
+            first = first_line(error)
             needs = {"torchcodec": "torchcodec and FFmpeg's libraries", "decord": "decord2"}[name]
             cure = "pip install 'vcreg_hub[decoders]'"
             raise ConfigError(f"video.decoder={name} does not work here; it needs {needs} ({cure}): {first}") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ...errors import DataError
+from ...errors import DataError, first_line
 from ...files import replacing, write_text
 from ..datasets import VideoSet
 
@@ -43,7 +43,7 @@ def _open(row: VideoSet) -> dict[str, Any]:
     try:
         tables = datasets.load_dataset(str(row.hub), revision=row.revision)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise DataError(
             f"{row.hub} at {row.revision} could not be had from the Hub ({reason}): prepare hmdb51 from its archives "
             "with `vcreg data hmdb51 --source DIR --out DIR`"

@@ -12,7 +12,7 @@ from torch import nn
 
 from ...checkpoints.find import Weights, find_weights
 from ...config import Model
-from ...errors import ConfigError, IntegrityError, UsageError, WeightsNotFoundError, unknown_name
+from ...errors import ConfigError, IntegrityError, UsageError, WeightsNotFoundError, first_line, unknown_name
 from ...files import JSON
 from ...regularizer.attachment import attach
 from ...regularizer.vcreg import VCReg, checked_vcreg
@@ -87,7 +87,7 @@ class Transformers(Library):
         try:
             config = transformers.AutoConfig.from_pretrained(native.local_copy(source, "config"), **kwargs)
         except (OSError, WeightsNotFoundError) as error:
-            raise UsageError(f"no transformers config at {source!r}: {str(error).strip().splitlines()[0]}") from error
+            raise UsageError(f"no transformers config at {source!r}: {first_line(error)}") from error
         stated: Any = getattr(transformers, str((config.architectures or [""])[0]), None)
         with torch.device("meta"):
             # A name in a file that anybody may have written: transformers has more than networks by name.
@@ -364,7 +364,7 @@ def _processor(source: str, video: bool) -> Any:
         return auto.from_pretrained(native.local_copy(source, "config"), trust_remote_code=False)
     except (OSError, ValueError, ImportError) as error:
         raise UsageError(
-            f"nothing at {source!r} says how its pixels are prepared ({str(error).strip().splitlines()[0]}): expected "
+            f"nothing at {source!r} says how its pixels are prepared ({first_line(error)}): expected "
             f"{'video_' if video else ''}preprocessor_config.json there; or give the network a preprocessing"
         ) from None
 
